@@ -1,0 +1,62 @@
+"""Every bound on what comes from outside, each with its reason. Bytes unless the name says otherwise."""
+
+KIB = 1 << 10
+MIB = 1 << 20
+
+MESSAGE_BYTES_MAX = 4 * MIB
+"""One wire message of any kind; larger things travel as blobs in chunks."""
+NESTING_DEPTH_MAX = 16
+"""Depth of arrays in one message; our deepest own structure has nine levels."""
+CONTAINER_ITEMS_MAX = 1 << 20
+"""Items of one array in one message, before types are known."""
+
+TRANSACTION_BYTES_MAX = 320 * KIB
+"""Largest transaction: a published program or a dispute move with its evidence, each bounded below this."""
+PROGRAM_BYTES_MAX = 256 * KIB
+"""A step program in its canonical encoding (a 4-layer GPT with AdamW needs about 60 KiB)."""
+TASK_SPEC_BYTES_MAX = 64 * KIB
+"""A task's specification inside its transaction."""
+ARBITRATION_BYTES_MAX = 96 * KIB
+"""All evidence of one arbitration; what makes a dispute's cost independent of the model."""
+BLOCK_BYTES_MAX = 2 * MIB
+"""A block's transactions together: one round trip on a slow home link."""
+VALIDATORS_MAX = 128
+"""Validators in one set: votes grow with its square."""
+EVIDENCE_PER_BLOCK_MAX = 16
+"""Evidence items in one block."""
+
+MEMPOOL_TRANSACTIONS_MAX = 20_000
+"""Pending transactions in total."""
+MEMPOOL_BYTES_MAX = 64 * MIB
+"""Pending transactions' bytes in total."""
+MEMPOOL_PER_SENDER_MAX = 64
+"""Pending transactions of one account."""
+
+BLOB_CHUNK_BYTES = 1 * MIB
+"""A blob travels and is verified in chunks of this size (a stalled reader is reset after five seconds)."""
+BLOB_BYTES_MAX = 16 << 30
+"""One blob: a shard or a checkpoint."""
+
+RPC_BODY_BYTES_MAX = 1 * MIB
+"""JSON body of one RPC request."""
+RPC_JSON_DEPTH_MAX = 32
+"""Depth of a JSON body."""
+
+TILE = 32
+"""Edge of a commitment tile (elements)."""
+PROGRAM_VALUES_MAX = 16_384
+"""Values (inputs and nodes) of one step program."""
+TENSOR_RANK_MAX = 8
+"""Dimensions of one tensor."""
+TENSOR_ELEMENTS_MAX = 1 << 34
+"""Elements of one tensor."""
+PIECE_INPUT_BYTES_MAX = 64 * KIB
+"""Input tiles of one arbitration piece."""
+SEGMENT_STEPS_MAX = 1_024
+"""Steps of one segment: the state roots of a disputed segment go into one transaction."""
+SEGMENTS_PER_INSTALMENT_MAX = 256
+"""Segments of one instalment: their roots go into the commit transaction."""
+INSTALMENTS_MAX = 16
+"""Instalments of one task."""
+VERIFIERS_PER_TASK_MAX = 16
+"""Verifiers drawn for one instalment."""
