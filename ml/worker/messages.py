@@ -1,0 +1,202 @@
+"""What a node and its worker say to each other: codec structs, one per frame.
+
+A request is answered by any number of `Progress` and `SegmentDone`, then exactly one final reply: `Trained`, `Verified`,
+`Responded`, `MemoryPredicted`, `Evaluated` or `Failed`. States lie in files that both sides can read, named by
+`state_path`; roots travel in the messages.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gensyn_node.primitives.codec import Struct
+
+FRAME_BYTES_MAX = 8 << 20
+"""One frame between a node and its own worker: a game with its evidence is far below this."""
+
+CHALLENGER, DEFENDER = "challenger", "defender"
+
+
+class Fault(Struct):
+    """One flipped bit, for rehearsals of disputes: element `element` of value `value` in step `step`."""
+
+    step: int
+    value: int
+    """Value number of a batch value or a node."""
+    element: int
+    """Taken modulo the value's elements."""
+    bit: int
+    """Taken modulo the bits of one element."""
+
+
+class Job(Struct):
+    """What is trained: everything that decides the bits of every state."""
+
+    program: bytes
+    """Canonical encoding of the `Program`."""
+    dataset_directory: str
+    """A data set as `ml.data` lays it out (manifest and shards)."""
+    seed: bytes
+    """The task's 32-byte seed: initial values and batch order."""
+    initial_path: str
+    """Checkpoint with the `Given` entries (a state file of step 0); empty when all is made from the seed."""
+    threads: int
+    """Threads of the kernels; the bits do not depend on it."""
+    fault: Fault | None = None
+    """Only for rehearsals."""
+
+
+class Train(Struct, tag=0):
+    """Train steps `first_step` … `first_step + steps - 1` and write a state at every segment's end."""
+
+    job: Job
+    states_directory: str
+    """Where states are written, and where the state of `first_step` is read unless that is 0 and it is not there."""
+    first_step: int
+    steps: int
+    segment_steps: int
+    """A state is written after every step whose successor's number is a multiple of this, and after the last."""
+    progress_steps: int
+    """A `Progress` every so many steps."""
+
+
+class Verify(Struct, tag=1):
+    """Re-run one segment from an agreed state and compare its end."""
+
+    job: Job
+    states_directory: str
+    """Holds the state of `first_step`; receives the state at the end, under the re-executed root's name."""
+    first_step: int
+    steps: int
+    start_root: bytes
+    """The committed root of the start state; the state file must match it."""
+    claimed_end_root: bytes
+
+
+class Respond(Struct, tag=2):
+    """Make this party's next move in a pinpoint game by re-executing what the game asks about."""
+
+    job: Job
+    states_directory: str
+    """Holds the state of the disputed segment's first step (or an earlier one of the same run)."""
+    claim: bytes
+    """Canonical encoding of the game's claim (`proofs.pinpoint`)."""
+    game: bytes
+    """Canonical encoding of the game as it stands."""
+    role: str
+    """`challenger` or `defender`."""
+
+
+class PredictMemory(Struct, tag=3):
+    """How much memory does a step of this program need?"""
+
+    program: bytes
+    threads: int
+
+
+class Cancel(Struct, tag=4):
+    """Stop: the worker leaves at the end of the step under way, and writes nothing more."""
+
+
+class Evaluate(Struct, tag=5):
+    """Mean loss of a state over batches drawn from a data set, without changing the state."""
+
+    job: Job
+    state_path: str
+    first_step: int
+    steps: int
+
+
+Request = Train | Verify | Respond | PredictMemory | Cancel | Evaluate
+
+
+class Ready(Struct, tag=16):
+    """First frame of a worker: it is up."""
+
+    version: str
+    torch_version: str
+    sandbox: str
+    """What holds the process in, in words: see `ml.worker.sandbox.sandbox_level`."""
+
+
+class Progress(Struct, tag=17):
+    """A step is done."""
+
+    step: int
+    """Its number, from 0."""
+    loss: float
+    step_seconds: float
+    """Mean duration of a step since the last report."""
+
+
+class SegmentDone(Struct, tag=18):
+    """A state was written, synced to disk."""
+
+    step: int
+    """The state after this many steps."""
+    state_root: bytes
+    path: str
+    loss: float
+    """Loss of the segment's last step."""
+
+
+class Trained(Struct, tag=19):
+    """The steps asked for are done."""
+
+    first_step: int
+    steps: int
+    initial_root: bytes
+    """Root of the state of `first_step`."""
+    end_root: bytes
+    losses: tuple[float, ...]
+    """Losses of the last steps of the segments, in order."""
+
+
+class Verified(Struct, tag=20):
+    """The segment was re-executed."""
+
+    agrees: bool
+    step_roots: tuple[bytes, ...]
+    """State roots R_0 … R_k of the segment, k + 1 of them, as re-executed."""
+    end_root: bytes
+    evidence_root: bytes
+    """Binds all of `step_roots`: what a verifier that approves commits to."""
+
+
+class Responded(Struct, tag=21):
+    """The next move of the game."""
+
+    move: bytes
+    """Canonical encoding of a `proofs.pinpoint` move."""
+
+
+class MemoryPredicted(Struct, tag=22):
+    """Peak bytes of a training run."""
+
+    state_bytes: int
+    step_bytes: int
+    """State, batch and the values alive at the worst moment of one step."""
+    process_bytes: int
+    """What the process needs at most: a step and the libraries."""
+
+
+class Evaluated(Struct, tag=23):
+    """Mean loss over the batches."""
+
+    loss: float
+
+
+class Failed(Struct, tag=24):
+    """The request was refused or could not be finished; final."""
+
+    code: str
+    """A reason's code (E15…, E19…)."""
+    message: str
+
+
+Reply = Ready | Progress | SegmentDone | Trained | Verified | Responded | MemoryPredicted | Evaluated | Failed
+
+
+def state_path(states_directory: str | Path, step: int) -> Path:
+    """The file of the state after `step` steps (step 0: the initial state)."""
+    return Path(states_directory) / f"state-{step:010d}.safetensors"
