@@ -1,8 +1,9 @@
 """The one codec: MessagePack, canonical, strict, bounded.
 
 `msgpack` reads and writes the bytes; `msgspec.convert` gives them types: frozen structs encoded as arrays, unions told
-apart by an integer tag in the first place. No maps are allowed, so nothing depends on key order. `decode` checks size
-and nesting first, then types, then encodes again and compares: each value has exactly one encoding.
+apart by an integer tag in the first place. No maps are allowed, so nothing depends on key order. `decode` checks the
+size first, then that the message is whole, then types, then encodes again and compares: each value has exactly one
+encoding. Nesting is bounded by msgpack's own stack (1,024) and, once typed, by the type.
 """
 
 from __future__ import annotations
@@ -40,8 +41,12 @@ def decode(type_: type[T] | Any, data: bytes, *, max_bytes: int = limits.MESSAGE
     """
     if len(data) > max_bytes:
         raise Rejection(reasons.TOO_LARGE, f"{len(data)} bytes, at most {max_bytes} are accepted")
-    _check_depth(data)
     try:
+        # A walk without building objects first: it fails unless every announced item is there, so that a short message
+        # cannot make the second pass allocate for millions of items that never come, a thousand levels deep.
+        walker = msgpack.Unpacker(max_buffer_size=max(len(data), 1), max_map_len=0, max_ext_len=0)
+        walker.feed(data)
+        walker.skip()
         plain = msgpack.unpackb(
             data,
             use_list=False,
@@ -53,7 +58,7 @@ def decode(type_: type[T] | Any, data: bytes, *, max_bytes: int = limits.MESSAGE
             max_str_len=max_bytes,
             max_bin_len=max_bytes,
         )
-    except (ValueError, msgpack.exceptions.UnpackException, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, msgpack.exceptions.UnpackException) as error:
         raise Rejection(reasons.MALFORMED, f"not MessagePack: {error}") from None
     try:
         value: T = msgspec.convert(plain, type_, strict=True, builtin_types=(bytes,))
@@ -62,20 +67,3 @@ def decode(type_: type[T] | Any, data: bytes, *, max_bytes: int = limits.MESSAGE
     if encode(value) != data:
         raise Rejection(reasons.NOT_CANONICAL, "the value has another, shorter or differently ordered encoding")
     return value
-
-
-def _check_depth(data: bytes) -> None:
-    """Refuse nesting deeper than the bound, before any recursive code sees it.
-
-    Only array and map headers nest. A run of them is what deep input looks like; `msgpack`'s own stack is bounded at
-    1,024 and raises StackError (a ValueError), so this check only has to keep honest structures well below that.
-    """
-    # A cheap scan: consecutive one-element array headers are the only way to nest deeper than the number of bytes / 2.
-    depth = 0
-    for byte in data[: limits.NESTING_DEPTH_MAX + 1]:
-        if 0x90 <= byte <= 0x9F or byte in (0xDC, 0xDD):
-            depth += 1
-        else:
-            return
-    if depth > limits.NESTING_DEPTH_MAX:
-        raise Rejection(reasons.MALFORMED, f"nested deeper than {limits.NESTING_DEPTH_MAX}")

@@ -5,8 +5,6 @@ MIB = 1 << 20
 
 MESSAGE_BYTES_MAX = 4 * MIB
 """One wire message of any kind; larger things travel as blobs in chunks."""
-NESTING_DEPTH_MAX = 16
-"""Depth of arrays in one message; our deepest own structure has nine levels."""
 CONTAINER_ITEMS_MAX = 1 << 20
 """Items of one array in one message, before types are known."""
 
