@@ -1,0 +1,290 @@
+"""What the RPC server needs from the node: one Protocol, and the shapes of its answers.
+
+Ledger records are handed over as they are (`object`): `json_view` renders any struct field by field. Every method
+that can refuse raises `Rejection`; a thing that does not exist is `None`.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import msgspec
+import trio
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of the answers: plain data, JSON objects with these field names."""
+
+
+class Status(View, frozen=True):
+    """The node in one screen."""
+
+    version: str
+    chain_id: str
+    genesis_hash: bytes
+    node_id: str
+    """The libp2p peer id, as text."""
+    address: bytes
+    """Account of this node's validator and provider key (20 bytes)."""
+    height: int
+    head_time_ms: int
+    head_id: bytes
+    app_hash: bytes
+    syncing: bool
+    peers: int
+    mempool: int
+    """Transactions waiting."""
+    validator: bool
+    role: str
+    activity: str
+    """What it does now, or why it is idle, in one sentence."""
+    started_ms: int
+    block_interval_ms: int
+    """Mean of the last blocks; 0 when fewer than two are known."""
+    balance_nano: int = 0
+    rejections: dict[str, int] = msgspec.field(default_factory=dict)
+    """Refused inputs by reason name since the start."""
+
+
+class Peer(View, frozen=True):
+    """One known peer."""
+
+    peer_id: str
+    addresses: tuple[str, ...]
+    connected: bool
+    inbound: bool = False
+    height: int = 0
+    version: str = ""
+    score: int = 0
+    note: str = ""
+    """Why it is banned, unreachable or refused; empty when all is well."""
+
+
+class SeedState(View, frozen=True):
+    """One configured seed: never a reason to die, always shown."""
+
+    address: str
+    connected: bool
+    attempts: int
+    next_attempt_s: int
+    note: str
+
+
+class ValidatorView(View, frozen=True):
+    """One member of a validator set."""
+
+    address: bytes
+    public_key: bytes
+    power: int
+
+
+class TransactionView(View, frozen=True):
+    """A transaction that is in a block."""
+
+    transaction_id: bytes
+    height: int
+    index: int
+    sender: bytes
+    nonce: int
+    fee_nano: int
+    kind: str
+    """Name of its message, such as `transfer`."""
+    message: object
+    accepted: bool
+    code: str
+    """Reason code when refused (`E12…`), empty otherwise."""
+    error: str
+    events: tuple[object, ...] = ()
+
+
+class BlockView(View, frozen=True):
+    """A committed block."""
+
+    height: int
+    block_id: bytes
+    time_ms: int
+    proposer: bytes
+    app_hash: bytes
+    header: object
+    transactions: tuple[TransactionView, ...]
+    commit_round: int
+    signatures: int
+    """Precommits in the commit that sealed it."""
+    bytes: int
+
+
+class AccountView(View, frozen=True):
+    """An account at the head."""
+
+    address: bytes
+    balance_nano: int
+    nonce: int
+    """Nonce that the next transaction must carry, counting those of it in the mempool."""
+    bonded_nano: int
+    locked_nano: int
+    """Held by escrows and bonds of tasks and challenges."""
+
+
+class TaskView(View, frozen=True):
+    """A task: the ledger's record and what this node saw of it."""
+
+    task_id: bytes
+    state: str
+    """Snake-case name of the state, such as `training`."""
+    final: bool
+    """True once it is finished, cancelled or refunded: nothing more will happen."""
+    submitter: bytes
+    solver: bytes | None
+    record: object
+    """The ledger's task record, with the spec inside."""
+    step: int
+    """Last step of which a heartbeat told."""
+    losses: tuple[tuple[int, float], ...] = ()
+    """(step, loss) of the heartbeats that this node saw, oldest first."""
+    deadline_height: int = 0
+    """Height at which the present state ends by itself; 0 when it has no deadline."""
+    model_blob: bytes | None = None
+    """Blob of the final model in safetensors, once it is known."""
+
+
+class DisputeView(View, frozen=True):
+    """A dispute: the ledger's record and its moves."""
+
+    dispute_id: bytes
+    task_id: bytes
+    state: str
+    final: bool
+    defender: bytes
+    challenger: bytes
+    phase: str
+    """Phase of the game: steps, operators, tiles, pieces, arbitration, over."""
+    turn: str
+    """`defender`, `challenger`, or empty when over."""
+    outcome: str
+    """`defender_wrong`, `challenger_wrong`, `both_wrong`, or empty while it runs."""
+    moves: tuple[DisputeMove, ...]
+    record: object
+    operator: str = ""
+    """Name of the operator that the game narrowed to, once known."""
+
+
+class DisputeMove(View, frozen=True):
+    """One move that was played."""
+
+    height: int
+    mover: str
+    description: str
+    bytes: int
+
+
+class DutyView(View, frozen=True):
+    """A duty of this node, or why it has none."""
+
+    task_id: bytes | None
+    role: str
+    state: str
+    explanation: str
+
+
+class BlobInfo(View, frozen=True):
+    """What this node has of a blob."""
+
+    blob_id: bytes
+    length: int
+    chunks: int
+    missing: tuple[int, ...]
+    """Numbers of the chunks it still lacks, at most 1,024 of them."""
+
+
+class Event(View, frozen=True):
+    """Something that happened: `block`, `transaction`, `task`, `heartbeat`, `dispute`, `role`, `peer`."""
+
+    kind: str
+    height: int
+    data: object
+
+
+class NodeBackend(Protocol):
+    """The node, as its RPC server sees it. All methods are called from the server's trio tasks."""
+
+    async def status(self) -> Status: ...
+
+    async def peers(self) -> tuple[Peer, ...]: ...
+
+    async def seeds(self) -> tuple[SeedState, ...]: ...
+
+    async def validators(self, height: int | None) -> tuple[ValidatorView, ...]:
+        """The set that signs block `height` (the next block when None)."""
+
+    async def block(self, height: int | None) -> BlockView | None:
+        """A committed block, the head when `height` is None."""
+
+    async def transaction(self, transaction_id: bytes) -> TransactionView | None: ...
+
+    async def account(self, address: bytes) -> AccountView:
+        """An account; one that nobody paid yet is all zero."""
+
+    async def submit_transaction(self, data: bytes) -> bytes:
+        """Check, put into the mempool, gossip; the transaction's id. `Rejection` says what is wrong with it."""
+
+    async def wait_transaction(self, transaction_id: bytes, timeout_s: float) -> TransactionView | None:
+        """The transaction once it is in a block; None when `timeout_s` passes first."""
+
+    async def tasks(self, offset: int, limit: int) -> tuple[TaskView, ...]:
+        """Newest first."""
+
+    async def task(self, task_id: bytes) -> TaskView | None: ...
+
+    async def duties(self) -> tuple[DutyView, ...]:
+        """What this node has to do, and for each task that it was not drawn for, why."""
+
+    async def why(self, task_id: bytes) -> tuple[DutyView, ...]:
+        """Who was eligible for a task and what excluded the others."""
+
+    async def disputes(self, task_id: bytes | None) -> tuple[DisputeView, ...]: ...
+
+    async def dispute(self, dispute_id: bytes) -> DisputeView | None: ...
+
+    async def providers(self) -> tuple[object, ...]:
+        """The registered providers' records."""
+
+    async def parameters(self) -> object:
+        """The protocol parameters in force."""
+
+    async def genesis(self) -> bytes:
+        """The genesis document, encoded."""
+
+    async def supply(self) -> dict[str, int]:
+        """Where the money is, in nano: balances, stakes, escrows, pools, burnt, minted."""
+
+    async def program(self, program_id: bytes) -> bytes | None:
+        """A published program, encoded."""
+
+    async def proof(self, key: bytes, height: int | None) -> bytes | None:
+        """Inclusion or absence proof of a ledger key under the app hash of `height`, encoded."""
+
+    async def certificate(self, task_id: bytes) -> bytes | None:
+        """The task's certificate (`gensyn_node.sdk.certificate.Certificate`, encoded); None until it is finished."""
+
+    async def role(self) -> str: ...
+
+    async def set_role(self, role: str) -> str:
+        """Change the role, after draining what it does now; the role that will then be in force."""
+
+    async def blob_info(self, blob_id: bytes) -> BlobInfo | None: ...
+
+    async def blob_begin(self, blob_id: bytes, length: int, chunk_hashes: tuple[bytes, ...]) -> BlobInfo:
+        """Make room for a blob; `Rejection` when the hashes do not belong to `blob_id`. Repeating it resumes."""
+
+    async def blob_put(self, blob_id: bytes, chunk: int, data: bytes) -> BlobInfo:
+        """Store one chunk after checking its hash; when it was the last, announce the blob to the network."""
+
+    async def blob_get(self, blob_id: bytes, chunk: int) -> bytes | None:
+        """One chunk, fetched from the network when it is not here; None when nobody serves it."""
+
+    async def blob_fetch(self, blob_id: bytes) -> BlobInfo | None:
+        """Length and chunk count of a blob, asking the network when it is not here."""
+
+    def events(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[Event]]:
+        """Subscribe: what happens from now on. A subscriber that does not keep up loses the oldest events."""
