@@ -1,7 +1,7 @@
 """The structs of a step program, as they are encoded, hashed and published.
 
-A program is `step(state, batch, step_index) -> (state', loss)`. Its *values* are numbered: first the state entries, then
-the batch inputs, then the step index (one i64 scalar), then the nodes in list order. A node names its inputs by value
+A program is `step(state, batch, step_index) -> (state', loss)`. Its *values* are numbered: first the state entries,
+then the batch inputs, then the step index (one i64 scalar), then the nodes in list order. A node names its inputs by value
 number, always smaller than its own. Types of nodes are not stored; they follow from the operators (`operators.infer`).
 """
 
@@ -59,13 +59,17 @@ class Given(Struct, tag=2):
     """Taken from the task's initial checkpoint."""
 
 
+class Seed(Struct, tag=3):
+    """i64 of shape (2,): two 32-bit words of a key derived from the task's seed; the key input of `uniform`."""
+
+
 class StateEntry(Struct):
     """One tensor of the state: parameter, optimizer moment, buffer or constant."""
 
     name: str
     """`parameter.<name>`, `buffer.<name>`, `constant.<name>` or `optimizer.<slot>.<name>`."""
     type: TensorType
-    initial: Fill | Uniform | Given
+    initial: Fill | Uniform | Given | Seed
 
 
 class BatchInput(Struct):
