@@ -1,0 +1,100 @@
+"""LevelDB opened so that it cannot hide damage: paranoid checks, checksums on every read, synced batches.
+
+Its defaults would silently drop a damaged middle of its log and recreate a database whose `CURRENT` file is gone.
+It is never repaired: what fails its checks is refused, and the node synchronises again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import plyvel
+
+from gensyn_node.primitives.errors import Rejection
+from gensyn_node.storage import reasons
+from gensyn_node.storage.files import sync_directory
+
+WRITE_BUFFER_BYTES = 16 << 20
+"""Memory table: some blocks' worth of writes, so that compaction does not run with every block."""
+CACHE_BYTES = 32 << 20
+"""Blocks of tables kept in memory: the upper levels of the state tree."""
+
+
+class Database:
+    """Ordered bytes to bytes. Raises `Rejection` (STORE_CORRUPT) when a read or a write meets damage."""
+
+    def __init__(self, handle: plyvel.DB) -> None:
+        self._handle = handle
+
+    @classmethod
+    def create(cls, path: Path) -> Database:
+        """A new database; only `init` calls this. Raises `Rejection` (STORE_EXISTS)."""
+        if path.exists():
+            raise Rejection(reasons.STORE_EXISTS, f"{path} exists already")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        database = cls(_open(path, create=True))
+        sync_directory(path.parent)
+        return database
+
+    @classmethod
+    def open(cls, path: Path) -> Database:
+        """An existing database. Raises `Rejection` (STORE_MISSING, STORE_CORRUPT)."""
+        if not path.is_dir():
+            raise Rejection(reasons.STORE_MISSING, f"{path} does not exist")
+        return cls(_open(path, create=False))
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value, or None."""
+        try:
+            value: bytes | None = self._handle.get(key, verify_checksums=True)
+        except plyvel.Error as error:
+            raise Rejection(reasons.STORE_CORRUPT, f"reading {key[:16].hex()}: {error}") from error
+        return value
+
+    def items(
+        self, prefix: bytes, *, start: bytes = b"", reverse: bool = False, with_values: bool = True
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Keys without their prefix, and values (empty if not wanted), in order, from `start` on (prefix excluded)."""
+        view = self._handle.prefixed_db(prefix)
+        iterator = view.iterator(
+            start=start or None, reverse=reverse, include_value=with_values, verify_checksums=True, fill_cache=False
+        )
+        try:
+            for entry in iterator:
+                yield entry if with_values else (entry, b"")
+        except plyvel.Error as error:
+            raise Rejection(reasons.STORE_CORRUPT, f"reading {prefix!r}: {error}") from error
+        finally:
+            iterator.close()
+
+    def write(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Put (or, for None, delete) all keys in one synced batch: all of it survives a crash, or nothing."""
+        with self._handle.write_batch(transaction=True, sync=True) as batch:
+            for key, value in changes:
+                if value is None:
+                    batch.delete(key)
+                else:
+                    batch.put(key, value)
+
+    def close(self) -> None:
+        """Close the files; the database must not be used afterwards."""
+        self._handle.close()
+
+
+def _open(path: Path, *, create: bool) -> plyvel.DB:
+    try:
+        return plyvel.DB(
+            str(path),
+            create_if_missing=create,
+            error_if_exists=create,
+            paranoid_checks=True,
+            write_buffer_size=WRITE_BUFFER_BYTES,
+            lru_cache_size=CACHE_BYTES,
+            bloom_filter_bits=10,
+        )
+    except plyvel.CorruptionError as error:
+        raise Rejection(reasons.STORE_CORRUPT, f"{path}: {error}") from error
+    except plyvel.Error as error:
+        # With create_if_missing off, LevelDB reports a lost CURRENT file as an invalid argument or an I/O error.
+        raise Rejection(reasons.STORE_CORRUPT, f"{path} cannot be opened: {error}") from error

@@ -1,0 +1,70 @@
+"""Reasons for refusing to open a home, to believe its files, or to sign (E2002 to E2029)."""
+
+from gensyn_node.primitives.errors import reason
+
+STORE_MISSING = reason(
+    "E2002",
+    "store_missing",
+    "The home has no chain database.",
+    "Run init first, or restore the home from a backup.",
+)
+STORE_CORRUPT = reason(
+    "E2003",
+    "store_corrupt",
+    "The chain database fails its own checks.",
+    "Move the database aside and let the node synchronise again; never repair it in place.",
+)
+STORE_EXISTS = reason(
+    "E2004",
+    "store_exists",
+    "The home is already initialised.",
+    "Use another home, or remove this one if its keys and its history are no longer needed.",
+)
+LOG_CORRUPT = reason(
+    "E2005",
+    "log_corrupt",
+    "The input log of the running height is damaged in its middle.",
+    "Nothing: it was set aside, and this validator sits out until the chain has passed the height it last signed.",
+)
+SIGN_STATE_MISSING = reason(
+    "E2006",
+    "sign_state_missing",
+    "The record of what this key signed last is missing.",
+    "Restore it, or create a new one only if this key has certainly not signed elsewhere.",
+)
+SIGN_STATE_CORRUPT = reason(
+    "E2007",
+    "sign_state_corrupt",
+    "The record of what this key signed last is damaged.",
+    "Restore it from a backup that is newer than the last signature.",
+)
+SIGN_REGRESSION = reason(
+    "E2008",
+    "sign_regression",
+    "The key has already signed a later height, round or step.",
+    "Nothing: refusing is what protects the stake.",
+)
+SIGN_CONFLICT = reason(
+    "E2009",
+    "sign_conflict",
+    "The key has already signed something else at this height, round and step.",
+    "Nothing: refusing is what protects the stake.",
+)
+WRONG_KEY = reason(
+    "E2010",
+    "sign_state_of_other_key",
+    "The record of the last signature belongs to another key.",
+    "Put the key and its sign state back together.",
+)
+HEADS_DISAGREE = reason(
+    "E2011",
+    "heads_disagree",
+    "Chain head, ledger state, input log and sign state do not fit together.",
+    "Restore the whole home from one backup, or synchronise a fresh one.",
+)
+WRONG_CHAIN = reason(
+    "E2012",
+    "store_of_other_chain",
+    "The database belongs to another genesis.",
+    "Use the home that was made with this genesis file.",
+)

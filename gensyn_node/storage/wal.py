@@ -1,0 +1,161 @@
+"""The log of what the consensus core was fed in the running height, so that a restart feeds it the same again.
+
+One file a height, `wal/<height>.log`. A record is
+
+    length (4, little endian) ‖ CRC-32 of the length (4) ‖ CRC-32 of the payload (4) ‖ payload
+
+The length has a checksum of its own so that damage to it is told from a write that was cut short. What a crash can
+leave (an unfinished last record, zeros after it) is cut. Any other damage is not ours to guess at: the file is set
+aside and reported, never repaired.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from gensyn_node.primitives import limits
+from gensyn_node.primitives.errors import InvariantViolation
+from gensyn_node.storage.files import sync_directory, write_all
+
+_HEADER = struct.Struct("<III")
+_LENGTH = struct.Struct("<I")
+RECORD_BYTES_MAX = limits.MESSAGE_BYTES_MAX + limits.MIB
+"""Largest payload: a whole proposed block with its envelope."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogContent:
+    """What a log file holds: its records, where they end, and whether the rest is damage beyond a torn tail."""
+
+    records: tuple[bytes, ...]
+    good_bytes: int
+    corrupt: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A log ready for appending, what it held, and where a damaged file was put (None: it was sound)."""
+
+    log: WriteAheadLog
+    records: tuple[bytes, ...]
+    quarantined: Path | None
+
+
+class WriteAheadLog:
+    """Appends records; `sync` makes everything appended so far durable."""
+
+    def __init__(self, directory: Path, height: int, descriptor: int) -> None:
+        self._directory = directory
+        self.height = height
+        self._descriptor = descriptor
+        self._unsynced = False
+
+    @classmethod
+    def open(cls, directory: Path, height: int) -> Opened:
+        """The log of `height`; logs of lower heights are finished and removed."""
+        directory.mkdir(parents=True, exist_ok=True)
+        path = log_path(directory, height)
+        records: tuple[bytes, ...] = ()
+        quarantined = None
+        if path.exists():
+            content = read_log(path)
+            if content.corrupt:
+                quarantined = quarantine(path)
+            else:
+                records = content.records
+                if content.good_bytes != path.stat().st_size:
+                    os.truncate(path, content.good_bytes)
+        log = cls(directory, height, _open_append(path))
+        os.fsync(log._descriptor)
+        log._remove_finished()
+        sync_directory(directory)
+        return Opened(log, records, quarantined)
+
+    def append(self, payload: bytes) -> None:
+        """Add one record; durable only after the next `sync`."""
+        if len(payload) > RECORD_BYTES_MAX:
+            raise InvariantViolation(f"a log record of {len(payload)} bytes")
+        write_all(self._descriptor, frame(payload))
+        self._unsynced = True
+
+    def sync(self) -> None:
+        """Make all appended records durable."""
+        if self._unsynced:
+            os.fsync(self._descriptor)
+            self._unsynced = False
+
+    def next_height(self, height: int) -> None:
+        """Go on with the log of `height`, after the block before it has been committed; drop the finished log."""
+        if height <= self.height:
+            raise InvariantViolation(f"log of height {self.height} cannot go back to {height}")
+        self.close()
+        self.height = height
+        self._descriptor = _open_append(log_path(self._directory, height))
+        self._remove_finished()
+        sync_directory(self._directory)
+
+    def close(self) -> None:
+        """Close the file. Calling it twice does nothing."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _remove_finished(self) -> None:
+        for path in self._directory.glob("*.log"):
+            if path.stem.isdigit() and int(path.stem) < self.height:
+                path.unlink()
+
+
+def log_path(directory: Path, height: int) -> Path:
+    """Where the log of `height` is kept."""
+    return directory / f"{height:012d}.log"
+
+
+def frame(payload: bytes) -> bytes:
+    """One record as it is on disk."""
+    length = _LENGTH.pack(len(payload))
+    return length + _LENGTH.pack(zlib.crc32(length)) + _LENGTH.pack(zlib.crc32(payload)) + payload
+
+
+def read_log(path: Path) -> LogContent:
+    """All sound records of a log file from its beginning, and what follows them."""
+    return parse_log(path.read_bytes())
+
+
+def parse_log(data: bytes) -> LogContent:
+    """Split the bytes of a log into records, a torn tail that may be cut, and damage that may not."""
+    records: list[bytes] = []
+    position = 0
+    while position < len(data):
+        start = position + _HEADER.size
+        if start > len(data):
+            return LogContent(tuple(records), position, corrupt=False)
+        length, length_crc, payload_crc = _HEADER.unpack_from(data, position)
+        end = start + length
+        if zlib.crc32(data[position : position + _LENGTH.size]) != length_crc or length > RECORD_BYTES_MAX:
+            return LogContent(tuple(records), position, corrupt=any(data[start:]))
+        if end > len(data):
+            return LogContent(tuple(records), position, corrupt=False)
+        if zlib.crc32(data[start:end]) != payload_crc:
+            return LogContent(tuple(records), position, corrupt=any(data[end:]))
+        records.append(data[start:end])
+        position = end
+    return LogContent(tuple(records), position, corrupt=False)
+
+
+def quarantine(path: Path) -> Path:
+    """Set a damaged file aside under a free name next to it."""
+    number = 0
+    while (aside := path.with_name(f"{path.name}.corrupt-{number}")).exists():
+        number += 1
+    os.replace(path, aside)
+    sync_directory(path.parent)
+    return aside
+
+
+def _open_append(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
