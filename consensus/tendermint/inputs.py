@@ -1,6 +1,7 @@
-"""What goes into `ConsensusCore.step`. The driver logs each input before it feeds it; feeding a log again repeats it all.
+"""What goes into `ConsensusCore.step`. The driver logs each input before it feeds it.
 
-Signed messages enter only in their `Verified…` wrapping, which only the functions of `verify` make (a test holds this).
+Feeding a log again repeats it all. Signed messages enter only in their `Verified…` wrapping,
+which only the functions of `verify` make (a test holds this).
 Inputs are codec structs, so that the log can store them.
 """
 

@@ -8,7 +8,7 @@ encoding. Nesting is bounded by msgpack's own stack (1,024) and, once typed, by 
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, dataclass_transform
 
 import msgpack
 import msgspec
@@ -22,6 +22,7 @@ UINT64_MAX = (1 << 64) - 1
 INT64_MIN = -(1 << 63)
 
 
+@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
 class Struct(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Base of everything that is encoded. Subclass with `tag=<int>` (class argument) to be a member of a union."""
 
