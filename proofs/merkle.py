@@ -1,0 +1,131 @@
+"""RFC 6962 Merkle trees, over any pair of leaf and node hashes.
+
+A tree is built over *leaf hashes*. A node without a sibling is promoted, which gives exactly the shape of RFC 6962
+section 2.1: the left subtree is the largest power of two. An aligned run of a power of two leaves is therefore a
+subtree, and the tree over such subtrees' roots has the same root: the pinpoint game walks big trees that way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gensyn_node.primitives.hashing import HASH_BYTES
+
+PATH_LENGTH_MAX = 64
+"""Hashes in one inclusion path: no tree has more than 2^64 leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """The hash functions of one kind of tree; leaf and node hashes must never collide."""
+
+    leaf: Callable[[bytes], bytes]
+    node: Callable[[bytes, bytes], bytes]
+    empty: bytes
+    """Root of the tree without leaves."""
+
+
+def _sha256_leaf(data: bytes) -> bytes:
+    return hashlib.sha256(b"\x00" + data).digest()
+
+
+def _sha256_node(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+SHA256 = Scheme(_sha256_leaf, _sha256_node, hashlib.sha256(b"").digest())
+"""RFC 6962 with SHA-256: every list on the chain."""
+
+
+def fold(scheme: Scheme, hashes: Sequence[bytes]) -> bytes:
+    """The root of the tree whose leaf hashes (or aligned subtrees' roots) are given in order."""
+    if not hashes:
+        return scheme.empty
+    level, node = list(hashes), scheme.node
+    while len(level) > 1:
+        odd = level[-1:] if len(level) % 2 else []
+        level = [*map(node, level[0::2], level[1::2]), *odd]
+    return level[0]
+
+
+def root(leaves: Sequence[bytes], scheme: Scheme = SHA256) -> bytes:
+    """The root over leaf *data*."""
+    return fold(scheme, [scheme.leaf(leaf) for leaf in leaves])
+
+
+def inclusion_path(scheme: Scheme, hashes: Sequence[bytes], index: int) -> tuple[bytes, ...]:
+    """The siblings of leaf `index`, bottom up. `IndexError` when there is no such leaf."""
+    if not 0 <= index < len(hashes):
+        raise IndexError(f"leaf {index} of {len(hashes)}")
+    level, path = list(hashes), []
+    while len(level) > 1:
+        sibling = index ^ 1
+        if sibling < len(level):
+            path.append(level[sibling])
+        odd = level[-1:] if len(level) % 2 else []
+        level = [*map(scheme.node, level[0::2], level[1::2]), *odd]
+        index //= 2
+    return tuple(path)
+
+
+def root_from_path(scheme: Scheme, leaf_hash: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:
+    """The root that `path` leads to from leaf `index` of `size`; None when the path has not the right length."""
+    if not 0 <= index < size or len(path) > PATH_LENGTH_MAX or any(len(hash_) != HASH_BYTES for hash_ in path):
+        return None
+    current, last, used = leaf_hash, size - 1, 0
+    while last > 0:
+        if index % 2 or index < last:
+            if used == len(path):
+                return None
+            sibling = path[used]
+            used += 1
+            current = scheme.node(sibling, current) if index % 2 else scheme.node(current, sibling)
+        index //= 2
+        last //= 2
+    return current if used == len(path) else None
+
+
+def verify_inclusion(
+    scheme: Scheme, root_hash: bytes, leaf_hash: bytes, index: int, size: int, path: Sequence[bytes]
+) -> bool:
+    """Whether `path` proves that leaf `index` of the `size` leaves under `root_hash` is `leaf_hash`."""
+    return root_from_path(scheme, leaf_hash, index, size, path) == root_hash
+
+
+def verify_consistency(
+    scheme: Scheme, first: int, first_root: bytes, second: int, second_root: bytes, path: Sequence[bytes]
+) -> bool:
+    """Whether the tree of `first` leaves is a prefix of the tree of `second` leaves (RFC 9162, 2.1.4.2)."""
+    if not 0 < first <= second:
+        return False
+    if first == second:
+        return not path and first_root == second_root
+    nodes = list(path)
+    if first & (first - 1) == 0:
+        nodes.insert(0, first_root)
+    if not nodes:
+        return False
+    index, last = first - 1, second - 1
+    while index % 2:
+        index, last = index // 2, last // 2
+    old = new = nodes[0]
+    for node in nodes[1:]:
+        if last == 0:
+            return False
+        if index % 2 or index == last:
+            old, new = scheme.node(node, old), scheme.node(node, new)
+            while index % 2 == 0 and index:
+                index, last = index // 2, last // 2
+        else:
+            new = scheme.node(new, node)
+        index, last = index // 2, last // 2
+    return last == 0 and old == first_root and new == second_root
+
+
+def split_hashes(data: bytes) -> list[bytes]:
+    """Concatenated 32-byte hashes as a list; `ValueError` when the length is no multiple of 32."""
+    if len(data) % HASH_BYTES:
+        raise ValueError(f"{len(data)} bytes are not a whole number of {HASH_BYTES}-byte hashes")
+    return [data[start : start + HASH_BYTES] for start in range(0, len(data), HASH_BYTES)]
