@@ -29,7 +29,7 @@ PROTOCOL_VERSION = 1
 """Version of everything peers say to each other; both must have the same."""
 
 
-class RequestFailed(OSError):
+class RequestFailed(OSError):  # noqa: N818  (as RequestRefused)
     """No answer: not connected, no handshake, reset, timed out, or the peer does not know the method."""
 
 
@@ -269,7 +269,7 @@ class BlobProgress:
 BlobProgressCallback: TypeAlias = Callable[[BlobProgress], None]
 
 
-class BlobUnavailable(OSError):
+class BlobUnavailable(OSError):  # noqa: N818  (a state, as RequestFailed)
     """No peer that has been asked could deliver the blob; what came is kept, the next `fetch` goes on from there."""
 
 

@@ -42,12 +42,6 @@ WRONG_PROTOCOL = reason(
 BANNED = reason(
     "E1610", "banned", "The peer is banned here for a while.", "See the reason and the expiry in the ban list."
 )
-BAD_CHUNK = reason(
-    "E1611",
-    "bad_chunk",
-    "A chunk or hash list does not belong to the blob it was sent for.",
-    "Fetch from another peer.",
-)
 BLOB_MISMATCH = reason(
     "E1612", "blob_mismatch", "The uploaded bytes are another blob than announced.", "Upload the file again."
 )
@@ -68,4 +62,13 @@ GOSSIP_RATE = reason(
 NO_SUCH_BLOB = reason("E1618", "no_such_blob", "The peer does not hold this blob.", "Ask another peer.")
 BAD_CHAIN_ID = reason(
     "E1619", "bad_chain_id", "The chain id is not a short plain name.", "Use letters, digits, - _ and . (at most 64)."
+)
+WRONG_FRAME = reason(
+    "E1620",
+    "wrong_frame",
+    "The bytes on the stream do not follow our framing.",
+    "Check that both run the same version.",
+)
+MALFORMED_GOSSIP = reason(
+    "E1621", "malformed_gossip", "The gossip stream carries bytes that are no gossip.", "Run an unmodified node."
 )
