@@ -1,0 +1,102 @@
+"""What goes into and comes out of `execute_block`."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from consensus.ledger.fields import Address, Count, Hash, Nano, Small, Text
+from gensyn_node.primitives.codec import Struct
+
+
+class Reader(Protocol):
+    """Anything that reads the ledger by key; queries need no more."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value at `key`, or None."""
+
+
+class LedgerView(Reader, Protocol):
+    """The ledger after some block, with the nodes of its authenticated map."""
+
+    @property
+    def root(self) -> bytes:
+        """The app hash (32 bytes); `tree.EMPTY_ROOT` before genesis."""
+
+    def read_node(self, digest: bytes) -> bytes:
+        """The encoding of the tree node with this hash; it must exist."""
+
+
+class Misbehaviour(Struct):
+    """A validator proven to have voted twice; consensus has checked the evidence."""
+
+    validator: Address
+    height: Count
+
+
+class BlockContext(Struct):
+    """What a block's rules may depend on besides transactions and state."""
+
+    chain_id: Text
+    height: Count
+    time_ms: Count
+    proposer: Address
+    """Address of the proposer's consensus key."""
+    beacon: Hash
+    """Randomness after this block's proof."""
+    misbehaviours: tuple[Misbehaviour, ...] = ()
+
+
+class Event(Struct):
+    """Something that happened; for roles, streams and people. Not part of the app hash."""
+
+    kind: Text
+    """Such as `task_assigned`; `events.py` lists them."""
+    subject: bytes
+    """Task, dispute, provider or account concerned."""
+    fields: tuple[tuple[str, int | str | bytes], ...]
+
+    def get(self, name: str) -> int | str | bytes | None:
+        """The value of a field, or None."""
+        return dict(self.fields).get(name)
+
+
+class TransactionResult(Struct):
+    """What became of one transaction of a block; the results root commits to it."""
+
+    transaction_id: Hash
+    code: Text
+    """Empty when it was applied, else the reason's code such as `E1201`."""
+    message: str
+    """Empty, or what exactly was wrong."""
+    fee_nano: Nano
+    """Fee charged: a refused message still pays, a transaction whose envelope is refused does not."""
+    units: Small
+
+    @property
+    def applied(self) -> bool:
+        """Whether the message took effect."""
+        return self.code == ""
+
+
+class ValidatorUpdate(Struct):
+    """New voting power of a consensus key; 0 removes it. Consensus applies it two heights later."""
+
+    public_key: Hash
+    power: Count
+
+
+class BlockDelta(Struct):
+    """All that a block changes. Apply writes and nodes in one batch."""
+
+    height: Count
+    writes: tuple[tuple[bytes, bytes | None], ...]
+    """(key, new value or None for deletion), sorted by key."""
+    new_nodes: tuple[tuple[bytes, bytes], ...]
+    """(hash, encoding) of tree nodes to store."""
+    stale_nodes: tuple[bytes, ...]
+    """Nodes the new root no longer reaches. A later delta may bring one back: prune only what is still stale then."""
+    app_hash: Hash
+    results: tuple[TransactionResult, ...]
+    results_root: Hash
+    events: tuple[Event, ...]
+    validator_updates: tuple[ValidatorUpdate, ...]

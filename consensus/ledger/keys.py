@@ -1,0 +1,93 @@
+"""Where each record lives. A key is a short word, a slash and raw bytes or a decimal number.
+
+`account/<address>` Account · `supply` Supply · `parameters` Parameters · `chain` chain id · `validator/<address>`
+ValidatorRecord · `validators` addresses · `unbonding/<n>` Unbonding · `provider/<address>` Provider · `providers`
+addresses · `program/<id>` ProgramRecord · `task/<id>` Task · `spec/<id>` TaskSpec · `instalment/<task id>/<n>`
+Instalment · `challenge/<task id>/<n>/<address>` PendingChallenge · `dispute/<id>` DisputeRecord · `game/<id>` the
+game's encoding · `record/<task id>` TaskRecord · `due/<height>` DueItems · `tasks/<page>` and `disputes/<page>` ids in
+order of appearance, `counters` how many there are.
+"""
+
+from __future__ import annotations
+
+SUPPLY = b"supply"
+PARAMETERS = b"parameters"
+CHAIN = b"chain"
+VALIDATORS = b"validators"
+PROVIDERS = b"providers"
+COUNTERS = b"counters"
+
+
+def account(address: bytes) -> bytes:
+    """Account of an address."""
+    return b"account/" + address
+
+
+def validator(address: bytes) -> bytes:
+    """ValidatorRecord of a consensus key's address."""
+    return b"validator/" + address
+
+
+def unbonding(number: int) -> bytes:
+    """Unbonding entry."""
+    return b"unbonding/%d" % number
+
+
+def provider(address: bytes) -> bytes:
+    """Provider of an account."""
+    return b"provider/" + address
+
+
+def program(program_id: bytes) -> bytes:
+    """ProgramRecord."""
+    return b"program/" + program_id
+
+
+def task(task_id: bytes) -> bytes:
+    """Task."""
+    return b"task/" + task_id
+
+
+def spec(task_id: bytes) -> bytes:
+    """TaskSpec of a task."""
+    return b"spec/" + task_id
+
+
+def instalment(task_id: bytes, number: int) -> bytes:
+    """Latest Instalment of that number."""
+    return b"instalment/%s/%d" % (task_id, number)
+
+
+def challenge(task_id: bytes, number: int, challenger: bytes) -> bytes:
+    """PendingChallenge of an account against an instalment."""
+    return b"challenge/%s/%d/%s" % (task_id, number, challenger)
+
+
+def dispute(dispute_id: bytes) -> bytes:
+    """DisputeRecord."""
+    return b"dispute/" + dispute_id
+
+
+def game(dispute_id: bytes) -> bytes:
+    """Encoding of a dispute's present `proofs.pinpoint` game."""
+    return b"game/" + dispute_id
+
+
+def record(task_id: bytes) -> bytes:
+    """TaskRecord of an ended task."""
+    return b"record/" + task_id
+
+
+def due(height: int) -> bytes:
+    """DueItems of a height."""
+    return b"due/%d" % height
+
+
+def tasks_page(page: int) -> bytes:
+    """Task ids in order of submission."""
+    return b"tasks/%d" % page
+
+
+def disputes_page(page: int) -> bytes:
+    """Dispute ids in order of opening."""
+    return b"disputes/%d" % page

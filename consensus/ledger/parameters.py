@@ -1,0 +1,187 @@
+"""Genesis parameters: every number the rules leave free, and two presets.
+
+Amounts are nano, times are blocks, shares are basis points (1/10,000).
+"""
+
+from __future__ import annotations
+
+from consensus.ledger.fields import Nano, Small
+from gensyn_node.primitives.codec import Struct
+from gensyn_node.primitives.money import NANO_PER_GSN
+
+BASIS_POINTS = 10_000
+
+
+class Parameters(Struct):
+    """What one chain fixed at its beginning."""
+
+    # fees and block space
+    fee_base_nano: Nano
+    """Least fee of any transaction."""
+    fee_per_unit_nano: Nano
+    """Added for each unit: a byte of the transaction or its worth in referee work."""
+    block_units_max: Small
+    """Units of all transactions of one block."""
+    referee_units: Small
+    """Units charged for a dispute move on top of its bytes: re-executing a piece and decoding the program."""
+    program_units: Small
+    """Units charged for validating a published program, on top of its bytes."""
+    # staking
+    power_unit_nano: Nano
+    """Stake behind one unit of voting power."""
+    stake_min_nano: Nano
+    """Least stake of a validator that counts."""
+    unbonding_blocks: Small
+    """Blocks until unbonded stake or a withdrawn provider's bond is paid out; it stays slashable."""
+    equivocation_slash_bps: Small
+    """Share of a validator's stake burnt for voting twice."""
+    # providers
+    providers_max: Small
+    """Registered providers at a time."""
+    provider_bond_min_nano: Nano
+    """Least bond of a provider."""
+    ask_min_nano: Nano
+    """Least ask per giga-gas; keeps the draw's weights bounded."""
+    solves_per_provider_max: Small
+    """Tasks one provider trains at a time."""
+    verifications_per_provider_max: Small
+    """Verifications one provider holds at a time."""
+    misses_until_paused: Small
+    """Duties missed in a row after which the chain pauses a provider."""
+    # stakes of one task
+    solver_bond_bps: Small
+    """Solver's locked bond as a share of its price for the whole task."""
+    solver_bond_min_nano: Nano
+    """Least bond locked by a solver."""
+    verifier_bond_bps: Small
+    """Verifier's and challenger's locked bond as a share of the solver's bond."""
+    verifier_bond_min_nano: Nano
+    """Least bond locked by a verifier or challenger."""
+    miss_slash_bps: Small
+    """Share of the locked bond taken for a duty not done in time (no proof of cheating)."""
+    winner_bps: Small
+    """Share of a slashed bond paid to the finder; with the burnt share, such that self-dealing loses."""
+    jackpot_bps: Small
+    """Share of a slashed bond put into the jackpot pool; what remains is burnt."""
+    # times of a task
+    task_deadline_blocks_min: Small
+    """Shortest deadline a task may have."""
+    task_deadline_blocks_max: Small
+    """Longest deadline a task may have."""
+    start_blocks: Small
+    """Blocks an assigned solver has to start."""
+    retry_blocks: Small
+    """Blocks between two draws when nobody was eligible."""
+    heartbeat_blocks: Small
+    """Blocks without heartbeat or commit after which a solver is timed out."""
+    train_blocks_base: Small
+    """Blocks for training an instalment, whatever its size."""
+    train_gas_per_block: Small
+    """Gas a solver must manage a block, on top of the base: the slowest machine the network waits for."""
+    verify_blocks_base: Small
+    """Blocks a drawn verifier has to commit its verdict, whatever the segments' size."""
+    reveal_blocks: Small
+    """Blocks to reveal a verdict, and to reveal a challenge."""
+    verifier_draws_max: Small
+    """Draws that fill a slot before verification goes on without it."""
+    window_blocks: Small
+    """Blocks for challenges after the verdicts are known."""
+    # disputes
+    move_clock_blocks: Small
+    """Each party's running clock for a whole game."""
+    move_extension_blocks: Small
+    """A party never gets the turn with less than this: a last-second move wins nothing."""
+    game_moves_max: Small
+    """Moves of one game; none is longer (a game's own formula stays below)."""
+    challengers_per_dispute_max: Small
+    """Equal claims grouped into one dispute; each may take over where the one before failed."""
+    disputes_per_instalment_max: Small
+    """Disputes of one instalment opened by others than its verifiers."""
+
+
+def mainnet_parameters() -> Parameters:
+    """Numbers for blocks of about 6 s between strangers."""
+    return Parameters(
+        fee_base_nano=10_000,
+        fee_per_unit_nano=20,
+        block_units_max=4_000_000,
+        referee_units=150_000,
+        program_units=100_000,
+        power_unit_nano=NANO_PER_GSN,
+        stake_min_nano=1_000 * NANO_PER_GSN,
+        unbonding_blocks=302_400,
+        equivocation_slash_bps=500,
+        providers_max=4_096,
+        provider_bond_min_nano=100 * NANO_PER_GSN,
+        ask_min_nano=1_000,
+        solves_per_provider_max=1,
+        verifications_per_provider_max=4,
+        misses_until_paused=2,
+        solver_bond_bps=60_000,
+        solver_bond_min_nano=10 * NANO_PER_GSN,
+        verifier_bond_bps=2_500,
+        verifier_bond_min_nano=2 * NANO_PER_GSN,
+        miss_slash_bps=200,
+        winner_bps=4_000,
+        jackpot_bps=2_000,
+        task_deadline_blocks_min=600,
+        task_deadline_blocks_max=432_000,
+        start_blocks=50,
+        retry_blocks=10,
+        heartbeat_blocks=150,
+        train_blocks_base=600,
+        train_gas_per_block=1_000_000_000,
+        verify_blocks_base=600,
+        reveal_blocks=100,
+        verifier_draws_max=4,
+        window_blocks=1_200,
+        move_clock_blocks=1_200,
+        move_extension_blocks=50,
+        game_moves_max=64,
+        challengers_per_dispute_max=4,
+        disputes_per_instalment_max=32,
+    )
+
+
+def devnet_parameters() -> Parameters:
+    """Numbers for blocks of about 1 s with four nodes on a busy laptop: short, yet no honest party times out."""
+    return Parameters(
+        fee_base_nano=1_000,
+        fee_per_unit_nano=1,
+        block_units_max=4_000_000,
+        referee_units=150_000,
+        program_units=100_000,
+        power_unit_nano=NANO_PER_GSN,
+        stake_min_nano=1 * NANO_PER_GSN,
+        unbonding_blocks=50,
+        equivocation_slash_bps=500,
+        providers_max=1_024,
+        provider_bond_min_nano=10 * NANO_PER_GSN,
+        ask_min_nano=1_000,
+        solves_per_provider_max=1,
+        verifications_per_provider_max=8,
+        misses_until_paused=3,
+        solver_bond_bps=60_000,
+        solver_bond_min_nano=1 * NANO_PER_GSN,
+        verifier_bond_bps=2_500,
+        verifier_bond_min_nano=NANO_PER_GSN // 4,
+        miss_slash_bps=200,
+        winner_bps=4_000,
+        jackpot_bps=2_000,
+        task_deadline_blocks_min=20,
+        task_deadline_blocks_max=100_000,
+        start_blocks=45,
+        retry_blocks=3,
+        heartbeat_blocks=90,
+        train_blocks_base=240,
+        train_gas_per_block=50_000_000,
+        verify_blocks_base=120,
+        reveal_blocks=30,
+        verifier_draws_max=3,
+        window_blocks=10,
+        move_clock_blocks=150,
+        move_extension_blocks=20,
+        game_moves_max=64,
+        challengers_per_dispute_max=4,
+        disputes_per_instalment_max=16,
+    )

@@ -1,0 +1,466 @@
+"""Everything the ledger stores, one struct a kind of record; command line and RPC print them as they are.
+
+States are words. Keys are in `keys.py`. Amounts are nano, times are block heights.
+"""
+
+from __future__ import annotations
+
+from consensus.ledger.fields import Address, Count, Endpoints, Hash, Nano, OptionalHash, Roots, Small, Text
+from consensus.ledger.messages import Finding
+from consensus.ledger.parameters import Parameters
+from gensyn_node.primitives.codec import Struct
+
+# --- accounts, stake, supply
+
+
+class Account(Struct):
+    """Spendable money and the next nonce."""
+
+    balance_nano: Nano = 0
+    nonce: Count = 0
+
+
+class Supply(Struct):
+    """Totals of every place money can be in; `minted` equals the sum of all others, always."""
+
+    minted_nano: Nano
+    balances_nano: Nano
+    stakes_nano: Nano
+    unbonding_nano: Nano
+    """Leaving stakes and provider bonds, waiting to be paid out."""
+    bonds_nano: Nano
+    """Providers' bonds, locked parts included."""
+    escrows_nano: Nano
+    jackpot_nano: Nano
+    burnt_nano: Nano
+
+
+class ValidatorRecord(Struct):
+    """A consensus key with stake."""
+
+    address: Address
+    """Address of the consensus key."""
+    public_key: Hash
+    operator: Address
+    """Account that staked; fees go to it."""
+    stake_nano: Nano
+    tombstoned: bool
+    """Voted twice: never a validator again."""
+
+
+class Unbonding(Struct):
+    """Money on its way out."""
+
+    owner: Address
+    amount_nano: Nano
+    release_height: Count
+    validator: bytes
+    """Validator whose stake it was (still slashable); empty for a provider's bond."""
+
+
+# --- providers
+
+PROVIDER_ACTIVE = "active"
+PROVIDER_PAUSED = "paused"
+PROVIDER_WITHDRAWING = "withdrawing"
+
+
+class Provider(Struct):
+    """A machine that offers work."""
+
+    address: Address
+    name: Text
+    state: Text
+    """PROVIDER_ACTIVE, PROVIDER_PAUSED or PROVIDER_WITHDRAWING."""
+    roles: Small
+    device_class: Text
+    memory_bytes: Count
+    ask_price_nano: Nano
+    bond_nano: Nano
+    """All its bond."""
+    locked_nano: Nano
+    """Part of the bond that answers for current duties and disputes."""
+    endpoints: Endpoints
+    solving: Small
+    """Tasks it trains now."""
+    verifying: Small
+    """Verifications it holds now."""
+    duties: Small
+    """Solving + verifying + pending challenges and disputes: it can leave when this is zero."""
+    misses: Small
+    """Duties missed in a row."""
+    registered_height: Count
+    earned_nano: Nano
+    """Paid for work and finds, in all."""
+    slashed_nano: Nano
+    """Lost, in all."""
+
+    @property
+    def free_nano(self) -> int:
+        """Bond that may be locked for something new."""
+        return self.bond_nano - self.locked_nano
+
+
+# --- programs and tasks
+
+
+class ProgramRecord(Struct):
+    """A published step program."""
+
+    program_id: Hash
+    publisher: Address
+    height: Count
+    gas_per_step: Count
+    program: bytes
+    """Its canonical encoding."""
+
+
+TASK_WAITING = "waiting"
+"""No solver: the next draw is at `due_height`."""
+TASK_ASSIGNED = "assigned"
+"""A solver was drawn and must start by `due_height`."""
+TASK_TRAINING = "training"
+"""The solver trains; its next heartbeat or commit is due by `due_height`."""
+TASK_VERIFYING = "verifying"
+"""Everything is committed (or the task is closing): what was committed is being verified."""
+TASK_FINISHED = "finished"
+"""All instalments settled."""
+TASK_CANCELLED = "cancelled"
+"""Ended by its submitter; settled instalments were paid."""
+TASK_EXPIRED = "expired"
+"""Ended by a deadline; settled instalments were paid."""
+TASK_ENDED = (TASK_FINISHED, TASK_CANCELLED, TASK_EXPIRED)
+
+
+class Task(Struct):
+    """A task's state; its spec is stored apart (`keys.spec`)."""
+
+    task_id: Hash
+    name: Text
+    submitter: Address
+    program_id: Hash
+    state: Text
+    """One of the TASK_ words."""
+    closing: Text
+    """TASK_CANCELLED or TASK_EXPIRED while a task winds down; empty otherwise."""
+    submitted_height: Count
+    deadline_height: Count
+    """Last height at which work is accepted."""
+    ended_height: Count
+    due_height: Count
+    """Last height at which the present duty (start, heartbeat, commit) may be done; or the next draw."""
+    train_due_height: Count
+    """Last height at which the instalment in training may be committed, however many heartbeats come."""
+    steps: Small
+    instalments: Small
+    gas_per_step: Count
+    bid_price_nano: Nano
+    """The highest ask per giga-gas that the escrow can pay to everybody."""
+    escrow_nano: Nano
+    solver_paid_nano: Nano
+    verifiers_paid_nano: Nano
+    refunded_nano: Nano
+    attempt: Small
+    """Number of the present assignment; 0 before the first."""
+    seed: OptionalHash
+    """Fixed at the first assignment, kept by every later solver."""
+    solver: bytes
+    """Present solver's address, or empty."""
+    solver_price_nano: Nano
+    solver_bond_nano: Nano
+    removed_solvers: tuple[Address, ...]
+    """Solvers that timed out or were proven wrong; never drawn again for this task."""
+    committed: Small
+    """Instalments committed by the present line of work (settled ones included)."""
+    settled: Small
+    """Instalments settled: paid for and final."""
+    initial_root: OptionalHash
+    """State root at step 0, once committed."""
+    settled_root: OptionalHash
+    """State root after the last settled instalment: where a new solver resumes."""
+    step: Small
+    """Progress by heartbeats and commits."""
+    loss_bits: Small
+    """f32 bits of the last loss reported."""
+    heartbeat_height: Count
+    disputes: tuple[Hash, ...]
+    """Ids of all its disputes, oldest first."""
+
+
+# --- instalments and their verification
+
+VERIFICATION_DRAWN = "drawn"
+VERIFICATION_COMMITTED = "committed"
+VERIFICATION_REVEALED = "revealed"
+VERIFICATION_MISSED = "missed"
+VERIFICATION_SLASHED = "slashed"
+"""Proven wrong: its bond is gone."""
+VERIFICATION_RELEASED = "released"
+"""Over without payment."""
+VERIFICATION_PAID = "paid"
+
+
+class Verification(Struct):
+    """One verifier's slot in an instalment."""
+
+    verifier: Address
+    state: Text
+    """One of the VERIFICATION_ words."""
+    segments: tuple[Small, ...]
+    """Segments drawn for it, numbers within the task."""
+    price_nano: Nano
+    bond_nano: Nano
+    drawn_height: Count
+    commitment: OptionalHash
+    findings: tuple[Finding, ...]
+    initial_root: OptionalHash
+    """Its own initial root where that differs from the solver's."""
+    fee_nano: Nano
+    """Paid for it."""
+
+
+INSTALMENT_DRAWING = "drawing"
+"""Waits for verifiers to be drawn at `due_height`."""
+INSTALMENT_VERIFYING = "verifying"
+"""Verdicts must be committed by `due_height`."""
+INSTALMENT_REVEALING = "revealing"
+"""Verdicts must be revealed by `due_height`."""
+INSTALMENT_WINDOW = "window"
+"""Challenges may be committed by `due_height`."""
+INSTALMENT_CLOSING = "closing"
+"""Committed challenges may be revealed by `due_height`."""
+INSTALMENT_READY = "ready"
+"""Waits for its disputes and for the instalments before it."""
+INSTALMENT_SETTLED = "settled"
+INSTALMENT_INVALID = "invalid"
+"""Proven wrong, unavailable, or built on one that was."""
+
+
+class Instalment(Struct):
+    """A committed part of a task: the unit of verification and payment."""
+
+    task_id: Hash
+    number: Small
+    attempt: Small
+    solver: Address
+    state: Text
+    """One of the INSTALMENT_ words."""
+    first_segment: Small
+    start_root: OptionalHash
+    """State root before its first segment."""
+    segment_roots: Roots
+    state_blobs: Roots
+    losses: tuple[Small, ...]
+    endpoints: Endpoints
+    commit_height: Count
+    due_height: Count
+    """Last height of the present phase."""
+    draws: Small
+    """Draws of verifiers so far."""
+    give_up_height: Count
+    """Last height at which slots are filled."""
+    verifications: tuple[Verification, ...]
+    missed: tuple[Address, ...]
+    """Verifiers replaced for missing their duty."""
+    redrawn: bool
+    """A first set of verifiers could not fetch the states; this is the second."""
+    open_disputes: tuple[Hash, ...]
+    pending_challenges: Small
+    """Challenges committed and not yet revealed."""
+    challenges: Small
+    """Challenges committed in all."""
+    solver_paid_nano: Nano
+
+    @property
+    def end_root(self) -> bytes:
+        """State root after its last segment."""
+        return self.segment_roots[-1]
+
+
+# --- disputes
+
+DISPUTE_SEGMENT = "segment"
+DISPUTE_INITIAL = "initial"
+DISPUTE_EVIDENCE = "evidence"
+
+DISPUTE_OPEN = "open"
+DISPUTE_DEFENDER_WRONG = "defender_wrong"
+DISPUTE_CHALLENGER_WRONG = "challenger_wrong"
+DISPUTE_BOTH_WRONG = "both_wrong"
+DISPUTE_MOOT = "moot"
+"""Ended without ruling, because another dispute proved the same solver wrong first."""
+
+TURN_DEFENDER = "defender"
+TURN_CHALLENGER = "challenger"
+
+
+class PendingChallenge(Struct):
+    """A challenge committed and not yet revealed."""
+
+    task_id: Hash
+    instalment: Small
+    attempt: Small
+    challenger: Address
+    commitment: Hash
+    bond_nano: Nano
+    height: Count
+
+
+class Challenger(Struct):
+    """One of those who made the same claim."""
+
+    address: Address
+    bond_nano: Nano
+    """Locked for this dispute; 0 for a drawn verifier, whose verification bond answers."""
+    lost: bool
+    """Its game was lost; the next in line took over."""
+
+
+class MoveRecord(Struct):
+    """Where a move is found in the chain."""
+
+    height: Count
+    transaction_id: Hash
+    mover: Address
+    turn: Text
+    """TURN_DEFENDER or TURN_CHALLENGER."""
+    bytes: Small
+
+
+class DisputeRecord(Struct):
+    """A dispute over one claim; the game itself is stored apart (`keys.game`)."""
+
+    dispute_id: Hash
+    task_id: Hash
+    instalment: Small
+    attempt: Small
+    kind: Text
+    """DISPUTE_SEGMENT, DISPUTE_INITIAL or DISPUTE_EVIDENCE."""
+    segment: Small
+    state: Text
+    """DISPUTE_OPEN or the outcome."""
+    defender: Address
+    defender_root: Hash
+    """Solver's end root, solver's initial root, or the verifier's evidence root."""
+    challenger_root: Hash
+    challengers: tuple[Challenger, ...]
+    """First the finder."""
+    lead: Small
+    """Which challenger plays now."""
+    game: Small
+    """Number of the game: one more each time the next challenger takes over."""
+    turn: Text
+    """TURN_DEFENDER or TURN_CHALLENGER."""
+    turn_height: Count
+    """Height at which the turn began."""
+    due_height: Count
+    """Last height at which the party in turn may move."""
+    defender_clock_blocks: Small
+    challenger_clock_blocks: Small
+    phase: Text
+    """Phase of the game, for people."""
+    opened_height: Count
+    resolved_height: Count
+    moves: tuple[MoveRecord, ...]
+    how: Text
+    """How it ended: `arbitration`, `time-out`, `bad move`…"""
+
+
+# --- the certificate's content
+
+
+class VerdictSummary(Struct):
+    """What a verifier said of a settled instalment."""
+
+    verifier: Address
+    state: Text
+    findings: tuple[Finding, ...]
+    fee_nano: Nano
+
+
+class InstalmentSummary(Struct):
+    """A settled instalment."""
+
+    number: Small
+    attempt: Small
+    solver: Address
+    start_root: Hash
+    segment_roots: Roots
+    verdicts: tuple[VerdictSummary, ...]
+    solver_paid_nano: Nano
+
+
+class DisputeSummary(Struct):
+    """How a dispute ended."""
+
+    dispute_id: Hash
+    kind: Text
+    instalment: Small
+    attempt: Small
+    segment: Small
+    defender: Address
+    finder: Address
+    outcome: Text
+    moves: Small
+
+
+class TaskRecord(Struct):
+    """All that a certificate says of an ended task, at the key `record/<task id>` under the app hash."""
+
+    task_id: Hash
+    spec_hash: Hash
+    program_id: Hash
+    dataset_root: Hash
+    state: Text
+    submitter: Address
+    seed: OptionalHash
+    initial_root: OptionalHash
+    final_root: OptionalHash
+    """State root after the last settled instalment; empty when none was."""
+    steps_settled: Small
+    instalments: tuple[InstalmentSummary, ...]
+    disputes: tuple[DisputeSummary, ...]
+    solver_paid_nano: Nano
+    verifiers_paid_nano: Nano
+    refunded_nano: Nano
+    ended_height: Count
+
+
+# --- the due queue
+
+
+class DueItem(Struct):
+    """Something to look at when a height begins; handlers check the record, so a stale item does nothing."""
+
+    kind: Text
+    subject: bytes
+    number: Count
+
+
+# --- genesis
+
+
+class GenesisValidator(Struct):
+    """A validator of the first height."""
+
+    public_key: Hash
+    operator: Address
+    stake_nano: Nano
+    name: Text
+
+
+class GenesisAccount(Struct):
+    """Money of the first height."""
+
+    address: Address
+    balance_nano: Nano
+
+
+class Genesis(Struct):
+    """What a chain begins with; its hash goes into the handshake."""
+
+    chain_id: Text
+    time_ms: Count
+    validators: tuple[GenesisValidator, ...]
+    accounts: tuple[GenesisAccount, ...]
+    parameters: Parameters
