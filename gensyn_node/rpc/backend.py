@@ -193,8 +193,10 @@ class BlobInfo(View, frozen=True):
     blob_id: bytes
     length: int
     chunks: int
-    missing: tuple[int, ...]
-    """Numbers of the chunks it still lacks, at most 1,024 of them."""
+    received: int
+    """Chunks that are here, counted from the first without a gap."""
+    complete: bool
+    """Whole, verified and served to the network."""
 
 
 class Event(View, frozen=True):
@@ -272,19 +274,20 @@ class NodeBackend(Protocol):
     async def set_role(self, role: str) -> str:
         """Change the role, after draining what it does now; the role that will then be in force."""
 
-    async def blob_info(self, blob_id: bytes) -> BlobInfo | None: ...
+    async def blob_info(self, blob_id: bytes) -> BlobInfo | None:
+        """What is here of a blob, without asking the network."""
 
-    async def blob_begin(self, blob_id: bytes, length: int, chunk_hashes: tuple[bytes, ...]) -> BlobInfo:
-        """Make room for a blob; `Rejection` when the hashes do not belong to `blob_id`. Repeating it resumes."""
+    async def blob_put(self, blob_id: bytes, length: int, chunk: int, data: bytes) -> BlobInfo:
+        """Store one chunk of an upload, in order (repeating one is harmless); the last one makes it a blob.
 
-    async def blob_put(self, blob_id: bytes, chunk: int, data: bytes) -> BlobInfo:
-        """Store one chunk after checking its hash; when it was the last, announce the blob to the network."""
-
-    async def blob_get(self, blob_id: bytes, chunk: int) -> bytes | None:
-        """One chunk, fetched from the network when it is not here; None when nobody serves it."""
+        `Rejection` when the content is not `blob_id`'s, a chunk is missing before it, or its size is wrong.
+        """
 
     async def blob_fetch(self, blob_id: bytes) -> BlobInfo | None:
-        """Length and chunk count of a blob, asking the network when it is not here."""
+        """Get a whole blob from the network unless it is here; None when nobody serves it."""
+
+    async def blob_get(self, blob_id: bytes, chunk: int) -> bytes | None:
+        """One chunk of a blob that is here; None otherwise."""
 
     def events(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[Event]]:
         """Subscribe: what happens from now on. A subscriber that does not keep up loses the oldest events."""

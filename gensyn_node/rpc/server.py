@@ -1,0 +1,227 @@
+"""The HTTP server: starlette's routes on hypercorn's trio server, with bounds on connections, sizes and times.
+
+POST /rpc            JSON-RPC 2.0
+GET  /events         WebSocket: one JSON object an event
+GET  /blobs/ID/N     chunk N of a blob
+PUT  /blobs/ID/N     the same, upward (token; header X-Blob-Length)
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.utils import wrap_app
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from gensyn_node.primitives import limits
+from gensyn_node.primitives.errors import Rejection
+from gensyn_node.rpc import guard, reasons
+from gensyn_node.rpc.backend import NodeBackend
+from gensyn_node.rpc.dispatch import answer_body, error_object
+from gensyn_node.rpc.json_view import to_json
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+BODY_TIMEOUT_S = 5.0
+HEADER_BYTES_MAX = 16 << 10
+_STATUS = {
+    reasons.HOST_REFUSED: 403,
+    reasons.ORIGIN_REFUSED: 403,
+    reasons.TOKEN_REFUSED: 401,
+    reasons.BAD_CONTENT_TYPE: 415,
+    reasons.BODY_TOO_LARGE: 413,
+    reasons.BODY_TOO_SLOW: 408,
+    reasons.NOT_FOUND: 404,
+}
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RpcSettings:
+    """Where to listen and whom to answer."""
+
+    token: str = field(repr=False)
+    host: str = "127.0.0.1"
+    port: int = 0
+    allowed_hosts: tuple[str, ...] = ()
+    connections_max: int = 32
+    body_timeout_s: float = BODY_TIMEOUT_S
+
+
+async def serve_rpc(
+    backend: NodeBackend,
+    settings: RpcSettings,
+    *,
+    task_status: TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until cancelled; reports `http://host:port` when it listens. OSError when the port is taken."""
+    (listener,) = await trio.open_tcp_listeners(settings.port, host=settings.host, backlog=64)
+    port = listener.socket.getsockname()[1]
+    policy = guard.Policy(guard.loopback_hosts(settings.host, port, settings.allowed_hosts), settings.token)
+    application = wrap_app(make_application(backend, policy, settings.body_timeout_s), 0, "asgi")
+    config = _server_config()
+    slots = trio.CapacityLimiter(settings.connections_max)
+
+    async def connection(stream: trio.SocketStream) -> None:
+        if not slots.available_tokens:
+            await _refuse(stream)
+            return
+        async with slots:
+            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            await TCPServer(application, config, WorkerContext(None), {}, stream).run()
+
+    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+    task_status.started(f"http://{shown}:{port}")
+    await trio.serve_listeners(connection, [listener])
+
+
+def make_application(backend: NodeBackend, policy: guard.Policy, body_timeout_s: float = BODY_TIMEOUT_S) -> Starlette:
+    """The routes alone, without a socket."""
+    server = _Server(backend, policy, body_timeout_s)
+    return Starlette(
+        routes=[
+            Route("/rpc", server.rpc, methods=["POST"]),
+            Route("/blobs/{blob_id}/{chunk}", server.get_chunk, methods=["GET"]),
+            Route("/blobs/{blob_id}/{chunk}", server.put_chunk, methods=["PUT"]),
+            WebSocketRoute("/events", server.events),
+        ],
+        exception_handlers={Rejection: _refused, 500: _failed},
+    )
+
+
+def _server_config() -> Config:
+    config = Config()
+    config.h11_max_incomplete_size = HEADER_BYTES_MAX
+    config.keep_alive_timeout = BODY_TIMEOUT_S  # also what a client has to send its headers in
+    config.websocket_max_message_size = 1 << 10
+    config.websocket_ping_interval = 20.0
+    config.include_server_header = False
+    config.accesslog = None
+    config.errorlog = None
+    return config
+
+
+async def _refuse(stream: trio.SocketStream) -> None:
+    """Tell a connection over the bound to go away; it gets a second to hear it."""
+    async with stream:
+        with trio.move_on_after(1.0), suppress(trio.BrokenResourceError):
+            await stream.send_all(b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    if not isinstance(error, Rejection):
+        raise error
+    headers = {**_HEADERS, "Connection": "close"}
+    return JSONResponse({"error": error_object(error)}, _STATUS.get(error.reason, 400), headers)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """A failure of ours: told without details; the server logs the exception."""
+    rejection = Rejection(reasons.INTERNAL, "the node could not answer; its log says why")
+    return JSONResponse({"jsonrpc": "2.0", "id": None, "error": error_object(rejection)}, 500, _HEADERS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """The handlers of the routes."""
+
+    backend: NodeBackend
+    policy: guard.Policy
+    body_timeout_s: float
+
+    async def rpc(self, request: Request) -> Response:
+        guard.check_headers(self.policy, request.headers.raw)
+        guard.check_content(request.headers.raw, "application/json")
+        body = await self._body(request, limits.RPC_BODY_BYTES_MAX)
+        authorize = partial(guard.check_token, self.policy, request.headers.raw)
+        answer = await answer_body(self.backend, body, authorize)
+        if answer is None:
+            return Response(status_code=204, headers=_HEADERS)
+        return JSONResponse(answer, headers=_HEADERS)
+
+    async def get_chunk(self, request: Request) -> Response:
+        guard.check_headers(self.policy, request.headers.raw)
+        blob_id, chunk = _chunk_of(request)
+        data = await self.backend.blob_get(blob_id, chunk)
+        if data is None:
+            raise Rejection(reasons.NOT_FOUND, "this chunk is not here")
+        return Response(data, media_type="application/octet-stream", headers=_HEADERS)
+
+    async def put_chunk(self, request: Request) -> Response:
+        guard.check_headers(self.policy, request.headers.raw)
+        guard.check_token(self.policy, request.headers.raw)
+        guard.check_content(request.headers.raw, "application/octet-stream")
+        blob_id, chunk = _chunk_of(request)
+        length = _natural(request.headers.get("x-blob-length", ""), limits.BLOB_BYTES_MAX)
+        data = await self._body(request, limits.BLOB_CHUNK_BYTES)
+        return JSONResponse(to_json(await self.backend.blob_put(blob_id, length, chunk, data)), headers=_HEADERS)
+
+    async def events(self, websocket: WebSocket) -> None:
+        try:
+            guard.check_headers(self.policy, websocket.headers.raw)
+        except Rejection:
+            await websocket.close(1008)
+            return
+        await websocket.accept()
+        async with self.backend.events() as channel, trio.open_nursery() as nursery:
+            nursery.start_soon(_watch_close, websocket, nursery.cancel_scope)
+            async for event in channel:
+                await websocket.send_text(json.dumps(to_json(event)))
+            nursery.cancel_scope.cancel()
+            await websocket.close(1001)
+
+    async def _body(self, request: Request, bytes_max: int) -> bytes:
+        """The body, within its bounds of size and time."""
+        announced = guard.announced_length(request.headers.raw)
+        if announced is not None and announced > bytes_max:
+            raise Rejection(reasons.BODY_TOO_LARGE, f"{announced} bytes, at most {bytes_max} are accepted")
+        body = bytearray()
+        with trio.move_on_after(self.body_timeout_s):
+            async for part in request.stream():
+                body += part
+                if len(body) > bytes_max:
+                    raise Rejection(reasons.BODY_TOO_LARGE, f"at most {bytes_max} bytes are accepted")
+            return bytes(body)
+        raise Rejection(reasons.BODY_TOO_SLOW, f"the body took longer than {self.body_timeout_s:g} s")
+
+
+async def _watch_close(websocket: WebSocket, scope: trio.CancelScope) -> None:
+    """End the subscription when the client goes; it has nothing to say."""
+    try:
+        while True:
+            await websocket.receive_text()
+    except (WebSocketDisconnect, KeyError):
+        scope.cancel()
+
+
+def _chunk_of(request: Request) -> tuple[bytes, int]:
+    text: Any = request.path_params["blob_id"]
+    if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
+        raise Rejection(reasons.BAD_PARAMETERS, "a blob is named by 64 hexadecimal digits")
+    chunks_max = limits.BLOB_BYTES_MAX // limits.BLOB_CHUNK_BYTES
+    return bytes.fromhex(text), _natural(request.path_params["chunk"], chunks_max)
+
+
+def _natural(text: str, maximum: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 12) or int(text) > maximum:
+        raise Rejection(reasons.BAD_PARAMETERS, f"{text[:40]!r} is not a number from 0 to {maximum}")
+    return int(text)
