@@ -1,8 +1,8 @@
 """The structs of a step program, as they are encoded, hashed and published.
 
 A program is `step(state, batch, step_index) -> (state', loss)`. Its *values* are numbered: first the state entries,
-then the batch inputs, then the step index (one i64 scalar), then the nodes in list order. A node names its inputs by value
-number, always smaller than its own. Types of nodes are not stored; they follow from the operators (`operators.infer`).
+then the batch inputs, then the step index (one i64 scalar), then the nodes in list order. A node names its inputs by
+value number, always smaller than its own. Types of nodes are not stored; they follow from `operators.infer`.
 """
 
 from __future__ import annotations
