@@ -1,6 +1,6 @@
 """The libp2p host behind plain values: TCP, Noise only, Yamux only, settings as measured.
 
-Peers are strings, streams raise `OSError` only, and no retry, pruning or dialling happens by itself: `reconnect` does it.
+Peers are strings, streams raise `OSError` only, and nothing is retried, pruned or dialled by itself: see `reconnect`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from p2p.api import Direction, NetworkConfig, PeerId, RequestFailed
 StreamHandler = Callable[["Stream"], Awaitable[None]]
 
 
-class StreamBroken(ConnectionError):
+class StreamBroken(ConnectionError):  # noqa: N818  (as RequestFailed)
     """The stream or its connection is gone."""
 
 
@@ -83,7 +83,7 @@ class Stream:
 
     async def _finish(self, end: Callable[[], Awaitable[None]]) -> None:
         # Shielded, because it also runs while a deadline of ours unwinds and would leak the slot otherwise.
-        with trio.move_on_after(bounds.CLOSE_S, shield=True):
+        with trio.CancelScope(deadline=trio.current_time() + bounds.CLOSE_S, shield=True):
             try:
                 await end()
             except Exception as error:  # noqa: BLE001  (a broken stream is as closed as it gets)
@@ -174,7 +174,7 @@ class Host:
 
     async def hang_up(self, peer: PeerId) -> None:
         """Close every connection with a peer, within `CLOSE_S`."""
-        with trio.move_on_after(bounds.CLOSE_S, shield=True):
+        with trio.CancelScope(deadline=trio.current_time() + bounds.CLOSE_S, shield=True):
             await self._network.close_peer(ID.from_base58(peer))
 
     def is_connected(self, peer: PeerId) -> bool:
