@@ -6,7 +6,7 @@ Keys are a one-letter table and a key in it; heights are 8 bytes, big endian, so
     b   height → encoded block               c   height → the commit that sealed it
     r   height → its results                 v   height → the validator set that signs it
     i   block id → height                    t   transaction id → height and index
-    s   ledger key → value                   n   state tree node
+    s   ledger key → value                   n   state tree node's hash → height of its last writing, its encoding
     x   height → state tree nodes that this block made stale
 """
 
@@ -88,7 +88,7 @@ class ChainStore:
         changes: list[Change] = [(_GENESIS, genesis_hash), (_HEAD, codec.encode(head))]
         changes += [(b"v" + _height_key(height), encoded) for height, encoded in validators]
         changes += [(b"s" + key, value) for key, value in ledger_writes]
-        changes += [(b"n" + key, value) for key, value in tree_nodes]
+        changes += [(b"n" + key, _height_key(head.height) + value) for key, value in tree_nodes]
         database.write(changes)
         return cls(database, genesis_hash, head)
 
@@ -131,21 +131,26 @@ class ChainStore:
             for index, transaction_id in enumerate(record.transaction_ids)
         ]
         changes += [(b"s" + name, value) for name, value in record.ledger_writes]
-        changes += [(b"n" + name, value) for name, value in record.tree_nodes]
+        fresh = dict(record.tree_nodes)
+        changes += [(b"n" + name, key + value) for name, value in fresh.items()]
         if record.stale_nodes:
             changes.append((b"x" + key, codec.encode(record.stale_nodes)))
-        changes += self._prune(height - keep_versions)
+        changes += [change for change in self._prune(height - keep_versions) if change[0][1:] not in fresh]
         changes += record.extra
         self._database.write(changes)
         self._head = record.head
 
     def _prune(self, height: int) -> list[Change]:
-        """Deletions of the tree nodes that block `height` made stale."""
+        """Deletions of the tree nodes that block `height` made stale and no later block wrote again."""
         encoded = self._database.get(b"x" + _height_key(height)) if height > 0 else None
         if encoded is None:
             return []
         stale: tuple[bytes, ...] = codec.decode(tuple[bytes, ...], encoded, max_bytes=_RECORD_BYTES_MAX)
-        changes: list[Change] = [(b"n" + name, None) for name in stale]
+        changes: list[Change] = []
+        for name in stale:
+            stored = self._database.get(b"n" + name)
+            if stored is not None and int.from_bytes(stored[:8], "big") <= height:
+                changes.append((b"n" + name, None))
         changes.append((b"x" + _height_key(height), None))
         return changes
 
@@ -189,7 +194,8 @@ class ChainStore:
 
     def tree_node(self, key: bytes) -> bytes | None:
         """A node of the state tree; stale ones are kept for some versions."""
-        return self._database.get(b"n" + key)
+        stored = self._database.get(b"n" + key)
+        return None if stored is None else stored[8:]
 
     def close(self) -> None:
         """Close the database."""

@@ -72,6 +72,22 @@ def test_stale_tree_nodes_go_after_the_kept_versions(tmp_path: Path) -> None:
     assert store.tree_node(b"N") is None
 
 
+def test_a_node_written_again_is_not_stale_any_more(tmp_path: Path) -> None:
+    """The tree is addressed by content: a value that changes and changes back brings its old nodes back."""
+    store = new_store(tmp_path / "chain")
+    store.write_block(record(1, tree_nodes=((b"A", b"a"),)), keep_versions=2)
+    store.write_block(record(2, tree_nodes=((b"B", b"b"),), stale_nodes=(b"A",)), keep_versions=2)
+    store.write_block(record(3, tree_nodes=((b"A", b"a"),), stale_nodes=(b"B",)), keep_versions=2)
+    store.write_block(record(4, tree_nodes=(), stale_nodes=()), keep_versions=2)
+    assert store.tree_node(b"A") == b"a"
+    store.write_block(record(5, tree_nodes=((b"B", b"b"),), stale_nodes=(b"A",)), keep_versions=2)
+    assert store.tree_node(b"B") == b"b"
+    store.write_block(record(6, tree_nodes=(), stale_nodes=()), keep_versions=2)
+    assert store.tree_node(b"A") == b"a"
+    store.write_block(record(7, tree_nodes=(), stale_nodes=()), keep_versions=2)
+    assert store.tree_node(b"A") is None
+
+
 def test_blocks_come_in_order(tmp_path: Path) -> None:
     store = new_store(tmp_path / "chain")
     with pytest.raises(InvariantViolation):
