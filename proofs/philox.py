@@ -1,4 +1,4 @@
-"""Philox4x32-10 (Salmon et al., SC 2011; the Random123 constants): counter-based randomness, the same bits everywhere."""
+"""Philox4x32-10 (Salmon et al., SC 2011; Random123 constants): counter-based randomness, the same bits everywhere."""
 
 from __future__ import annotations
 

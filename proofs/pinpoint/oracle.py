@@ -1,0 +1,102 @@
+"""What a party must know to play: the `Oracle`, and one made from a re-execution that keeps a step's arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Protocol
+
+from proofs import tensors
+from proofs.program.types import Program
+from proofs.tensors import Array
+
+
+class Oracle(Protocol):
+    """One party's knowledge, by re-execution. Steps are absolute; value numbers are the program's."""
+
+    def state_roots(self, first_step: int, steps: int) -> Sequence[bytes]:
+        """The steps + 1 state roots before `first_step` … after the last step."""
+        ...
+
+    def entry_roots(self, step: int) -> Sequence[bytes]:
+        """The tensor root of each state entry before `step`."""
+        ...
+
+    def value_roots(self, step: int) -> Sequence[bytes]:
+        """The tensor roots of the batch values and the nodes of `step`, in list order."""
+        ...
+
+    def tile_leaves(self, step: int, value: int) -> Sequence[bytes]:
+        """The leaf hash of every tile of a value (of a state entry: before `step`)."""
+        ...
+
+    def tile(self, step: int, value: int, index: int) -> Array:
+        """One tile of a value, 2-D."""
+        ...
+
+    def dataset_leaves(self, batch_input: int) -> Sequence[bytes]:
+        """The leaf hash of every tile of the whole dataset tensor behind a batch input (0 is the first)."""
+        ...
+
+    def dataset_tile(self, batch_input: int, index: int) -> Array:
+        """One tile of that dataset tensor, 2-D."""
+        ...
+
+
+class Execution(Protocol):
+    """A re-execution that can give every value of any step of the disputed segment."""
+
+    def state_roots(self, first_step: int, steps: int) -> Sequence[bytes]:
+        """As `Oracle.state_roots`."""
+        ...
+
+    def values(self, step: int) -> Sequence[Array]:
+        """Every value of `step` by value number: state entries before it, batch values, step index, nodes."""
+        ...
+
+    def dataset_array(self, batch_input: int) -> Array:
+        """The whole dataset tensor behind a batch input, shape (records, *record.shape); may be a memory map."""
+        ...
+
+
+class ArrayOracle:
+    """An `Oracle` over an `Execution`: hashes the arrays of the step that is asked for, and keeps the last ones."""
+
+    def __init__(self, program: Program, execution: Execution) -> None:
+        self._program = program
+        self._execution = execution
+        self._values = lru_cache(maxsize=1)(execution.values)
+        self._leaves = lru_cache(maxsize=8)(self._hash_value)
+        self.dataset_leaves = lru_cache(maxsize=4)(self._hash_dataset)
+
+    def state_roots(self, first_step: int, steps: int) -> Sequence[bytes]:
+        """See `Oracle`."""
+        return self._execution.state_roots(first_step, steps)
+
+    def entry_roots(self, step: int) -> Sequence[bytes]:
+        """See `Oracle`."""
+        return [tensors.root_of(array) for array in self._values(step)[: len(self._program.state)]]
+
+    def value_roots(self, step: int) -> Sequence[bytes]:
+        """See `Oracle`."""
+        arrays = self._values(step)
+        index = self._program.step_index_value
+        return [tensors.root_of(array) for array in (*arrays[len(self._program.state) : index], *arrays[index + 1 :])]
+
+    def tile_leaves(self, step: int, value: int) -> Sequence[bytes]:
+        """See `Oracle`."""
+        return self._leaves(step, value)
+
+    def tile(self, step: int, value: int, index: int) -> Array:
+        """See `Oracle`."""
+        return tensors.tile_of(self._values(step)[value], index)
+
+    def dataset_tile(self, batch_input: int, index: int) -> Array:
+        """See `Oracle`."""
+        return tensors.tile_of(self._execution.dataset_array(batch_input), index)
+
+    def _hash_value(self, step: int, value: int) -> list[bytes]:
+        return tensors.tile_leaves(self._values(step)[value])
+
+    def _hash_dataset(self, batch_input: int) -> list[bytes]:
+        return tensors.tile_leaves(self._execution.dataset_array(batch_input))
