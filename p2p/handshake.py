@@ -63,6 +63,11 @@ def encode_hello(hello: Hello) -> bytes:
     return encode(hello)
 
 
+def encode_reply(reply: HelloReply) -> bytes:
+    """The listener's message."""
+    return encode(reply)
+
+
 def decode_hello(data: bytes) -> Hello:
     """The dialler's message; `Rejection` whatever the bytes."""
     return _plain(decode(Hello, data, max_bytes=HELLO_BYTES_MAX))
