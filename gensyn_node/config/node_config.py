@@ -70,7 +70,7 @@ class ProviderSection(Section, frozen=True):
     """Register as a provider at the first start (needs the bond in the account)."""
     bond_nano: Annotated[int, Meta(ge=0)] = 0
     """0: the least that the protocol's parameters allow."""
-    ask_nano_per_megagas: Annotated[int, Meta(ge=0)] = 0
+    ask_nano_per_gigagas: Annotated[int, Meta(ge=0)] = 0
     """0: the protocol's reference price."""
 
 
@@ -100,7 +100,7 @@ class ConsensusSection(Section, frozen=True):
 class DevnetSection(Section, frozen=True):
     """`[devnet]`: only on chains whose id starts with `devnet`."""
 
-    cheat: Annotated[str, Meta(pattern=r"^(|flip-bit@step=[0-9]{1,9}|lazy-verifier)$")] = ""
+    cheat: Annotated[str, Meta(pattern=r"^(|flip-bit@step=[0-9]{1,9}|lazy-verifier)\Z")] = ""
 
 
 class NodeConfig(Section, frozen=True):

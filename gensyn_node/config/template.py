@@ -28,7 +28,7 @@ _COMMENTS: dict[str, str] = {
     "provider": "On which terms the node works for others.",
     "provider.register": "Register as a provider at the first start; needs the bond in the account.",
     "provider.bond_nano": "Bond; 0 is the least that the chain allows.",
-    "provider.ask_nano_per_megagas": "Price of a million gas; 0 is the chain's reference price.",
+    "provider.ask_nano_per_gigagas": "Price of 10^9 gas; 0 is the chain's reference price.",
     "storage": "Disk use.",
     "storage.blobs_mib": "Quota for data, checkpoints and models.",
     "consensus": "Local time-outs in milliseconds; they grow with the round.",

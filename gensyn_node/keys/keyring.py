@@ -18,7 +18,7 @@ CONSENSUS = "consensus"
 P2P = "p2p"
 """The network identity."""
 
-_NAME = re.compile(r"^[A-Za-z0-9_-]{1,40}$")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}\Z")
 
 
 @dataclass(frozen=True, slots=True)

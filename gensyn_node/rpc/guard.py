@@ -19,6 +19,7 @@ from gensyn_node.rpc import reasons
 
 Headers = Iterable[tuple[bytes, bytes]]
 TOKEN_BYTES = 32
+HEADER_BYTES_MAX = 16 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,11 @@ def loopback_hosts(host: str, port: int, further: Iterable[str] = ()) -> frozens
 
 
 def check_headers(policy: Policy, headers: Headers) -> None:
-    """HOST_REFUSED or ORIGIN_REFUSED unless the request can only come from a local program or our own page."""
+    """Refuse unless the request can only come from a local program or our own page, and has one clear length."""
+    if sum(len(key) + len(value) + 4 for key, value in headers) > HEADER_BYTES_MAX:
+        raise Rejection(reasons.BODY_TOO_LARGE, f"the headers have more than {HEADER_BYTES_MAX} bytes")
+    if _values(headers, b"transfer-encoding") and _values(headers, b"content-length"):
+        raise Rejection(reasons.BAD_REQUEST, "both Transfer-Encoding and Content-Length are given")
     hosts = _values(headers, b"host")
     if len(hosts) != 1 or hosts[0] not in policy.hosts:
         shown = ", ".join(repr(host[:80]) for host in hosts) or "none"

@@ -20,7 +20,7 @@ CALL_TIMEOUT_S = 30.0
 WAIT_TIMEOUT_S_MAX = 60.0
 LIST_MAX = 200
 
-Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Height = Annotated[int, Meta(ge=0, le=1 << 62)]
 
 
@@ -72,7 +72,7 @@ class OfProgram(Parameters, frozen=True):
 
 
 class OfKey(Parameters, frozen=True):
-    key: Annotated[str, Meta(pattern=r"^([0-9a-f]{2}){1,256}$")]
+    key: Annotated[str, Meta(pattern=r"^([0-9a-f]{2}){1,256}\Z")]
     height: Height | None = None
 
 

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
 BODY_TIMEOUT_S = 5.0
-HEADER_BYTES_MAX = 16 << 10
 _STATUS = {
     reasons.HOST_REFUSED: 403,
     reasons.ORIGIN_REFUSED: 403,
@@ -87,7 +86,7 @@ async def serve_rpc(
             return
         async with slots:
             stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            await TCPServer(application, config, WorkerContext(None), {}, stream).run()
+            await _Connection(application, config, WorkerContext(None), {}, stream).run()
 
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     task_status.started(f"http://{shown}:{port}")
@@ -110,7 +109,7 @@ def make_application(backend: NodeBackend, policy: guard.Policy, body_timeout_s:
 
 def _server_config() -> Config:
     config = Config()
-    config.h11_max_incomplete_size = HEADER_BYTES_MAX
+    config.h11_max_incomplete_size = guard.HEADER_BYTES_MAX
     config.keep_alive_timeout = BODY_TIMEOUT_S  # also what a client has to send its headers in
     config.websocket_max_message_size = 1 << 10
     config.websocket_ping_interval = 20.0
@@ -118,6 +117,14 @@ def _server_config() -> Config:
     config.accesslog = None
     config.errorlog = None
     return config
+
+
+class _Connection(TCPServer):  # type: ignore[misc]  # hypercorn is not typed
+    """A connection that frees its slot when the client goes, not when its idle time has passed."""
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()
 
 
 async def _refuse(stream: trio.SocketStream) -> None:

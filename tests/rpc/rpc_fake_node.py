@@ -1,0 +1,165 @@
+"""A node that is only an answer book, behind the real server on a real socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from gensyn_node.primitives.errors import Rejection
+from gensyn_node.rpc import reasons
+from gensyn_node.rpc.backend import AccountView, BlobInfo, BlockView, Event, Status, TransactionView, ValidatorView
+from gensyn_node.rpc.server import RpcSettings, serve_rpc
+
+TOKEN = "5a" * 32
+ADDRESS = bytes(range(20))
+
+
+class FakeNode:
+    """Answers without a chain; remembers what was written."""
+
+    def __init__(self) -> None:
+        self.submitted: list[bytes] = []
+        self.chunks: dict[tuple[bytes, int], bytes] = {}
+        self.current_role = "auto"
+        self.senders: set[trio.MemorySendChannel[Event]] = set()
+
+    async def status(self) -> Status:
+        return Status(
+            version="0.1.0",
+            chain_id="devnet-test",
+            genesis_hash=bytes(32),
+            node_id="12D3KooWtest",
+            address=ADDRESS,
+            height=7,
+            head_time_ms=1_700_000_000_000,
+            head_id=b"\x01" * 32,
+            app_hash=b"\x02" * 32,
+            syncing=False,
+            peers=3,
+            mempool=0,
+            validator=True,
+            role=self.current_role,
+            activity="idle: no task is waiting",
+            started_ms=1_700_000_000_000,
+            block_interval_ms=1000,
+        )
+
+    async def peers(self) -> tuple[object, ...]:
+        return ()
+
+    async def seeds(self) -> tuple[object, ...]:
+        return ()
+
+    async def validators(self, height: int | None) -> tuple[ValidatorView, ...]:
+        return (ValidatorView(address=ADDRESS, public_key=b"\x03" * 32, power=10),)
+
+    async def block(self, height: int | None) -> BlockView | None:
+        if height is not None and height > 7:
+            return None
+        return BlockView(
+            height=7 if height is None else height,
+            block_id=b"\x01" * 32,
+            time_ms=1_700_000_000_000,
+            proposer=ADDRESS,
+            app_hash=b"\x02" * 32,
+            header=None,
+            transactions=(),
+            commit_round=0,
+            signatures=4,
+            bytes=300,
+        )
+
+    async def transaction(self, transaction_id: bytes) -> TransactionView | None:
+        return None
+
+    async def account(self, address: bytes) -> AccountView:
+        return AccountView(address=address, balance_nano=5_000_000_000, nonce=2, bonded_nano=0, locked_nano=0)
+
+    async def submit_transaction(self, data: bytes) -> bytes:
+        if data == b"\xff":
+            raise Rejection(reasons.BAD_PARAMETERS, "no transaction")
+        self.submitted.append(data)
+        return b"\x07" * 32
+
+    async def wait_transaction(self, transaction_id: bytes, timeout_s: float) -> TransactionView | None:
+        return None
+
+    async def tasks(self, offset: int, limit: int) -> tuple[object, ...]:
+        return ()
+
+    async def task(self, task_id: bytes) -> None:
+        return None
+
+    async def duties(self) -> tuple[object, ...]:
+        return ()
+
+    async def why(self, task_id: bytes) -> tuple[object, ...]:
+        return ()
+
+    async def disputes(self, task_id: bytes | None) -> tuple[object, ...]:
+        return ()
+
+    async def dispute(self, dispute_id: bytes) -> None:
+        raise RuntimeError("the secret of the node is 1234")
+
+    async def providers(self) -> tuple[object, ...]:
+        return ()
+
+    async def parameters(self) -> object:
+        return {}
+
+    async def genesis(self) -> bytes:
+        return b"genesis"
+
+    async def supply(self) -> dict[str, int]:
+        return {"minted_nano": 1}
+
+    async def program(self, program_id: bytes) -> bytes | None:
+        return None
+
+    async def proof(self, key: bytes, height: int | None) -> bytes | None:
+        return None
+
+    async def certificate(self, task_id: bytes) -> bytes | None:
+        return None
+
+    async def role(self) -> str:
+        return self.current_role
+
+    async def set_role(self, role: str) -> str:
+        self.current_role = role
+        return role
+
+    async def blob_info(self, blob_id: bytes) -> BlobInfo | None:
+        return None
+
+    async def blob_put(self, blob_id: bytes, length: int, chunk: int, data: bytes) -> BlobInfo:
+        self.chunks[blob_id, chunk] = data
+        return BlobInfo(blob_id=blob_id, length=length, chunks=1, received=1, complete=True)
+
+    async def blob_fetch(self, blob_id: bytes) -> BlobInfo | None:
+        return None
+
+    async def blob_get(self, blob_id: bytes, chunk: int) -> bytes | None:
+        return self.chunks.get((blob_id, chunk))
+
+    @asynccontextmanager
+    async def events(self) -> AsyncIterator[trio.MemoryReceiveChannel[Event]]:
+        sender, receiver = trio.open_memory_channel[Event](16)
+        self.senders.add(sender)
+        try:
+            async with receiver:
+                yield receiver
+        finally:
+            self.senders.discard(sender)
+
+
+@asynccontextmanager
+async def serving(node: FakeNode, **settings: object) -> AsyncIterator[str]:
+    """The server on a free port; yields its address."""
+    async with trio.open_nursery() as nursery:
+        address = await nursery.start(serve_rpc, node, RpcSettings(token=TOKEN, **settings))
+        yield address
+        nursery.cancel_scope.cancel()
