@@ -1,0 +1,265 @@
+"""Groups of elementwise operators, compiled to one loop each.
+
+A group reads every input element once and writes only what is used outside it: fusing changes which values go through
+memory, never how one is computed. A compiled loop is specialised to the operators and to which inputs repeat along the
+innermost axis; sizes, strides and addresses come with each call.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from llvmlite import binding as llvm
+from llvmlite import ir
+
+from ml.kernels.emit import BIT, BYTE, IN_MEMORY, WORD, Emitter
+from ml.kernels.threads import run_parts
+from proofs.program.types import BOOL, ITEM_BYTES
+
+PARALLEL_ELEMENTS = 1 << 16
+"""Below so many elements one thread does all."""
+
+TORCH_DTYPES = {"f32": torch.float32, "i64": torch.int64, "bool": torch.bool, "u8": torch.uint8}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operator of a group."""
+
+    operator: str
+    inputs: tuple[int, ...]
+    """Slots: the group's inputs first, then its constants, then its operations in order."""
+    attributes: tuple[int, ...]
+    dtype: str
+    """Of the result."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Operators over one common output shape."""
+
+    inputs: tuple[str, ...]
+    """Dtype of each input."""
+    constants: tuple[tuple[str, int], ...]
+    """(dtype, bits) of each constant."""
+    operations: tuple[Operation, ...]
+    outputs: tuple[int, ...]
+    """Slots whose values are written."""
+    shape: tuple[int, ...]
+
+    def slot_dtypes(self) -> tuple[str, ...]:
+        """The dtype of every slot."""
+        return (*self.inputs, *(dtype for dtype, _ in self.constants), *(item.dtype for item in self.operations))
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """A compiled loop and the numbers it takes beside addresses."""
+
+    run: Callable[[int, int, int], None]
+    numbers: np.ndarray[tuple[int], np.dtype[np.int64]]
+    extent: int
+    """Size of the outermost axis, which threads share."""
+
+
+def compile_group(group: Group) -> Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]:
+    """A function from the group's input tensors (any strides) to its outputs, each contiguous of `group.shape`."""
+    loops: dict[tuple[tuple[int, ...], ...], _Loop] = {}
+    dtypes = [TORCH_DTYPES[group.slot_dtypes()[slot]] for slot in group.outputs]
+    shape = group.shape
+    elements = int(np.prod(shape, dtype=np.int64))
+
+    def run(inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        key = tuple([item.stride() for item in inputs])
+        loop = loops.get(key)
+        if loop is None:
+            spread = [item.expand(shape).stride() for item in inputs]
+            if any(_crosses(strides, shape) for strides in spread):
+                return run(
+                    [
+                        item if not _crosses(s, shape) else item.contiguous()
+                        for item, s in zip(inputs, spread, strict=True)
+                    ]
+                )
+            loop = loops[key] = _specialise(group, tuple(spread))
+        outputs = [torch.empty(shape, dtype=dtype) for dtype in dtypes]
+        numbers = loop.numbers.copy()
+        for place, item in enumerate(inputs):
+            numbers[place] = item.data_ptr()
+        for place, item in enumerate(outputs, start=len(inputs)):
+            numbers[place] = item.data_ptr()
+        address = numbers.ctypes.data
+        run_parts(loop.extent, elements, PARALLEL_ELEMENTS, lambda first, end: loop.run(address, first, end))
+        return outputs
+
+    return run
+
+
+def _crosses(strides: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether the innermost axis that moves is neither repeated nor contiguous."""
+    inner = [stride for stride, size in zip(strides, shape, strict=True) if size > 1]
+    return bool(inner) and inner[-1] not in (0, 1)
+
+
+def _specialise(group: Group, strides: tuple[tuple[int, ...], ...]) -> _Loop:
+    """Collapse axes that all inputs walk alike, and compile for what is left."""
+    kept = [axis for axis, size in enumerate(group.shape) if size > 1]
+    sizes = [group.shape[axis] for axis in kept] or [1]
+    steps = [[item[axis] for axis in kept] or [0] for item in strides]
+    axis = len(sizes) - 2
+    while axis >= 0:
+        if all(step[axis] == step[axis + 1] * sizes[axis + 1] for step in steps):
+            sizes[axis : axis + 2] = [sizes[axis] * sizes[axis + 1]]
+            for step in steps:
+                del step[axis]
+        axis -= 1
+    moves = tuple(step[-1] != 0 for step in steps)
+    items = [ITEM_BYTES[dtype] for dtype in group.inputs]
+    outer = [step * size for per_input, size in zip(steps, items, strict=True) for step in per_input[:-1]]
+    dtypes = group.slot_dtypes()
+    bare = Group(group.inputs, group.constants, group.operations, group.outputs, ())
+    run = _compiled(bare, moves, len(sizes))
+    addresses = [0] * (len(group.inputs) + len(group.outputs))
+    rows = [int(np.prod(sizes[place + 1 :], dtype=np.int64)) for place in range(len(sizes) - 1)]
+    written = [row * ITEM_BYTES[dtypes[slot]] for slot in group.outputs for row in rows]
+    numbers = np.array([*addresses, *sizes, *outer, *written], np.int64)
+    return _Loop(run, numbers, sizes[0])
+
+
+@lru_cache(maxsize=4096)
+def _compiled(group: Group, moves: tuple[bool, ...], rank: int) -> Callable[[int, int, int], None]:
+    """The machine code of a group for this many axes; `moves`: whether an input moves along the innermost axis."""
+    module = ir.Module("group")
+    module.triple = llvm.get_process_triple()
+    inner = _inner(module, group, moves)
+    _outer(module, inner, len(group.inputs) + len(group.outputs), rank)
+    return _machine_code(module)
+
+
+def _inner(module: ir.Module, group: Group, moves: tuple[bool, ...]) -> ir.Function:
+    """The loop over the innermost axis: elements first … end - 1 from these addresses."""
+    dtypes = group.slot_dtypes()
+    memory = [IN_MEMORY[dtype].as_pointer() for dtype in group.inputs]
+    memory += [IN_MEMORY[dtypes[slot]].as_pointer() for slot in group.outputs]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*memory, WORD, WORD]), "inner")
+    function.attributes.add("alwaysinline")
+    function.linkage = "internal"
+    for argument in function.args[:-2]:
+        argument.add_attribute("noalias")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    emitter = Emitter(builder)
+    first, end = function.args[-2:]
+
+    def load(number: int, index: ir.Value | None) -> ir.Value:
+        pointer = function.args[number]
+        item = builder.load(pointer if index is None else builder.gep(pointer, [index]))
+        return builder.trunc(item, BIT) if group.inputs[number] == BOOL else item
+
+    slots: list[ir.Value] = [None if moving else load(number, None) for number, moving in enumerate(moves)]
+    slots += [emitter.constant(dtype, bits) for dtype, bits in group.constants]
+    before = builder.block
+    body, done = function.append_basic_block("body"), function.append_basic_block("done")
+    builder.cbranch(builder.icmp_signed("<", first, end), body, done)
+    builder.position_at_end(body)
+    index = builder.phi(WORD)
+    index.add_incoming(first, before)
+    for number, moving in enumerate(moves):
+        if moving:
+            slots[number] = load(number, index)
+    for item in group.operations:
+        kinds = tuple(dtypes[slot] for slot in item.inputs)
+        slots.append(emitter.apply(item.operator, kinds, [slots[slot] for slot in item.inputs], item.attributes))
+    for place, slot in enumerate(group.outputs, start=len(group.inputs)):
+        result = builder.zext(slots[slot], BYTE) if dtypes[slot] == BOOL else slots[slot]
+        builder.store(result, builder.gep(function.args[place], [index]))
+    following = builder.add(index, ir.Constant(WORD, 1), flags=["nsw"])
+    index.add_incoming(following, body)
+    builder.cbranch(builder.icmp_signed("<", following, end), body, done)
+    builder.position_at_end(done)
+    builder.ret_void()
+    return function
+
+
+def _outer(module: ir.Module, inner: ir.Function, tensors: int, rank: int) -> None:
+    """`run(numbers, first, end)`: the loops over all axes but the innermost; `first` … `end` bound the outermost."""
+    kind = ir.FunctionType(ir.VoidType(), [WORD.as_pointer(), WORD, WORD])
+    function = ir.Function(module, kind, "run")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    numbers, first, end = function.args
+
+    def number(place: int) -> ir.Value:
+        return builder.load(builder.gep(numbers, [ir.Constant(WORD, place)]))
+
+    bases = [number(place) for place in range(tensors)]
+    sizes = [number(tensors + axis) for axis in range(rank)]
+    steps = [[number(tensors + rank + item * (rank - 1) + axis) for axis in range(rank - 1)] for item in range(tensors)]
+    zero, one = ir.Constant(WORD, 0), ir.Constant(WORD, 1)
+
+    def nest(axis: int, addresses: list[ir.Value]) -> None:
+        low, high = (first, end) if axis == 0 else (zero, sizes[axis])
+        if axis == rank - 1:
+            pointers = [
+                builder.inttoptr(address, kind)
+                for address, kind in zip(addresses, inner.function_type.args, strict=False)
+            ]
+            builder.call(inner, [*pointers, low, high])
+            return
+        before = builder.block
+        body, done = function.append_basic_block(), function.append_basic_block()
+        builder.cbranch(builder.icmp_signed("<", low, high), body, done)
+        builder.position_at_end(body)
+        index = builder.phi(WORD)
+        index.add_incoming(low, before)
+        moved = [builder.add(at, builder.mul(index, step[axis])) for at, step in zip(addresses, steps, strict=True)]
+        nest(axis + 1, moved)
+        following = builder.add(index, one)
+        index.add_incoming(following, builder.block)
+        builder.cbranch(builder.icmp_signed("<", following, high), body, done)
+        builder.position_at_end(done)
+
+    nest(0, bases)
+    builder.ret_void()
+
+
+@lru_cache(maxsize=1)
+def _target() -> llvm.TargetMachine:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_triple(llvm.get_process_triple())
+    return target.create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
+    )
+
+
+_engines: list[llvm.ExecutionEngine] = []
+"""Engines own the machine code; they live as long as the process."""
+
+
+def _machine_code(module: ir.Module) -> Callable[[int, int, int], None]:
+    machine = _target()
+    compiled = llvm.parse_assembly(str(module))
+    compiled.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = True
+    options.slp_vectorization = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(compiled, builder)
+    engine = llvm.create_mcjit_compiler(compiled, machine)
+    engine.finalize_object()
+    _engines.append(engine)
+    address = engine.get_function_address("run")
+    prototype = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+    return prototype(address)
+
+
+def single(
+    operator: str, dtypes: tuple[str, ...], attributes: tuple[int, ...], output: str, shape: tuple[int, ...]
+) -> Group:
+    """A group of one operator."""
+    operation = Operation(operator, tuple(range(len(dtypes))), attributes, output)
+    return Group(dtypes, (), (operation,), (len(dtypes),), shape)

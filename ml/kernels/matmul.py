@@ -1,0 +1,237 @@
+"""Matrix products of rep-v1: every element a chain of multiply, then add, k ascending from +0.0, two roundings a term.
+
+The inner loop is written in LLVM IR (through numba's intrinsics): vectors run over columns, a block of rows shares each
+load of the right operand. No fast-math flag is set, so LLVM may not contract the multiply and the add; the width of the
+vectors is a matter of speed only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from llvmlite import binding as llvm
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+from ml.kernels.threads import run_parts
+
+
+def _blocking() -> tuple[int, int]:
+    """Vector width in floats and rows of a block, by what the registers hold."""
+    features = llvm.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 16, 8
+    if features.get("avx2"):
+        return 8, 4
+    return 4, 4
+
+
+WIDTH, ROWS = _blocking()
+VECTORS = 2
+COLUMNS = WIDTH * VECTORS
+K_BLOCK = 512
+PARALLEL_TERMS = 1 << 20
+"""Below so many terms a product is done by one thread."""
+
+
+@intrinsic
+def _block(typing_context, a, row_step, k_step, packed, terms, c, c_step):  # type: ignore[no-untyped-def]
+    """c[r, j] = chain over k of c[r, j] + a[r, k] * packed[k, j] for one block; addresses, steps in bytes, counts."""
+    signature = types.void(*[types.intp] * 7)
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        a, row_step, k_step, packed, terms, c, c_step = arguments
+        word, number = ir.IntType(64), ir.FloatType()
+        vector = ir.VectorType(number, WIDTH)
+        lane_zero = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), None)
+
+        def load(kind: Any, address: Any) -> Any:
+            return builder.load(builder.inttoptr(address, kind.as_pointer()), align=4)
+
+        def at(address: Any, step: Any, times: int) -> Any:
+            return builder.add(address, builder.mul(step, ir.Constant(word, times)))
+
+        row_c = [at(c, c_step, r) for r in range(ROWS)]
+        offsets = [ir.Constant(word, v * WIDTH * 4) for v in range(VECTORS)]
+        start = [[load(vector, builder.add(row, offset)) for offset in offsets] for row in row_c]
+        before = builder.basic_block
+        loop = builder.append_basic_block("terms")
+        done = builder.append_basic_block("done")
+        builder.cbranch(builder.icmp_signed(">", terms, ir.Constant(word, 0)), loop, done)
+
+        builder.position_at_end(loop)
+        left, a_at, b_at = builder.phi(word), builder.phi(word), builder.phi(word)
+        sums = [[builder.phi(vector) for _ in offsets] for _ in row_c]
+        columns = [load(vector, builder.add(b_at, offset)) for offset in offsets]
+        after = []
+        for r in range(ROWS):
+            scalar = load(number, at(a_at, row_step, r))
+            spread = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
+            spread = builder.shuffle_vector(spread, ir.Constant(vector, ir.Undefined), lane_zero)
+            after.append([builder.fadd(sums[r][v], builder.fmul(spread, columns[v])) for v in range(VECTORS)])
+        next_left = builder.sub(left, ir.Constant(word, 1))
+        next_a, next_b = builder.add(a_at, k_step), builder.add(b_at, ir.Constant(word, COLUMNS * 4))
+        for phi, first, later in ((left, terms, next_left), (a_at, a, next_a), (b_at, packed, next_b)):
+            phi.add_incoming(first, before)
+            phi.add_incoming(later, loop)
+        for r in range(ROWS):
+            for v in range(VECTORS):
+                sums[r][v].add_incoming(start[r][v], before)
+                sums[r][v].add_incoming(after[r][v], loop)
+        builder.cbranch(builder.icmp_signed(">", next_left, ir.Constant(word, 0)), loop, done)
+
+        builder.position_at_end(done)
+        results = [[builder.phi(vector) for _ in offsets] for _ in row_c]
+        nan = ir.Constant(vector, [ir.Constant(number, float("nan"))] * WIDTH)
+        for r in range(ROWS):
+            for v in range(VECTORS):
+                result = results[r][v]
+                result.add_incoming(start[r][v], before)
+                result.add_incoming(after[r][v], loop)
+        for r in range(ROWS):
+            for v in range(VECTORS):
+                result = results[r][v]
+                canonical = builder.select(builder.fcmp_unordered("uno", result, result), nan, result)
+                address = builder.inttoptr(builder.add(row_c[r], offsets[v]), vector.as_pointer())
+                builder.store(canonical, address, align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def _float_at(typing_context, address):  # type: ignore[no-untyped-def]
+    """The float at an address."""
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        return builder.load(builder.inttoptr(arguments[0], ir.FloatType().as_pointer()), align=4)
+
+    return types.float32(types.intp), generate
+
+
+@intrinsic
+def _put_float(typing_context, address, value):  # type: ignore[no-untyped-def]
+    """Write a float to an address."""
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        builder.store(arguments[1], builder.inttoptr(arguments[0], ir.FloatType().as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.float32), generate
+
+
+@njit(
+    "void(intp, intp, intp, intp, intp, intp, intp, intp, intp, intp)",
+    nogil=True,
+    cache=True,
+    error_model="numpy",
+)
+def _panel(a, a_row, a_k, b, b_k, b_column, c, c_row, rows, terms_and_width):  # type: ignore[no-untyped-def]
+    """Up to COLUMNS columns of one product; addresses and steps in bytes; `c` starts at +0.0.
+
+    `terms_and_width` is terms * COLUMNS + width - 1 (numba keeps few arguments in registers).
+    """
+    terms = terms_and_width // COLUMNS
+    width = terms_and_width % COLUMNS + 1
+    block = min(K_BLOCK, terms)
+    packed = np.zeros(block * COLUMNS, np.float32)
+    edge = np.zeros(ROWS * COLUMNS, np.float32)
+    copied_rows = np.zeros(ROWS * block, np.float32)
+    packed_at, edge_at, copied_at = packed.ctypes.data, edge.ctypes.data, copied_rows.ctypes.data
+    for first in range(0, terms, K_BLOCK):
+        count = min(K_BLOCK, terms - first)
+        for k in range(count):
+            source = b + (first + k) * b_k
+            if b_column == 4:
+                for j in range(width):
+                    packed[k * COLUMNS + j] = _float_at(source + j * 4)
+            else:
+                for j in range(width):
+                    packed[k * COLUMNS + j] = _float_at(source + j * b_column)
+        for row in range(0, rows, ROWS):
+            height = min(ROWS, rows - row)
+            a_at = a + row * a_row + first * a_k
+            target = c + row * c_row
+            if height == ROWS and width == COLUMNS:
+                _block(a_at, a_row, a_k, packed_at, count, target, c_row)
+                continue
+            if height < ROWS:
+                for r in range(height):
+                    for k in range(count):
+                        copied_rows[r * block + k] = _float_at(a_at + r * a_row + k * a_k)
+            for r in range(height):
+                for j in range(width):
+                    edge[r * COLUMNS + j] = _float_at(target + r * c_row + j * 4)
+            if height < ROWS:
+                _block(copied_at, block * 4, 4, packed_at, count, edge_at, COLUMNS * 4)
+            else:
+                _block(a_at, a_row, a_k, packed_at, count, edge_at, COLUMNS * 4)
+            for r in range(height):
+                for j in range(width):
+                    _put_float(target + r * c_row + j * 4, edge[r * COLUMNS + j])
+
+
+@njit("void(intp[::1], intp, intp)", nogil=True, cache=True, error_model="numpy")
+def _panels(s, first, end):  # type: ignore[no-untyped-def]
+    """Panels `first` … `end - 1` of a batch of products; `s` is what `matmul` lays out."""
+    rows, terms, columns = s[0], s[1], s[2]
+    a, a_batch, a_row, a_k = s[3], s[4], s[5], s[6]
+    b, b_batch, b_k, b_column = s[7], s[8], s[9], s[10]
+    c = s[11]
+    across = (columns + COLUMNS - 1) // COLUMNS
+    for panel in range(first, end):
+        batch = panel // across
+        column = panel % across * COLUMNS
+        width = min(COLUMNS, columns - column)
+        _panel(
+            a + batch * a_batch,
+            a_row,
+            a_k,
+            b + batch * b_batch + column * b_column,
+            b_k,
+            b_column,
+            c + (batch * rows * columns + column) * 4,
+            columns * 4,
+            rows,
+            terms * COLUMNS + width - 1,
+        )
+
+
+def matmul(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """f32 (..., M, K) @ (..., K, N) with equal leading dimensions, or with a right operand (K, N); any strides."""
+    rows, terms, columns = left.shape[-2], left.shape[-1], right.shape[-1]
+    out = torch.zeros((*left.shape[:-1], columns), dtype=torch.float32)
+    if out.numel() == 0:
+        return out
+    if right.ndim == 2 and left.ndim != 2:
+        left = left.reshape(-1, terms)
+        rows = left.shape[0]
+    if left.ndim > 3:
+        left = left.flatten(0, -3)
+        right = right.flatten(0, -3)
+    batch = left.shape[0] if left.ndim == 3 else 1
+    a_step, b_step = left.stride(), right.stride()
+    layout = np.array(
+        [
+            rows,
+            terms,
+            columns,
+            left.data_ptr(),
+            a_step[0] * 4 if left.ndim == 3 else 0,
+            a_step[-2] * 4,
+            a_step[-1] * 4,
+            right.data_ptr(),
+            b_step[0] * 4 if right.ndim == 3 else 0,
+            b_step[-2] * 4,
+            b_step[-1] * 4,
+            out.data_ptr(),
+        ],
+        np.intp,
+    )
+    panels = batch * -(-columns // COLUMNS)
+    work = batch * rows * terms * columns
+    run_parts(panels, work, PARALLEL_TERMS, lambda first, end: _panels(layout, first, end))
+    return out

@@ -1,0 +1,58 @@
+"""Reasons for refusing a capture (E1530 and up) and what a worker is given (E19)."""
+
+from gensyn_node.primitives.errors import reason
+
+NOT_LOWERABLE = reason(
+    "E1530",
+    "not_lowerable",
+    "The training step uses a tensor operation that has no exact meaning in the opset.",
+    "Write that part of the module with the operations named in the message.",
+)
+NOT_TRACEABLE = reason(
+    "E1531",
+    "not_traceable",
+    "The training step could not be recorded as one graph.",
+    "Avoid Python branches on tensor values, in-place changes of buffers and random numbers inside the module.",
+)
+NOT_EAGER = reason(
+    "E1532",
+    "not_eager",
+    "The captured graph does not compute what PyTorch computes on a real batch.",
+    "Rewrite the operation nearest to the first differing tensor as an explicit formula.",
+)
+BAD_PRESET = reason(
+    "E1533",
+    "bad_preset",
+    "A preset's or an optimizer's configuration is not usable.",
+    "Correct the named field; the message says what it may be.",
+)
+BAD_DATASET = reason(
+    "E1901", "bad_dataset", "The data set is not usable.", "Correct the file; the message says where it differs."
+)
+BAD_CHECKPOINT = reason(
+    "E1902",
+    "bad_checkpoint",
+    "A checkpoint does not hold exactly the state that the program has.",
+    "Fetch it again, or name the checkpoint of this program and step.",
+)
+BAD_REQUEST = reason(
+    "E1903", "bad_request", "The worker was asked for something that makes no sense.", "Correct the request."
+)
+CANCELLED = reason(
+    "E1904", "cancelled", "The work was cancelled.", "Start it again; it resumes at the last checkpoint."
+)
+OUT_OF_MEMORY = reason(
+    "E1905",
+    "out_of_memory",
+    "The work needs more memory than it was granted.",
+    "Grant more memory or take smaller tasks.",
+)
+WORKER_DIED = reason(
+    "E1906", "worker_died", "The worker process ended without an answer.", "Look into the worker's log; then retry."
+)
+DATASET_MISMATCH = reason(
+    "E1907",
+    "dataset_mismatch",
+    "The data set does not fit the program.",
+    "Build the program for this data: names, dtypes and record shapes must agree.",
+)
