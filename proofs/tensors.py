@@ -97,6 +97,11 @@ def tile_bytes(tile: Array) -> bytes:
     return np.ascontiguousarray(tile).astype(tile.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
+def leaf_of(tile: Array) -> bytes:
+    """The leaf hash of one tile."""
+    return _leaf(tile_bytes(tile))
+
+
 def split_tiles(array: Array) -> list[bytes]:
     """The bytes of every tile, in tile order."""
     return [bytes(tile) for tile in _tile_views(array)]

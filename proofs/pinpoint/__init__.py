@@ -1,7 +1,7 @@
-"""The pinpoint game: two parties that disagree on a root narrow it to one piece of arithmetic that the chain recomputes.
+"""The pinpoint game: two parties that disagree on a root narrow it to one piece of arithmetic for the chain.
 
-Pure and deterministic; Game, Claim and Move are codec structs. Reading order: `types`, `context` (what the chain knows of
-the task), `walk` (levels over long lists), `game` (the rules), `arbitration` (the referee), `oracle` (what a party must
+Pure and deterministic; Game, Claim and Move are codec structs. Reading order: `types`, `context` (what the chain knows
+of the task), `walk` (levels over long lists), `game` (the rules), `arbitration` (the referee), `oracle` (what a party must
 know), `strategy` (honest play).
 
     open_game(claim, context) -> Game                    Rejection BAD_CLAIM
@@ -10,7 +10,7 @@ know), `strategy` (honest play).
     forfeit(game, loser, why) -> Game                    a clock ran out
     game.turn, game.outcome, game.why, game.moves
     strategy.respond(game, oracle, context) -> Move      honest play for whoever's turn it is
-    strategy.expected_moves(claim, context, value, tile) how many moves the game has
+    strategy.expected_moves(claim, context, …)           how many moves the game has
 
 Phases: states (k + 1 roots) → values (batch values and nodes, one level of chunks above 2,048) → tiles (1,024 children
 a move) → pieces (accumulators, when a tile has several) → evidence. In each the defender posts a list that must lead to

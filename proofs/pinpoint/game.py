@@ -45,7 +45,9 @@ def play(game: t.Game, mover: int, move: t.Move, context: Context) -> t.Game:
     if game.turn is None:
         raise Rejection(GAME_OVER, f"outcome {game.outcome}: {game.why}")
     if mover != game.turn:
-        raise Rejection(NOT_YOUR_TURN, "the defender has to move" if game.turn == t.DEFENDER else "the challenger has to move")
+        raise Rejection(
+            NOT_YOUR_TURN, "the defender has to move" if game.turn == t.DEFENDER else "the challenger has to move"
+        )
     size, limit = len(encode(move)), ARBITRATION_BYTES_MAX if isinstance(move, t.Arbitrate) else t.MOVE_BYTES_MAX
     if size > limit:
         raise Rejection(MOVE_TOO_LARGE, f"{size} bytes, at most {limit}")
@@ -252,7 +254,7 @@ def _tile_named(claim: t.Claim, phase: t.NameTile, move: t.Name, context: Contex
     if span.count > 1:
         return t.AwaitTiles(phase.target, span)
     tile = span.first
-    pieces = arbitration.pieces_of(claim, phase.target.value, tile, context)
+    pieces = arbitration.pieces_of(claim, phase.target, tile, context)
     run = t.Span(0, pieces, span.defender, span.challenger)
     return _run_of_pieces(phase.target, tile, b"", run)
 
