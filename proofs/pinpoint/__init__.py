@@ -1,8 +1,8 @@
 """The pinpoint game: two parties that disagree on a root narrow it to one piece of arithmetic for the chain.
 
 Pure and deterministic; Game, Claim and Move are codec structs. Reading order: `types`, `context` (what the chain knows
-of the task), `walk` (levels over long lists), `game` (the rules), `arbitration` (the referee), `oracle` (what a party must
-know), `strategy` (honest play).
+of the task), `walk` (levels over long lists), `game` (the rules), `arbitration` (the referee), `oracle` (what a party
+must know), `strategy` (honest play).
 
     open_game(claim, context) -> Game                    Rejection BAD_CLAIM
     play(game, mover, move, context) -> Game             Rejection NOT_YOUR_TURN, GAME_OVER, WRONG_MOVE, MOVE_TOO_LARGE:

@@ -1,4 +1,4 @@
-"""The referee: from agreed inputs, proved tile by tile, recompute the disputed piece and compare it with both claims."""
+"""The referee: from agreed inputs, proved tile by tile, recompute the disputed piece; compare it with both claims."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ def _contradiction_shown(phase: t.NameChunk, move: t.ShowContradiction, context:
     index = None
     if 0 <= move.entry < len(outputs):
         index = context.list_index_of(context.program.state_outputs[move.entry])
-    if index is None or not arbitration.chunk_holds(phase.chunks, index, move.root, move.path, context):
+    if index is None or not arbitration.chunk_holds(phase.chunks, index, move.root, move.path, context.listed_values):
         return _challenger_lost("the value is not in an agreed chunk")
     if move.root == outputs[move.entry]:
         return _challenger_lost("there is no contradiction")

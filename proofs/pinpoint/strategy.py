@@ -162,10 +162,9 @@ def _evidence(claim: t.Claim, phase: t.AwaitEvidence, oracle: Oracle, context: C
     for (number, index), array in sorted(reader.read.items(), key=lambda item: item[0]):
         path = b"".join(tensors.prove_tile(reader.leaves(number), index))
         tiles.append(t.InputTile(number, index, tensors.tile_bytes(array), path))
-    missing = [number for number in sorted({number for number, _ in reader.read}) if _is_missing(target, number)]
-    return t.Arbitrate(
-        supplied, tuple(_prove_input(target, number, oracle, context) for number in missing), tuple(tiles)
-    )
+    missing = sorted({number for number, _ in reader.read if _is_missing(target, number)})
+    inputs = tuple(_prove_input(target, number, oracle, context) for number in missing)
+    return t.Arbitrate(supplied, inputs, tuple(tiles))
 
 
 def _is_missing(target: t.Target, number: int) -> bool:
@@ -192,20 +191,18 @@ def _initial_evidence(entry: int, oracle: Oracle, context: Context) -> t.Arbitra
     return t.Arbitrate(None, (t.InputRoot(0, roots[entry], b"".join(path)),), ())
 
 
-def expected_moves(claim: t.Claim, context: Context, value: int, tile: int = 0, piece: int = 0) -> int:
+def expected_moves(claim: t.Claim, context: Context, step: int, value: int, tile: int = 0, piece: int = 0) -> int:
     """The number of moves of a game that ends in arbitration of `piece` of `tile` of a value (INITIAL: state entry).
 
     Two for the states, two for the values (four when they come in chunks), two for each level of tiles, two for each
-    level of pieces when a tile has several, one for the evidence. INITIAL: two for the entries instead of the first two.
+    level of pieces when a tile has several, one for the evidence. INITIAL: two for the entries instead of those four.
     """
     if claim.kind == t.INITIAL and isinstance(context.program.state[value].initial, Given):
         return 3
     narrowing = 2 * walk.levels(tensors.tile_count(context.types[value]), tile)
     if claim.kind == t.INITIAL:
         return 2 + narrowing + 1
-    # The step only says which records a batch has, which changes no count of pieces by more than its tiles do.
     pieces = arbitration.pieces_of(claim, t.Target(step, value, (), b""), tile, context)
     if pieces > 1:
         narrowing += 2 * walk.levels(pieces, piece)
-    chunked = context.listed_values > t.VALUES_PER_MOVE_MAX
-    return 2 + (4 if chunked else 2) + narrowing + 1
+    return 2 + (4 if context.listed_values > t.VALUES_PER_MOVE_MAX else 2) + narrowing + 1

@@ -39,7 +39,7 @@ class Claim(Struct):
     start_root: bytes
     """State root agreed by both; INITIAL: empty."""
     end_root: bytes
-    """State root that the defender stands for: its segment's end (EVIDENCE: the end that it approved), or the initial."""
+    """State root that the defender stands for: the segment's end (EVIDENCE: that it approved), or the initial one."""
     evidence: bytes
     """EVIDENCE: the defender's `state.evidence_root` over R_0 … R_k; empty otherwise."""
     challenger_root: bytes
@@ -60,7 +60,7 @@ class PostValues(Struct, tag=1):
 
 
 class PostChunks(Struct, tag=2):
-    """Defender, for long lists: start and end state entry by entry, and the Merkle root of each chunk of value roots."""
+    """Defender, for long lists: start and end state by entry, and the Merkle root of each chunk of value roots."""
 
     entry_roots: bytes
     output_roots: bytes
