@@ -20,7 +20,7 @@ from gensyn_node.primitives import codec, limits
 from gensyn_node.primitives.codec import Struct
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from gensyn_node.storage import reasons
-from gensyn_node.storage.leveldb import Database
+from gensyn_node.storage.leveldb import Database, Reader
 
 Change = tuple[bytes, bytes | None]
 
@@ -62,6 +62,27 @@ class BlockRecord:
     tree_nodes: Iterable[tuple[bytes, bytes]] = ()
     stale_nodes: tuple[bytes, ...] = ()
     extra: Iterable[Change] = field(default=())
+
+
+class Snapshot:
+    """The ledger and its tree after one block."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def ledger_value(self, key: bytes) -> bytes | None:
+        """The value at a ledger key."""
+        return self._reader.get(b"s" + key)
+
+    def ledger_items(self, prefix: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """The ledger's keys (whole) and values under `prefix`, in order."""
+        for rest, value in self._reader.items(b"s" + prefix, reverse=reverse):
+            yield prefix + rest, value
+
+    def tree_node(self, digest: bytes) -> bytes | None:
+        """A node of the state tree; stale ones are kept for some versions."""
+        stored = self._reader.get(b"n" + digest)
+        return None if stored is None else stored[8:]
 
 
 class ChainStore:
@@ -183,19 +204,9 @@ class ChainStore:
         place: Place = codec.decode(Place, encoded)
         return place
 
-    def ledger_value(self, key: bytes) -> bytes | None:
-        """A value of the ledger at the head."""
-        return self._database.get(b"s" + key)
-
-    def ledger_items(self, prefix: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        """The ledger's keys (whole) and values under `prefix`, in order."""
-        for rest, value in self._database.items(b"s" + prefix, reverse=reverse):
-            yield prefix + rest, value
-
-    def tree_node(self, key: bytes) -> bytes | None:
-        """A node of the state tree; stale ones are kept for some versions."""
-        stored = self._database.get(b"n" + key)
-        return None if stored is None else stored[8:]
+    def snapshot(self) -> Snapshot:
+        """The ledger at the head, which stays as it is when the head moves on."""
+        return Snapshot(self._database.snapshot())
 
     def close(self) -> None:
         """Close the database."""

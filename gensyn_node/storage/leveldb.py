@@ -21,11 +21,34 @@ CACHE_BYTES = 32 << 20
 """Blocks of tables kept in memory: the upper levels of the state tree."""
 
 
-class Database:
-    """Ordered bytes to bytes. Raises `Rejection` (STORE_CORRUPT) when a read or a write meets damage."""
+class Reader:
+    """Ordered bytes to bytes, to be read. Raises `Rejection` (STORE_CORRUPT) when a read meets damage."""
 
     def __init__(self, handle: plyvel.DB) -> None:
         self._handle = handle
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value, or None."""
+        try:
+            value: bytes | None = self._handle.get(key, verify_checksums=True)
+        except plyvel.Error as error:
+            raise Rejection(reasons.STORE_CORRUPT, f"reading {key[:16].hex()}: {error}") from error
+        return value
+
+    def items(self, prefix: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """Keys without their prefix, and values, in order."""
+        iterator = self._handle.iterator(prefix=prefix, reverse=reverse, verify_checksums=True, fill_cache=False)
+        try:
+            for key, value in iterator:
+                yield key[len(prefix) :], value
+        except plyvel.Error as error:
+            raise Rejection(reasons.STORE_CORRUPT, f"reading {prefix!r}: {error}") from error
+        finally:
+            iterator.close()
+
+
+class Database(Reader):
+    """One open LevelDB."""
 
     @classmethod
     def create(cls, path: Path) -> Database:
@@ -44,29 +67,9 @@ class Database:
             raise Rejection(reasons.STORE_MISSING, f"{path} does not exist")
         return cls(_open(path, create=False))
 
-    def get(self, key: bytes) -> bytes | None:
-        """The value, or None."""
-        try:
-            value: bytes | None = self._handle.get(key, verify_checksums=True)
-        except plyvel.Error as error:
-            raise Rejection(reasons.STORE_CORRUPT, f"reading {key[:16].hex()}: {error}") from error
-        return value
-
-    def items(
-        self, prefix: bytes, *, start: bytes = b"", reverse: bool = False, with_values: bool = True
-    ) -> Iterator[tuple[bytes, bytes]]:
-        """Keys without their prefix, and values (empty if not wanted), in order, from `start` on (prefix excluded)."""
-        view = self._handle.prefixed_db(prefix)
-        iterator = view.iterator(
-            start=start or None, reverse=reverse, include_value=with_values, verify_checksums=True, fill_cache=False
-        )
-        try:
-            for entry in iterator:
-                yield entry if with_values else (entry, b"")
-        except plyvel.Error as error:
-            raise Rejection(reasons.STORE_CORRUPT, f"reading {prefix!r}: {error}") from error
-        finally:
-            iterator.close()
+    def snapshot(self) -> Reader:
+        """Everything as it is now, unchanged by later writes."""
+        return Reader(self._handle.snapshot())
 
     def write(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Put (or, for None, delete) all keys in one synced batch: all of it survives a crash, or nothing."""

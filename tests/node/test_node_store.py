@@ -58,18 +58,18 @@ def test_everything_of_a_block_is_read_back_after_reopening(tmp_path: Path) -> N
     assert [store.validators(h) for h in (1, 2, 7, 8)] == [b"v1", b"v2", b"v7", None]
     assert (store.height_of(b"id4"), store.height_of(b"id9")) == (4, None)
     assert (store.place_of(b"t4b"), store.place_of(b"t9b")) == (Place(4, 1), None)
-    assert list(store.ledger_items(b"a/")) == [(b"a/5", b"5")]
-    assert store.ledger_value(b"a/1") is None
+    assert list(store.snapshot().ledger_items(b"a/")) == [(b"a/5", b"5")]
+    assert store.snapshot().ledger_value(b"a/1") is None
 
 
 def test_stale_tree_nodes_go_after_the_kept_versions(tmp_path: Path) -> None:
     store = new_store(tmp_path / "chain")
     for height in range(1, 7):
         store.write_block(record(height), keep_versions=3)
-    present = [height for height in range(1, 7) if store.tree_node(b"N%d" % height) is not None]
+    present = [height for height in range(1, 7) if store.snapshot().tree_node(b"N%d" % height) is not None]
     # Node h goes stale in block h + 1 and is dropped three blocks later, with block h + 4.
     assert present == [3, 4, 5, 6]
-    assert store.tree_node(b"N") is None
+    assert store.snapshot().tree_node(b"N") is None
 
 
 def test_a_node_written_again_is_not_stale_any_more(tmp_path: Path) -> None:
@@ -79,13 +79,24 @@ def test_a_node_written_again_is_not_stale_any_more(tmp_path: Path) -> None:
     store.write_block(record(2, tree_nodes=((b"B", b"b"),), stale_nodes=(b"A",)), keep_versions=2)
     store.write_block(record(3, tree_nodes=((b"A", b"a"),), stale_nodes=(b"B",)), keep_versions=2)
     store.write_block(record(4, tree_nodes=(), stale_nodes=()), keep_versions=2)
-    assert store.tree_node(b"A") == b"a"
+    assert store.snapshot().tree_node(b"A") == b"a"
     store.write_block(record(5, tree_nodes=((b"B", b"b"),), stale_nodes=(b"A",)), keep_versions=2)
-    assert store.tree_node(b"B") == b"b"
+    assert store.snapshot().tree_node(b"B") == b"b"
     store.write_block(record(6, tree_nodes=(), stale_nodes=()), keep_versions=2)
-    assert store.tree_node(b"A") == b"a"
+    assert store.snapshot().tree_node(b"A") == b"a"
     store.write_block(record(7, tree_nodes=(), stale_nodes=()), keep_versions=2)
-    assert store.tree_node(b"A") is None
+    assert store.snapshot().tree_node(b"A") is None
+
+
+def test_a_snapshot_does_not_change_with_the_head(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "chain")
+    before = store.snapshot()
+    for height in range(1, 6):
+        store.write_block(record(height), keep_versions=1)
+    assert before.ledger_value(b"a/1") == b"10"
+    assert before.tree_node(b"N") == b"n"
+    assert list(before.ledger_items(b"a/")) == [(b"a/1", b"10")]
+    assert store.snapshot().tree_node(b"N") is None
 
 
 def test_blocks_come_in_order(tmp_path: Path) -> None:
@@ -195,5 +206,5 @@ def test_acknowledged_blocks_survive_kill_9(tmp_path: Path) -> None:
     assert store.head == record(height).head
     assert store.block(height) == record(height).block
     assert store.block(height + 1) is None
-    assert [key for key, _ in store.ledger_items(b"a/")] == [b"a/%d" % height]
+    assert [key for key, _ in store.snapshot().ledger_items(b"a/")] == [b"a/%d" % height]
     store.close()

@@ -1,0 +1,189 @@
+"""The chain at its head: what is on disk, and what the next block must follow from."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from consensus.ledger.block import BlockDelta, Event, TransactionResult
+from consensus.ledger.records import Genesis
+from consensus.tendermint.inputs import StartHeight
+from consensus.tendermint.types import Block, Commit, ValidatorSet
+from gensyn_node.primitives import codec, limits
+from gensyn_node.primitives.codec import Struct
+from gensyn_node.primitives.errors import InvariantViolation
+from gensyn_node.primitives.hashing import tagged_hash
+from gensyn_node.storage.chain_store import BlockRecord, ChainStore, Head, Snapshot
+
+KEEP_VERSIONS = 256
+"""Blocks for which the state tree is kept whole: how long a proof at an older height can be asked for."""
+STORED_BYTES_MAX = 64 * limits.MIB
+"""What is read back from our own disk is bounded only against nonsense."""
+
+
+class ChainState(Struct):
+    """What the block after the head must agree with, besides the ledger itself."""
+
+    time_ms: int
+    """Of the head block."""
+    results_root: bytes
+    """Of the head block's transactions."""
+    beacon: bytes
+    """After the head block's proof."""
+    last_validators: ValidatorSet | None
+    """The set that signed the head; None at genesis."""
+    validators: ValidatorSet
+    """The set of the next height."""
+    next_validators: ValidatorSet
+    """The set of the height after that."""
+
+
+class StoredResults(Struct):
+    """What a block did, for those who ask later."""
+
+    results: tuple[TransactionResult, ...]
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedBlock:
+    """A block that has just become the head."""
+
+    head: Head
+    state: ChainState
+    block: Block
+    delta: BlockDelta
+
+
+class HeadView:
+    """The ledger after the head block, unchanged when the head moves on (a snapshot of the database)."""
+
+    def __init__(self, root: bytes, snapshot: Snapshot) -> None:
+        self._root = root
+        self._snapshot = snapshot
+
+    @property
+    def root(self) -> bytes:
+        """The app hash."""
+        return self._root
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value at a ledger key."""
+        return self._snapshot.ledger_value(key)
+
+    def items(self, prefix: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and values under a prefix, in order."""
+        return self._snapshot.ledger_items(prefix, reverse=reverse)
+
+    def read_node(self, digest: bytes) -> bytes:
+        """A node of the state tree; it must exist."""
+        node = self._snapshot.tree_node(digest)
+        if node is None:
+            raise InvariantViolation(f"tree node {digest.hex()} is missing")
+        return node
+
+
+class Chain:
+    """Head, state and history. One task commits; everybody reads."""
+
+    def __init__(self, store: ChainStore, genesis: Genesis) -> None:
+        self.store = store
+        self.genesis = genesis
+        self.state = _decode_state(store.head.chain_state)
+        self._view: weakref.ref[HeadView] | None = None
+
+    @classmethod
+    def open(cls, path: Path, genesis: Genesis) -> Chain:
+        """The chain in an initialised home. Raises `Rejection` as `ChainStore.open` does."""
+        return cls(ChainStore.open(path, genesis_hash(genesis)), genesis)
+
+    @property
+    def chain_id(self) -> str:
+        """The chain's name."""
+        return self.genesis.chain_id
+
+    @property
+    def head(self) -> Head:
+        """The last committed block; height 0 is the genesis."""
+        return self.store.head
+
+    def view(self) -> HeadView:
+        """The ledger at the head, as a snapshot that stays as it is."""
+        known = self._view() if self._view else None
+        if known is None or known.root != self.head.app_hash:
+            known = HeadView(self.head.app_hash, self.store.snapshot())
+            self._view = weakref.ref(known)
+        return known
+
+    def start_input(self) -> StartHeight:
+        """The consensus input that starts the height after the head."""
+        return StartHeight(
+            self.head.height + 1, self.state.validators, self.commit(self.head.height), self.state.last_validators
+        )
+
+    def validators(self, height: int) -> ValidatorSet | None:
+        """The set that signs block `height`; known up to two blocks after the head."""
+        encoded = self.store.validators(height)
+        if encoded is None:
+            return None
+        found: ValidatorSet = codec.decode(ValidatorSet, encoded, max_bytes=STORED_BYTES_MAX)
+        return found
+
+    def block(self, height: int) -> Block | None:
+        """A committed block."""
+        encoded = self.store.block(height)
+        if encoded is None:
+            return None
+        found: Block = codec.decode(Block, encoded, max_bytes=STORED_BYTES_MAX)
+        return found
+
+    def commit(self, height: int) -> Commit | None:
+        """The commit that sealed block `height`."""
+        encoded = self.store.commit(height)
+        if encoded is None:
+            return None
+        found: Commit = codec.decode(Commit, encoded, max_bytes=STORED_BYTES_MAX)
+        return found
+
+    def results(self, height: int) -> StoredResults | None:
+        """Results and events of block `height`."""
+        encoded = self.store.results(height)
+        if encoded is None:
+            return None
+        found: StoredResults = codec.decode(StoredResults, encoded, max_bytes=STORED_BYTES_MAX)
+        return found
+
+    def append(self, committed: CommittedBlock, commit: Commit, transaction_ids: tuple[bytes, ...]) -> None:
+        """Make an executed block the head, in one synced write."""
+        delta = committed.delta
+        self.store.write_block(
+            BlockRecord(
+                head=committed.head,
+                block=codec.encode(committed.block),
+                commit=codec.encode(commit),
+                results=codec.encode(StoredResults(delta.results, delta.events)),
+                validators=codec.encode(committed.state.next_validators),
+                transaction_ids=transaction_ids,
+                ledger_writes=delta.writes,
+                tree_nodes=delta.new_nodes,
+                stale_nodes=delta.stale_nodes,
+            ),
+            keep_versions=KEEP_VERSIONS,
+        )
+        self.state = committed.state
+
+    def close(self) -> None:
+        """Close the database."""
+        self.store.close()
+
+
+def genesis_hash(genesis: Genesis) -> bytes:
+    """What names a chain beyond its id: in the handshake, in the store, and as the first beacon."""
+    return tagged_hash("gensyn/genesis/1", codec.encode(genesis))
+
+
+def _decode_state(encoded: bytes) -> ChainState:
+    state: ChainState = codec.decode(ChainState, encoded, max_bytes=STORED_BYTES_MAX)
+    return state

@@ -1,0 +1,298 @@
+"""The one task that owns the consensus core: it logs each input, feeds it, and performs the effects in order.
+
+The order is what makes a crash harmless: an input is in the log before the core sees it; the log is synced before
+anything is signed; the signer's record is synced before a signature leaves; block, ledger and head are one batch.
+Slow answers (building, validating) come back as inputs, so that votes keep flowing meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+import trio
+from msgspec import structs
+
+from consensus.tendermint import effects, inputs
+from consensus.tendermint.core import ConsensusCore
+from consensus.tendermint.types import (
+    Block,
+    Commit,
+    ConsensusMessage,
+    Proposal,
+    ValidatorSet,
+    Vote,
+    VoteType,
+    proposal_sign_bytes,
+    vote_sign_bytes,
+)
+from consensus.tendermint.verify import verify_proposal, verify_vote
+from gensyn_node.primitives import codec
+from gensyn_node.primitives.errors import InvariantViolation, Rejection
+from gensyn_node.storage.signer import Signer, SignRequest, SignStep
+from gensyn_node.storage.wal import RECORD_BYTES_MAX, WriteAheadLog
+
+INBOX_INPUTS_MAX = 4_096
+"""Inputs waiting for the core; whoever brings more waits."""
+EARLY_INPUTS_MAX = 1_024
+"""Inputs of the next height kept until it starts; catch-up brings back what is dropped."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class SealedByPeers:
+    """A block of the height the core works on, with a verified commit: the height is over without us."""
+
+    block: Block
+    commit: Commit
+
+
+class Ledger(Protocol):
+    """What the driver needs of the chain."""
+
+    def start_input(self) -> inputs.StartHeight:
+        """The input that starts the height after the head."""
+
+    async def build(self, request: effects.BuildValue) -> Block:
+        """A block to propose, when it is time for one."""
+
+    async def validate(self, block: Block) -> bool:
+        """Whether a proposed block may follow the head."""
+
+    async def commit(self, block: Block, commit: Commit) -> None:
+        """Execute the block and make it the head, on disk."""
+
+
+class Driver:
+    """Runs one core. `signer` is None for a node that only follows."""
+
+    def __init__(
+        self,
+        *,
+        chain_id: str,
+        core: ConsensusCore,
+        ledger: Ledger,
+        wal: WriteAheadLog,
+        signer: Signer | None,
+        broadcast: Callable[[ConsensusMessage], None],
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self.core = core
+        self._chain_id = chain_id
+        self._ledger = ledger
+        self._wal = wal
+        self._signer = signer
+        self._broadcast = broadcast
+        self._clock_ms = clock_ms
+        self._inbox_send, self._inbox = trio.open_memory_channel[inputs.Input | SealedByPeers](INBOX_INPUTS_MAX)
+        self._early: list[inputs.Input] = []
+        self._start: inputs.StartHeight | None = None
+        self._nursery: trio.Nursery | None = None
+        self._height_changed = trio.Event()
+        self.height = 0
+        """The height in progress."""
+        self.moved_at = trio.current_time()
+        """When the core last did something new (trio's clock)."""
+
+    @property
+    def round(self) -> int:
+        """The round in progress."""
+        return self.core.machine.state.round
+
+    async def offer(self, item: inputs.Input | SealedByPeers) -> None:
+        """Queue an input; waits while the inbox is full."""
+        await self._inbox_send.send(item)
+
+    async def wait_height_after(self, height: int) -> None:
+        """Return once the height in progress is above `height`."""
+        while self.height <= height:
+            await self._height_changed.wait()
+
+    async def run(
+        self, records: tuple[bytes, ...], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Replay the log of the height in progress, then work until cancelled. `InvariantViolation` ends the node."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await self._resume(records)
+            task_status.started()
+            async for item in self._inbox:
+                height = self.height
+                if isinstance(item, SealedByPeers):
+                    await self._adopt(item)
+                else:
+                    await self._feed(item)
+                while self.height > height:
+                    height = self.height
+                    await self._feed_early()
+
+    async def _resume(self, records: tuple[bytes, ...]) -> None:
+        """Bring the core to where the process stopped, then do what it had asked for."""
+        start = self._ledger.start_input()
+        self._enter(start)
+        started = self.core.step(start)
+        for record in records:
+            logged: inputs.Input = codec.decode(inputs.Input, record, max_bytes=RECORD_BYTES_MAX)
+            self.core.step(logged)
+        if records:
+            log.info("log_replayed", height=start.height, inputs=len(records))
+            started = self.core.outstanding()
+        await self._perform_all(started)
+        await self._feed_early()
+
+    async def _feed(self, item: inputs.Input) -> None:
+        if self._is_early(item):
+            if len(self._early) < EARLY_INPUTS_MAX:
+                self._early.append(item)
+            return
+        self._wal.append(codec.encode(item))
+        await self._perform_all(self.core.step(item))
+
+    def _is_early(self, item: inputs.Input) -> bool:
+        """Votes and proposals of the next height wait here, so that they get into the log of the height they belong to:
+        a lock that they cause must be found again after a crash."""
+        match item:
+            case inputs.VerifiedVote(vote):
+                return vote.height > self.height
+            case inputs.VerifiedProposal(proposal):
+                return proposal.height > self.height
+            case inputs.VerifiedCertificate(certificate):
+                return certificate.height > self.height
+        return False
+
+    async def _feed_early(self) -> None:
+        early, self._early = self._early, []
+        for item in early:
+            await self._feed(item)
+
+    async def _perform_all(self, first: list[effects.Effect]) -> None:
+        """Perform effects in order; inputs that answer them are fed when the effects before them are done."""
+        answers: deque[inputs.Input] = deque()
+        todo = first
+        while True:
+            for effect in todo:
+                answer = await self._perform(effect)
+                if answer is not None:
+                    answers.append(answer)
+            if todo:
+                self.moved_at = trio.current_time()
+            if not answers:
+                return
+            item = answers.popleft()
+            if not isinstance(item, inputs.StartHeight):
+                # The start of a height follows from the head; everything else is in the log before the core sees it.
+                self._wal.append(codec.encode(item))
+            todo = self.core.step(item)
+
+    async def _perform(self, effect: effects.Effect) -> inputs.Input | None:
+        match effect:
+            case effects.SignVote(vote):
+                return self._sign_vote(vote)
+            case effects.SignProposal(proposal, block):
+                return self._sign_proposal(proposal, block)
+            case effects.Broadcast(message):
+                self._broadcast(message)
+            case effects.ScheduleTimeout():
+                self._spawn(self._timer, effect)
+            case effects.BuildValue():
+                self._spawn(self._build, effect)
+            case effects.ValidateValue():
+                self._spawn(self._validate, effect)
+            case effects.Decide(height, _, block, commit):
+                return await self._finish_height(height, block, commit)
+            case effects.EvidenceFound(evidence):
+                log.warning("evidence_found", height=evidence.first.height, validator=evidence.first.validator.hex())
+            case effects.RoundEntered(height, round_, proposer):
+                log.debug("round_entered", height=height, round=round_, proposer=proposer.hex())
+        return None
+
+    # --- signing
+
+    def _sign_vote(self, vote: Vote) -> inputs.Input | None:
+        step = SignStep.PREVOTE if vote.kind is VoteType.PREVOTE else SignStep.PRECOMMIT
+        signature = self._sign(vote.height, vote.round, step, vote_sign_bytes(self._chain_id, vote))
+        if signature is None:
+            return None
+        return verify_vote(self._chain_id, self._validators(), structs.replace(vote, signature=signature))
+
+    def _sign_proposal(self, proposal: Proposal, block: Block) -> inputs.Input | None:
+        message = proposal_sign_bytes(self._chain_id, proposal)
+        signature = self._sign(proposal.height, proposal.round, SignStep.PROPOSAL, message)
+        if signature is None:
+            return None
+        signed = structs.replace(proposal, signature=signature)
+        return verify_proposal(self._chain_id, self._validators(), signed, block, self._clock_ms())
+
+    def _validators(self) -> ValidatorSet:
+        if self._start is None:
+            raise InvariantViolation("asked to sign before the first height")
+        return self._start.validators
+
+    def _sign(self, height: int, round_: int, step: SignStep, message: bytes) -> bytes | None:
+        """The signature; None when the guard refuses (after a restart it knows more than the log)."""
+        if self._signer is None:
+            raise InvariantViolation("asked to sign without a key")
+        self._wal.sync()
+        try:
+            return self._signer.sign(SignRequest(height, round_, step, message, message, 0)).signature
+        except Rejection as refusal:
+            log.warning("signature_refused", height=height, round=round_, step=step.name, why=str(refusal))
+            return None
+
+    # --- slow answers, each in a task of its own
+
+    def _spawn(self, task: Callable[..., Awaitable[None]], effect: effects.Effect) -> None:
+        if self._nursery is None:
+            raise InvariantViolation("the driver performs effects only while it runs")
+        self._nursery.start_soon(task, effect)
+
+    async def _timer(self, effect: effects.ScheduleTimeout) -> None:
+        with trio.move_on_after(effect.duration_ms / 1000) as waited:
+            await self.wait_height_after(effect.height)
+        if waited.cancelled_caught:
+            await self.offer(inputs.Timeout(effect.height, effect.round, effect.step))
+
+    async def _build(self, effect: effects.BuildValue) -> None:
+        async with trio.open_nursery() as nursery:
+            # A block that is waited for is not needed any more when the height ends.
+            nursery.start_soon(self._cancel_after_height, nursery.cancel_scope, effect.height)
+            block = await self._ledger.build(effect)
+            await self.offer(inputs.ValueBuilt(effect.height, effect.round, block))
+            nursery.cancel_scope.cancel()
+
+    async def _cancel_after_height(self, scope: trio.CancelScope, height: int) -> None:
+        await self.wait_height_after(height)
+        scope.cancel()
+
+    async def _validate(self, effect: effects.ValidateValue) -> None:
+        valid = await self._ledger.validate(effect.block)
+        await self.offer(inputs.ValueValidated(effect.height, effect.block.id, valid))
+
+    # --- the end of a height
+
+    async def _finish_height(self, height: int, block: Block, commit: Commit) -> inputs.StartHeight:
+        if height != self.height:
+            raise InvariantViolation(f"decided height {height} while working on {self.height}")
+        await self._ledger.commit(block, commit)
+        self._wal.next_height(height + 1)
+        start = self._ledger.start_input()
+        self._enter(start)
+        return start
+
+    async def _adopt(self, sealed: SealedByPeers) -> None:
+        """Take over a block that was decided without us, unless the core got there meanwhile."""
+        if sealed.block.header.height != self.height:
+            return
+        start = await self._finish_height(self.height, sealed.block, sealed.commit)
+        await self._perform_all(self.core.step(start))
+
+    def _enter(self, start: inputs.StartHeight) -> None:
+        self._start = start
+        self.height = start.height
+        self.moved_at = trio.current_time()
+        changed, self._height_changed = self._height_changed, trio.Event()
+        changed.set()
