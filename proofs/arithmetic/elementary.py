@@ -2,8 +2,8 @@
 
 Only f32 add, sub, mul, div (each rounded once, never fused), comparisons, round-half-even, integer operations and bit
 casts: any IEEE-754 machine gives these bits when it does these operations in this order. Largest errors seen
-in millions of arguments of all sizes, in units in the last place: exp 1.0, log 0.9, tanh 1.3, erf 1.2, sin and cos 1.6
-(results below the normal range included; the tests hold all to 2); sqrt is correctly rounded. NaN results are canonical.
+in millions of arguments of all sizes, in units in the last place: exp 1.0, log 0.9, tanh 1.3, erf 1.2, sin and cos
+1.6 (results below the normal range included; the tests hold all to 2); sqrt is correctly rounded. NaNs are canonical.
 """
 
 from __future__ import annotations
@@ -143,7 +143,8 @@ def _sin_kernel(r: F32Array) -> F32Array:
 
 def _cos_kernel(r: F32Array) -> F32Array:
     z = r * r
-    return horner(z, constants.COS) * z * z - z * HALF + ONE
+    y: F32Array = horner(z, constants.COS) * z * z - z * HALF + ONE
+    return y
 
 
 def _quadrant(q: I64Array, r: F32Array) -> F32Array:

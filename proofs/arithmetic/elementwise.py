@@ -54,7 +54,7 @@ def remainder(x: I64Array, y: I64Array) -> I64Array:
 
 
 def cast(x: Array, dtype: str) -> Array:
-    """To bool: x != 0. To f32: nearest even. f32 to integer: towards zero, saturating, NaN is 0. i64 to u8: saturating."""
+    """To bool: x != 0. To f32: nearest even. f32 to integer: towards zero, saturating, NaN 0. i64 to u8: saturating."""
     if x.dtype == NUMPY[dtype]:
         return x.copy()
     if dtype == BOOL:

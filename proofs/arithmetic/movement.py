@@ -1,6 +1,6 @@
 """Operators that only move elements: for output elements (linear, row-major numbers) the input elements they copy.
 
-This is their whole definition: `source` says, for one input, which element of it each output element takes, -1 for none.
+This is their whole definition: `source` says which element of one input each output element takes, -1 for none.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from proofs.program import reasons, shapes
 from proofs.program.shapes import Attributes, Rule, Types
 from proofs.program.types import BOOL, F32, I64, TensorType
 
-INPUTS_MAX = 256
+INPUTS_MAX = 64
 """Inputs of one concatenate."""
 
 NUMBERS = (F32, I64)

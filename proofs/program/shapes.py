@@ -157,9 +157,8 @@ def slice_(inputs: Types, attributes: Attributes) -> TensorType:
     sizes = []
     for axis, size in enumerate(shape):
         start, stop, step = attributes[3 * axis : 3 * axis + 3]
-        require(
-            0 <= start < stop <= size and step >= 1, reasons.BAD_ATTRIBUTES, f"slice {start}:{stop}:{step} of {size}"
-        )
+        good = 0 <= start < stop <= size and 1 <= step <= limits.TENSOR_ELEMENTS_MAX
+        require(good, reasons.BAD_ATTRIBUTES, f"slice {start}:{stop}:{step} of {size}")
         sizes.append((stop - start + step - 1) // step)
     return TensorType(inputs[0].dtype, tuple(sizes))
 
@@ -184,7 +183,8 @@ def pad(inputs: Types, attributes: Attributes) -> TensorType:
     """Attributes: (low, high, interior) of each axis, all ≥ 0."""
     shape = inputs[0].shape
     require(len(attributes) == 3 * len(shape), reasons.BAD_ATTRIBUTES, "pad has low, high, interior for each axis")
-    require(all(amount >= 0 for amount in attributes), reasons.BAD_ATTRIBUTES, "negative padding")
+    good = all(0 <= amount <= limits.TENSOR_ELEMENTS_MAX for amount in attributes)
+    require(good, reasons.BAD_ATTRIBUTES, "negative or huge padding")
     triples = [attributes[3 * axis : 3 * axis + 3] for axis in range(len(shape))]
     sizes = (low + size + (size - 1) * gap + high for size, (low, high, gap) in zip(shape, triples, strict=True))
     return TensorType(inputs[0].dtype, tuple(sizes))
