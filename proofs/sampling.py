@@ -54,12 +54,17 @@ def batch_indices(seed: bytes, step: int, batch_size: int, records: int) -> NDAr
 
     A batch may span epochs. `Rejection` BAD_SAMPLE when a number is out of bounds.
     """
+    return indices_at(seed, step, batch_size, records, np.arange(batch_size, dtype=np.int64))
+
+
+def indices_at(seed: bytes, step: int, batch_size: int, records: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`batch_indices` at some rows of the batch only, which are in ascending order."""
     if not (0 < records <= RECORDS_MAX and step >= 0 and batch_size > 0 and (step + 1) * batch_size < 1 << 63):
         raise Rejection(BAD_SAMPLE, f"step {step}, batch of {batch_size}, {records} records")
-    positions = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.uint64)
+    positions = rows.astype(np.uint64) + np.uint64(step * batch_size)
     epochs, offsets = positions // np.uint64(records), positions % np.uint64(records)
-    result = np.empty(batch_size, np.int64)
-    for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
+    result = np.empty(len(rows), np.int64)
+    for epoch in np.unique(epochs).tolist():
         here = epochs == epoch
         result[here] = permute(offsets[here], records, _epoch_keys(seed, epoch)).astype(np.int64)
     return result

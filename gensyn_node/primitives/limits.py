@@ -50,6 +50,10 @@ TENSOR_ELEMENTS_MAX = 1 << 34
 """Elements of one tensor."""
 PIECE_INPUT_BYTES_MAX = 64 * KIB
 """Input tiles of one arbitration piece."""
+TILE_PROOF_BYTES = 1_400
+"""Most bytes that prove one input tile: its path (29 hashes), and its input's root with its path (12 hashes)."""
+STATE_ENTRIES_MAX = 1_792
+"""State entries of one program: in a dispute their roots share a move of 128 KiB with 2,048 value roots."""
 SEGMENT_STEPS_MAX = 1_024
 """Steps of one segment: the state roots of a disputed segment go into one transaction."""
 SEGMENTS_PER_INSTALMENT_MAX = 256

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gensyn_node.primitives.limits import PIECE_INPUT_BYTES_MAX, TILE
+from gensyn_node.primitives.limits import PIECE_INPUT_BYTES_MAX, TILE, TILE_PROOF_BYTES
 from proofs.arithmetic import elementwise, movement
 from proofs.arithmetic.elementary import I64Array
 from proofs.arithmetic.jobs import Job, TileReader, continued, element_numbers, read_elements
@@ -69,9 +69,11 @@ def _tiles(type_: TensorType, elements: I64Array) -> I64Array:
 
 
 def _costs(type_: TensorType, tiles: set[int]) -> dict[int, int]:
-    """Bytes of each tile."""
+    """Bytes of each tile as evidence: what proves it counts as well, since tiles of narrow tensors are many and small."""
     shapes = {tile: tile_shape(type_, tile) for tile in tiles}
-    return {tile: height * width * ITEM_BYTES[type_.dtype] for tile, (height, width) in shapes.items()}
+    return {
+        tile: height * width * ITEM_BYTES[type_.dtype] + TILE_PROOF_BYTES for tile, (height, width) in shapes.items()
+    }
 
 
 @lru_cache(maxsize=8)

@@ -9,6 +9,7 @@ from gensyn_node.primitives.errors import Rejection
 from gensyn_node.primitives.hashing import HASH_BYTES
 from proofs import merkle, tensors
 from proofs.arithmetic.gather import compute_piece_batch, piece_count_batch
+from proofs.arithmetic.jobs import element_numbers
 from proofs.arithmetic.tiles import MissingTile, TileReader, compute_piece, piece_count
 from proofs.merkle import split_hashes
 from proofs.pinpoint import types as t
@@ -16,7 +17,7 @@ from proofs.pinpoint.context import Context, step_index_array
 from proofs.program.initial import initial_tile
 from proofs.program.types import ITEM_BYTES, Given, TensorType
 from proofs.reasons import BAD_TILE
-from proofs.sampling import batch_indices
+from proofs.sampling import indices_at
 from proofs.state import verify_checkpoint_entry
 from proofs.tensors import Array
 
@@ -28,7 +29,7 @@ def pieces_of(claim: t.Claim, target: t.Target, tile: int, context: Context) -> 
     node, output = context.node_of(target.value), context.types[target.value]
     inputs = input_types(target.value, context)
     if node is None:
-        return piece_count_batch(_records(target, context), inputs[0], output, tile)
+        return piece_count_batch(_records(target, tile, context), inputs[0], output, tile)
     return piece_count(node, inputs, output, tile)
 
 
@@ -39,15 +40,18 @@ def compute(
     node, output = context.node_of(target.value), context.types[target.value]
     inputs = input_types(target.value, context)
     if node is None:
-        indices = _records(target, context)
+        indices = _records(target, tile, context)
         return compute_piece_batch(indices, inputs[0], output, tile, piece, accumulator, reader)
     return compute_piece(node, inputs, output, tile, piece, accumulator, reader)
 
 
-def _records(target: t.Target, context: Context) -> NDArray[np.int64]:
-    """The record numbers of the step's batch."""
-    dataset = context.dataset_of(target.value - len(context.program.state))
-    return batch_indices(context.seed, target.step, context.program.batch_size, dataset.records)
+def _records(target: t.Target, tile: int, context: Context) -> NDArray[np.int64]:
+    """The record numbers of the step's batch, filled in only for the rows that the tile shows: a batch may be large."""
+    dataset, batch_size = context.dataset_of(target.value - len(context.program.state)), context.program.batch_size
+    rows = np.unique(element_numbers(context.types[target.value], tile) // dataset.record.elements)
+    indices = np.zeros(batch_size, np.int64)
+    indices[rows] = indices_at(context.seed, target.step, batch_size, dataset.records, rows)
+    return indices
 
 
 def chunk_holds(chunks: bytes, list_index: int, root: bytes, path: bytes, listed: int) -> bool:

@@ -16,13 +16,17 @@ from proofs.pinpoint import types as t
 from proofs.pinpoint.context import Context
 from proofs.program.types import Given
 from proofs.reasons import BAD_CLAIM, GAME_OVER, MOVE_TOO_LARGE, NOT_YOUR_TURN, WRONG_MOVE
+from proofs.sampling import RECORDS_MAX
 from proofs.state import evidence_root
+
+FIRST_STEP_MAX = 1 << 40
+"""With the largest batch, positions in the data stay below 2^63."""
 
 
 def open_game(claim: t.Claim, context: Context) -> t.Game:
     """A new game on `claim`, the defender to move. `Rejection` BAD_CLAIM when the claim makes no sense."""
     initial, evidence = claim.kind == t.INITIAL, claim.kind == t.EVIDENCE
-    if claim.kind not in (t.SEGMENT, t.EVIDENCE, t.INITIAL) or claim.first_step < 0 or claim.first_step >= 1 << 62:
+    if claim.kind not in (t.SEGMENT, t.EVIDENCE, t.INITIAL) or not 0 <= claim.first_step < FIRST_STEP_MAX:
         raise Rejection(BAD_CLAIM, f"kind {claim.kind}, first step {claim.first_step}")
     if (claim.steps, claim.first_step) != (0, 0) if initial else not 1 <= claim.steps <= SEGMENT_STEPS_MAX:
         raise Rejection(BAD_CLAIM, f"{claim.steps} steps from step {claim.first_step}")
@@ -32,7 +36,8 @@ def open_game(claim: t.Claim, context: Context) -> t.Game:
     if claim.challenger_root == (claim.evidence if evidence else claim.end_root):
         raise Rejection(BAD_CLAIM, "both parties claim the same")
     for batch_input in range(len(context.program.batch)):
-        context.dataset_of(batch_input)
+        if not 0 < context.dataset_of(batch_input).records <= RECORDS_MAX:
+            raise Rejection(BAD_CLAIM, "the dataset has too few or too many records")
     return t.Game(claim, 0, t.AwaitEntries() if initial else t.AwaitStates())
 
 

@@ -65,6 +65,7 @@ def validate_program(program: Program) -> ProgramInfo:
     values = program.value_count
     require(values <= limits.PROGRAM_VALUES_MAX, reasons.PROGRAM_TOO_BIG, f"{values} values")
     require(len(program.state) > 0, reasons.BAD_OUTPUTS, "a program without state")
+    require(len(program.state) <= limits.STATE_ENTRIES_MAX, reasons.PROGRAM_TOO_BIG, f"{len(program.state)} entries")
     require(1 <= program.batch_size <= BATCH_SIZE_MAX, reasons.PROGRAM_TOO_BIG, f"batch size {program.batch_size}")
     _check_names(entry.name for entry in program.state)
     _check_names(batch_input.name for batch_input in program.batch)
