@@ -53,7 +53,7 @@ def verify(public_key: bytes, alpha: bytes, proof: bytes) -> bytes:
     gamma, challenge, scalar = proof[:32], proof[32:48], proof[48:]
     if int.from_bytes(scalar, "little") >= _ORDER:
         raise Rejection(BAD_BEACON, "the scalar of the proof is not reduced")
-    if not (bindings.crypto_core_ed25519_is_valid_point(public_key) and _on_curve(gamma)):
+    if not (_in_group(public_key) and _in_group(gamma)):
         raise Rejection(BAD_BEACON, "a point is not canonical, not on the curve or of small order")
     point = _hash_to_curve(public_key, alpha)
     wide = challenge + bytes(16)
@@ -96,8 +96,8 @@ def _canonical(point: bytes) -> bool:
     return int.from_bytes(point, "little") & ((1 << 255) - 1) < _FIELD
 
 
-def _on_curve(point: bytes) -> bool:
-    """Whether libsodium decodes it as a point of the prime-order group; honest gammas always are."""
+def _in_group(point: bytes) -> bool:
+    """Whether it is a canonical point of the prime-order group; honest keys and gammas always are."""
     return _canonical(point) and bool(bindings.crypto_core_ed25519_is_valid_point(point))
 
 
