@@ -87,8 +87,9 @@ class GossipMessage:
 GossipValidator: TypeAlias = Callable[[PeerId, bytes], None]
 """(sender, data) -> None, or raises `Rejection`: then the message is not forwarded and its sender is scored.
 
-Cheap and without side effects (it may run twice). A message that is only too early must pass and be kept by the
-receiver: a refused message cannot come again for minutes. Any other exception counts as our bug and drops the message.
+Cheap, without side effects, and a verdict about the data alone (the sender is for logs). A message that is only too
+early must pass and be kept by the receiver: a refused message cannot come again for minutes. Any other exception
+counts as our bug and drops the message; an `InvariantViolation` ends the network's context.
 """
 
 

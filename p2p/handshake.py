@@ -77,8 +77,8 @@ def decode_reply(data: bytes) -> HelloReply:
     """The listener's message; `Rejection` whatever the bytes."""
     reply: HelloReply = decode(HelloReply, data, max_bytes=HELLO_BYTES_MAX)
     _plain(reply.hello)
-    if not re.fullmatch(r"[A-Z0-9]{0,8}", reply.refusal_code):
-        raise Rejection(MALFORMED, "the refusal's code is no code")
+    if not re.fullmatch(r"[A-Z0-9]{0,8}", reply.refusal_code) or not reply.refusal.isprintable():
+        raise Rejection(MALFORMED, "the refusal is not a code and a line of text")
     return reply
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import structlog
 import trio
 
-from gensyn_node.primitives.errors import InvariantViolation, Rejection
+from gensyn_node.primitives.errors import Rejection
 from p2p import handshake, reasons
 from p2p.api import Direction, NetworkConfig, PeerEvent, PeerEventKind, PeerId, PeerInfo, RequestFailed
 from p2p.book import is_public
@@ -73,6 +73,11 @@ class PeerTable:
         for channel in self._subscribers:
             channel.close()
         self._subscribers.clear()
+
+    @property
+    def me(self) -> PeerId:
+        """Our own id."""
+        return self._host.peer_id
 
     # What others ask ----------------------------------------------------------------------------------------------
 
@@ -152,6 +157,11 @@ class PeerTable:
             self._counters["bans"] += 1
             log.warning("peer_banned", peer=peer, code=ban.code, why=ban.message)
             await self.disconnect(peer, f"banned: {ban.code} {ban.message}")
+
+    def report_soon(self, peer: PeerId, rejection: Rejection) -> None:
+        """`report` from code that cannot wait."""
+        if self._nursery is not None:
+            self._nursery.start_soon(self.report, peer, rejection)
 
     # Connections --------------------------------------------------------------------------------------------------
 
@@ -288,13 +298,6 @@ class PeerTable:
             self.refused.append(why)
         log.info("handshake_refused", peer=peer.peer, why=why)
         await self.disconnect(peer.peer, why)
-
-    @property
-    def nursery(self) -> trio.Nursery:
-        """Where tasks of a connection live."""
-        if self._nursery is None:
-            raise InvariantViolation("the peer table has not started")
-        return self._nursery
 
 
 async def _first_of(*events: trio.Event) -> None:

@@ -55,6 +55,10 @@ class Pacer:
         self._rate = bytes_per_second
         self._free_at = 0.0
 
+    def is_free(self) -> bool:
+        """Whether `spend` would return at once."""
+        return self._rate is None or self._free_at <= trio.current_time()
+
     async def spend(self, count: int) -> None:
         """Wait for the turn of `count` bytes."""
         if self._rate is None:

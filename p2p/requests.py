@@ -99,7 +99,7 @@ class RequestService:
         except Rejection as rejection:
             self._counters["requests_refused"] += 1
             await self._table.report(stream.peer, rejection)
-            reply = _REFUSAL + encode(Refusal(rejection.reason.code, rejection.message[:400]))
+            reply = _REFUSAL + encode(Refusal(rejection.reason.code, rejection.message[:200]))
         # A reader that takes less than 256 KiB a second of a large reply is cut off.
         with trio.fail_after(bounds.READ_REQUEST_S + len(reply) / (256 * limits.KIB)):
             await write_frame(stream, reply)
@@ -149,6 +149,8 @@ class RequestService:
                     raise RequestFailed(f"{peer} is not connected")
                 async with self._slot(peer):
                     answer = await self._exchange(peer, method, data, max_reply_bytes)
+            if answer[:1] == _REPLY and len(answer) - 1 > max_reply_bytes:
+                raise Rejection(reasons.REPLY_TOO_LARGE, f"{len(answer) - 1} bytes, at most {max_reply_bytes}")
         except trio.TooSlowError:
             self._counters["requests_timed_out"] += 1
             raise RequestFailed(f"{peer} did not answer {method} within {timeout_s:g} s") from None
