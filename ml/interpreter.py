@@ -1,0 +1,147 @@
+"""Running a program: a plan of kernels in list order, values freed at their last use.
+
+Two plans of one program give the same bits. The *fused* plan joins elementwise operators into loops and never makes the
+values inside; the *plain* plan makes every value, for hashing and for faults. NaN payloads are left as the processor
+makes them and become canonical where values leave the plan; that equals canonical NaNs after every operator as long as
+no NaN enters with another payload, so a step whose inputs hold one runs in the `strict` way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ml.fusion import Piece, fuse
+from ml.kernels.elementwise import compile_group
+from ml.kernels.table import kernel
+from proofs.program.operators import OPERATORS
+from proofs.program.types import Node, Program
+from proofs.program.validate import validate_program
+
+NAN_BITS = 0x7FC00000
+Observer = Callable[[int, torch.Tensor], torch.Tensor]
+"""Sees each value of a plain run by its number; what it returns is used instead."""
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One kernel of a plan."""
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    run: Callable[[Sequence[torch.Tensor]], Sequence[torch.Tensor]]
+    frees: tuple[int, ...]
+    """Values not needed after it."""
+
+
+class Interpreter:
+    """A validated program with its plans."""
+
+    def __init__(self, program: Program) -> None:
+        """Raises Rejection when the program is not valid."""
+        self.program = program
+        self.info = validate_program(program)
+        self._fused: list[Instruction] | None = None
+        self._plain: list[Instruction] | None = None
+
+    def step(
+        self, state: Sequence[torch.Tensor], batch: Sequence[torch.Tensor], step_index: int, strict: bool = False
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """One step: (state', loss). `strict`: NaNs made canonical after every arithmetic operator."""
+        if strict:
+            return self.observed_step(state, batch, step_index, lambda _, value: value, strict=True)
+        if self._fused is None:
+            self._fused = _with_frees(self.program, [self._fused_instruction(piece) for piece in fuse(self.program)])
+        values = self._inputs(state, batch, step_index)
+        for instruction in self._fused:
+            results = instruction.run([values[number] for number in instruction.inputs])
+            for number, result in zip(instruction.outputs, results, strict=True):
+                values[number] = result
+            for number in instruction.frees:
+                del values[number]
+        return self._outputs(values)
+
+    def observed_step(
+        self,
+        state: Sequence[torch.Tensor],
+        batch: Sequence[torch.Tensor],
+        step_index: int,
+        observer: Observer,
+        strict: bool = False,
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """One step in which `observer` sees every batch value and node, canonical, in list order."""
+        if self._plain is None:
+            pieces = [Piece((value,)) for value in range(self.program.first_node_value, self.program.value_count)]
+            self._plain = _with_frees(self.program, [self._fused_instruction(piece) for piece in pieces])
+        values = self._inputs(state, batch, step_index)
+        for number in range(len(state), len(state) + len(batch)):
+            values[number] = observer(number, values[number])
+        for instruction in self._plain:
+            (number,) = instruction.outputs
+            (result,) = instruction.run([values[item] for item in instruction.inputs])
+            node = self.program.nodes[number - self.program.first_node_value]
+            values[number] = observer(number, canonical(result) if makes_nan(node) or not strict else result)
+            for freed in instruction.frees:
+                del values[freed]
+        return self._outputs(values)
+
+    def _inputs(
+        self, state: Sequence[torch.Tensor], batch: Sequence[torch.Tensor], step_index: int
+    ) -> dict[int, torch.Tensor]:
+        values = dict(enumerate([*state, *batch]))
+        values[self.program.step_index_value] = torch.tensor(step_index, dtype=torch.int64)
+        return values
+
+    def _outputs(self, values: dict[int, torch.Tensor]) -> tuple[list[torch.Tensor], torch.Tensor]:
+        return [values[number].contiguous() for number in self.program.state_outputs], values[self.program.loss]
+
+    def _fused_instruction(self, piece: Piece) -> Instruction:
+        types = self.info.types
+        if piece.group is not None:
+            return Instruction(piece.inputs, piece.outputs, compile_group(piece.group(types)), ())
+        (value,) = piece.values
+        node: Node = self.program.nodes[value - self.program.first_node_value]
+        run = kernel(node, tuple(types[number] for number in node.inputs), types[value])
+        return Instruction(node.inputs, (value,), lambda inputs: (run(inputs),), ())
+
+
+def makes_nan(node: Node) -> bool:
+    """Whether the operator is arithmetic, so that its NaNs are canonical; data movement copies bits."""
+    if node.operator in ("where", "cast"):
+        return False
+    return OPERATORS[node.operator].family in ("elementwise", "matmul", "sum", "maximum", "scatter")
+
+
+def canonical(value: torch.Tensor) -> torch.Tensor:
+    """The same values with every NaN of an f32 tensor replaced by 0x7fc00000; the tensor itself when it has none."""
+    if value.dtype != torch.float32 or not bool(torch.isnan(value).any()):
+        return value
+    nan = torch.tensor(NAN_BITS, dtype=torch.int32).view(torch.float32)
+    return torch.where(torch.isnan(value), nan, value)
+
+
+def has_odd_nan(value: torch.Tensor) -> bool:
+    """Whether an f32 tensor holds a NaN with other bits than the canonical ones."""
+    if value.dtype != torch.float32:
+        return False
+    nans = value[torch.isnan(value)]
+    return nans.numel() > 0 and bool((nans.view(torch.int32) != NAN_BITS).any())
+
+
+def _with_frees(program: Program, instructions: list[Instruction]) -> list[Instruction]:
+    """The instructions with, for each, the values that nothing needs afterwards."""
+    kept = {*program.state_outputs, program.loss}
+    last: dict[int, int] = {}
+    for position, instruction in enumerate(instructions):
+        for number in (*instruction.inputs, *instruction.outputs):
+            last[number] = position
+    frees: list[list[int]] = [[] for _ in instructions]
+    for number, position in last.items():
+        if number not in kept:
+            frees[position].append(number)
+    return [
+        Instruction(item.inputs, item.outputs, item.run, tuple(freed))
+        for item, freed in zip(instructions, frees, strict=True)
+    ]
