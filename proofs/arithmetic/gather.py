@@ -69,11 +69,10 @@ def _tiles(type_: TensorType, elements: I64Array) -> I64Array:
 
 
 def _costs(type_: TensorType, tiles: set[int]) -> dict[int, int]:
-    """Bytes of each tile as evidence: what proves it counts as well, since tiles of narrow tensors are many and small."""
+    """Bytes of each tile as evidence, with what proves it: tiles of narrow tensors are many and small."""
+    item = ITEM_BYTES[type_.dtype]
     shapes = {tile: tile_shape(type_, tile) for tile in tiles}
-    return {
-        tile: height * width * ITEM_BYTES[type_.dtype] + TILE_PROOF_BYTES for tile, (height, width) in shapes.items()
-    }
+    return {tile: height * width * item + TILE_PROOF_BYTES for tile, (height, width) in shapes.items()}
 
 
 @lru_cache(maxsize=8)
