@@ -18,3 +18,6 @@ CHEAT_REFUSED = reason(
 HOME_IN_USE = reason(
     "E1806", "home_in_use", "Another process runs on this home.", "Stop the other process, or use another --home."
 )
+BAD_GENESIS_FILE = reason(
+    "E1807", "bad_genesis_file", "The genesis file is missing or damaged.", "Get it again from those who run the chain."
+)

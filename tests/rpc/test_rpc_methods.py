@@ -108,13 +108,13 @@ def test_events_arrive_and_the_subscription_ends(node: FakeNode) -> None:
     async def main() -> dict[str, Any]:
         async with serving(node) as address:
             async with open_websocket_url(address.replace("http", "ws") + "/events") as socket:
-                while not node.senders:
+                while not node.senders:  # noqa: ASYNC110
                     await trio.sleep(0.01)
                 for sender in node.senders:
                     await sender.send(Event(kind="block", height=8, data={"id": b"\x01"}))
                 received: dict[str, Any] = json.loads(await socket.get_message())
             with trio.fail_after(20):
-                while node.senders:
+                while node.senders:  # noqa: ASYNC110
                     await trio.sleep(0.01)
             return received
 

@@ -1,0 +1,56 @@
+"""Reasons that a client gives: task file, node, certificate (E181x to E186x)."""
+
+from gensyn_node.primitives.errors import reason
+
+BAD_TASK_FILE = reason(
+    "E1811", "bad_task_file", "The task file is not valid.", "Correct the named line; gensyn task validate checks it."
+)
+UNKNOWN_TASK_FIELD = reason(
+    "E1812", "unknown_task_field", "The task file has a field that does not exist.", "Remove or rename the field."
+)
+BAD_DATA_FILE = reason(
+    "E1813", "bad_data_file", "The data file cannot be used.", "Give x and y in .npz or .safetensors, or a text."
+)
+TASK_TOO_LARGE = reason(
+    "E1814", "task_too_large", "The task does not fit the network's bounds.", "Make it smaller as the numbers say."
+)
+PRICE_ABOVE_MAXIMUM = reason(
+    "E1815", "price_above_maximum", "The work costs more than the task's maximum price.", "Raise [price] max."
+)
+NOBODY_ELIGIBLE = reason(
+    "E1816", "nobody_eligible", "Nobody on the network can do this task now.", "See gensyn task quote for why."
+)
+NODE_UNREACHABLE = reason(
+    "E1821", "node_unreachable", "No node answers.", "Start one with gensyn node run, or name one with --node."
+)
+NODE_ERROR = reason("E1822", "node_error", "The node's answer is not what it should be.", "Check the node's version.")
+NO_TOKEN = reason(
+    "E1823", "no_token", "The node's token cannot be read.", "Use the home of the node, or give --token-file."
+)
+NOT_INCLUDED = reason(
+    "E1824", "not_included", "The transaction is in no block yet.", "It may still come; look at the account's nonce."
+)
+TRANSACTION_FAILED = reason(
+    "E1825", "transaction_failed", "The transaction is in a block and was refused there.", "Read the reason in it."
+)
+UPLOAD_FAILED = reason("E1826", "upload_failed", "The node did not accept the upload.", "Repeat it: it resumes.")
+NO_MODEL = reason("E1831", "no_model", "The task has no model.", "See its state with gensyn task show.")
+TASK_NOT_FINISHED = reason(
+    "E1832",
+    "task_not_finished",
+    "The task ended without being finished.",
+    "See why with gensyn task show.",
+)
+STILL_RUNNING = reason("E1833", "still_running", "The task goes on.", "Wait longer, or watch it.")
+BAD_CERTIFICATE = reason(
+    "E1841", "bad_certificate", "The certificate proves nothing.", "Get it again from another node; do not trust it."
+)
+OTHER_GENESIS = reason(
+    "E1842", "other_genesis", "The certificate is of another chain than the one you trust.", "Use that chain's genesis."
+)
+OTHER_MODEL = reason(
+    "E1843",
+    "other_model",
+    "The model is not the one that was certified.",
+    "Download it again.",
+)

@@ -1,0 +1,260 @@
+"""The task file: what to train, on what, how it is verified, for how much. Strict, and checked without a network."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from gensyn_node.config.strict_toml import complaint, load_toml
+from gensyn_node.primitives import limits
+from gensyn_node.primitives.errors import Rejection
+from gensyn_node.primitives.money import parse_amount
+from gensyn_node.sdk import reasons
+
+Positive = Annotated[int, Meta(ge=1, le=1 << 20)]
+Rate = Annotated[float, Meta(gt=0, le=10)]
+Share = Annotated[float, Meta(ge=0, lt=1)]
+
+STEPS_MAX = 10_000_000
+_DURATION = re.compile(r"\s*([0-9]{1,7})\s*(s|m|h|d|blocks?)\s*\Z")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the file's tables."""
+
+
+class ModelTable(Table, frozen=True):
+    """`[model]`: a preset and its sizes."""
+
+    preset: Literal["mlp", "gpt"]
+    widths: Annotated[tuple[Positive, ...], Meta(min_length=1, max_length=32)] | UnsetType = UNSET
+    """mlp: widths of the hidden layers."""
+    activation: Literal["relu", "gelu", "tanh", "sigmoid"] | UnsetType = UNSET
+    """mlp."""
+    classes: Annotated[int, Meta(ge=2, le=1 << 16)] | UnsetType = UNSET
+    """mlp: number of classes; what the labels show when left out."""
+    layers: Annotated[int, Meta(ge=1, le=128)] | UnsetType = UNSET
+    width: Positive | UnsetType = UNSET
+    heads: Annotated[int, Meta(ge=1, le=256)] | UnsetType = UNSET
+    context: Annotated[int, Meta(ge=2, le=1 << 16)] | UnsetType = UNSET
+    """gpt: characters that it sees at once."""
+
+
+class DataTable(Table, frozen=True):
+    """`[data]`: files, relative to the task file."""
+
+    train: Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+class OptimizerTable(Table, frozen=True):
+    """`optimizer = { … }`."""
+
+    name: Literal["adamw", "sgd"]
+    lr: Rate
+    momentum: Share | UnsetType = UNSET
+    """sgd."""
+    weight_decay: Annotated[float, Meta(ge=0, le=10)] | UnsetType = UNSET
+    beta1: Share | UnsetType = UNSET
+    beta2: Share | UnsetType = UNSET
+
+
+class TrainTable(Table, frozen=True):
+    """`[train]`: how long and with what."""
+
+    steps: Annotated[int, Meta(ge=1, le=STEPS_MAX)]
+    batch_size: Annotated[int, Meta(ge=1, le=65_536)]
+    optimizer: OptimizerTable
+    loss: Literal["cross_entropy"] = "cross_entropy"
+
+
+class VerifyTable(Table, frozen=True):
+    """`[verify]`: who checks how much."""
+
+    mode: Literal["reproducible"] = "reproducible"
+    verifiers: Annotated[int, Meta(ge=1, le=limits.VERIFIERS_PER_TASK_MAX)] = 2
+    segment: Annotated[int, Meta(ge=1, le=limits.SEGMENT_STEPS_MAX)] = 50
+    samples: Annotated[int, Meta(ge=1, le=limits.SEGMENTS_PER_INSTALMENT_MAX)] = 2
+    instalments: Annotated[int, Meta(ge=1, le=limits.INSTALMENTS_MAX)] = 1
+
+
+class PriceTable(Table, frozen=True):
+    """`[price]`: the most it may cost, and until when."""
+
+    max: Annotated[str, Meta(max_length=60)]
+    deadline: Annotated[str, Meta(max_length=20)] = "1h"
+
+
+class TaskFile(Table, frozen=True):
+    """A whole task file."""
+
+    model: ModelTable
+    data: DataTable
+    train: TrainTable
+    price: PriceTable
+    verify: VerifyTable = VerifyTable()
+    name: Annotated[str, Meta(max_length=100)] = ""
+
+    @property
+    def max_price_nano(self) -> int:
+        """The maximum price."""
+        return parse_amount(self.price.max)
+
+    @property
+    def segments(self) -> int:
+        """Segments in all."""
+        return -(-self.train.steps // self.verify.segment)
+
+    def deadline_blocks(self, block_interval_ms: int) -> int:
+        """The deadline in blocks of that length."""
+        match = _DURATION.match(self.price.deadline)
+        if match is None:
+            raise Rejection(reasons.BAD_TASK_FILE, f"{self.price.deadline!r} is no duration")
+        count = int(match[1])
+        return count if match[2].startswith("block") else max(1, count * _SECONDS[match[2]] * 1000 // block_interval_ms)
+
+
+REMEDIES: dict[str, str] = {
+    "model": 'add a table [model] with preset = "mlp"',
+    "model.preset": 'write "mlp" or "gpt"',
+    "model.widths": "write the widths of the hidden layers, such as [64, 64]",
+    "model.activation": 'write "relu", "gelu", "tanh" or "sigmoid"',
+    "model.classes": "write the number of classes, at least 2, or leave it out",
+    "model.layers": "write a number from 1 to 128",
+    "model.heads": "write a number that divides width",
+    "model.context": "write how many characters the model sees at once, at least 2",
+    "model.width": "write a multiple of heads, such as 64",
+    "data": 'add a table [data] with train = "digits.npz"',
+    "data.train": "write the path of a .npz, .safetensors or text file",
+    "train": "add a table [train] with steps, batch_size and optimizer",
+    "train.steps": f"write a whole number from 1 to {STEPS_MAX}",
+    "train.batch_size": "write a whole number from 1 to 65536",
+    "train.optimizer": 'write { name = "adamw", lr = 1e-3 }',
+    "train.optimizer.name": 'write "adamw" or "sgd"',
+    "train.optimizer.lr": "write a number above 0 and at most 10, such as 1e-3",
+    "train.optimizer.momentum": "write a number from 0 to below 1, such as 0.9",
+    "train.loss": 'write "cross_entropy"',
+    "verify.mode": 'write "reproducible"',
+    "verify.verifiers": f"write a number from 1 to {limits.VERIFIERS_PER_TASK_MAX}",
+    "verify.segment": f"write a number of steps from 1 to {limits.SEGMENT_STEPS_MAX}",
+    "verify.samples": "write how many segments each verifier repeats, at least 1",
+    "verify.instalments": f"write a number from 1 to {limits.INSTALMENTS_MAX}, at most one a segment",
+    "price": 'add a table [price] with max = "10 GSN"',
+    "price.max": 'write an amount with its unit, such as "12.5 GSN"',
+    "price.deadline": 'write a duration such as "30m", "2h" or "400 blocks"',
+}
+_FIELDS_OF_PRESET = {
+    "mlp": {"widths", "activation", "classes"},
+    "gpt": {"layers", "width", "heads", "context"},
+}
+_NEEDED = {"mlp": ("widths",), "gpt": ("layers", "width", "heads", "context")}
+_FIELDS_OF_OPTIMIZER = {"adamw": {"beta1", "beta2", "weight_decay"}, "sgd": {"momentum", "weight_decay"}}
+
+
+def parse_task_file(text: str, source: str = "task.toml") -> TaskFile:
+    """The task in `text`; `Rejection` BAD_TASK_FILE or UNKNOWN_TASK_FIELD with line, field and remedy otherwise."""
+    task = load_toml(
+        text,
+        TaskFile,
+        source=source,
+        bad=reasons.BAD_TASK_FILE,
+        unknown=reasons.UNKNOWN_TASK_FIELD,
+        remedies=REMEDIES,
+    )
+    for field, message in _contradictions(task):
+        raise complaint(text, field, message, source=source, why=reasons.BAD_TASK_FILE, remedies=REMEDIES)
+    return task
+
+
+def read_task_file(path: Path) -> TaskFile:
+    """The task in a file."""
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise Rejection(reasons.BAD_TASK_FILE, f"{path} is not UTF-8 text: {error.reason}") from None
+    except OSError as error:
+        raise Rejection(reasons.BAD_TASK_FILE, f"{path} cannot be read: {error.strerror}") from None
+    return parse_task_file(text, str(path))
+
+
+def _contradictions(task: TaskFile) -> list[tuple[str, str]]:
+    """(field, message) of everything that does not fit together, in the order of the file."""
+    model, verify = task.model, task.verify
+    found: list[tuple[str, str]] = []
+    for field in sorted(set().union(*_FIELDS_OF_PRESET.values()) - _FIELDS_OF_PRESET[model.preset]):
+        if getattr(model, field) is not UNSET:
+            found.append((f"model.{field}", f"the preset {model.preset} has no {field}"))
+    for field in _NEEDED[model.preset]:
+        if getattr(model, field) is UNSET:
+            found.append((f"model.{field}", f"the preset {model.preset} needs {field}"))
+    if isinstance(model.width, int) and isinstance(model.heads, int) and model.width % model.heads:
+        found.append(("model.width", f"{model.width} is not a multiple of heads = {model.heads}"))
+    optimizer = task.train.optimizer
+    for field in sorted({"momentum", "weight_decay", "beta1", "beta2"} - _FIELDS_OF_OPTIMIZER[optimizer.name]):
+        if getattr(optimizer, field) is not UNSET:
+            found.append((f"train.optimizer.{field}", f"{optimizer.name} has no {field}"))
+    if verify.instalments > task.segments:
+        found.append(("verify.instalments", f"{verify.instalments} instalments of {task.segments} segments"))
+    elif -(-task.segments // verify.instalments) > limits.SEGMENTS_PER_INSTALMENT_MAX:
+        most = limits.SEGMENTS_PER_INSTALMENT_MAX
+        message = f"{task.segments} segments in {verify.instalments} instalments; an instalment has at most {most}"
+        found.append(("verify.instalments", message))
+    return found + _bad_price(task)
+
+
+def _bad_price(task: TaskFile) -> list[tuple[str, str]]:
+    found = []
+    try:
+        if task.max_price_nano == 0:
+            found.append(("price.max", "nobody works for nothing"))
+    except Rejection as error:
+        found.append(("price.max", error.message))
+    match = _DURATION.match(task.price.deadline)
+    if match is None or int(match[1]) == 0:
+        found.append(("price.deadline", f"{task.price.deadline!r} is no duration"))
+    return found
+
+
+def given(value: Any, default: Any) -> Any:
+    """`value`, or `default` where the file says nothing."""
+    return default if value is UNSET else value
+
+
+TEMPLATE = """\
+# A training task. Check it with `gensyn task validate`, price it with `gensyn task quote`.
+name = "digits"
+
+[model]
+preset = "mlp"                 # mlp: a classifier of vectors; gpt: a character model of text
+widths = [64, 64]              # widths of the hidden layers
+activation = "relu"            # relu, gelu, tanh or sigmoid
+# preset = "gpt"
+# layers = 2
+# width = 64                   # a multiple of heads
+# heads = 4
+# context = 64                 # characters it sees at once
+
+[data]
+train = "digits.npz"           # mlp: arrays x (n, features) and y (n) in .npz or .safetensors; gpt: a text file
+
+[train]
+steps = 600
+batch_size = 32
+optimizer = { name = "adamw", lr = 1e-3 }     # or { name = "sgd", lr = 0.1, momentum = 0.9 }
+loss = "cross_entropy"
+
+[verify]
+mode = "reproducible"          # every machine gets the same bits, so equality decides
+verifiers = 2                  # drawn for each instalment
+segment = 50                   # steps between two committed states
+samples = 2                    # segments that each verifier repeats
+instalments = 2                # units of paying: what is settled is never lost
+
+[price]
+max = "20 GSN"                 # held until the end; what is not used goes back
+deadline = "1h"                # or "400 blocks"
+"""
