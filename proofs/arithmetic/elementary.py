@@ -84,13 +84,13 @@ def log(x: F32Array) -> F32Array:
 
 
 def tanh(x: F32Array) -> F32Array:
-    """Polynomial up to 0.625, then 1 - 2 / (exp(2|x|) + 1) with the sign of x."""
+    """Of |x|: polynomial below 0.625, then 1 - 2 / (exp(2|x|) + 1); with the sign of x."""
     with np.errstate(all="ignore"):
         a = np.abs(x)
         large = ONE - np.float32(2) / (exp(a + a) + ONE)
-        z = x * x
-        small = horner(z, constants.TANH) * z * x + x
-        return canonical(np.where(a < from_bits(constants.TANH_SPLIT), small, np.copysign(large, x)))
+        z = a * a
+        small = horner(z, constants.TANH) * z * a + a
+        return canonical(np.copysign(np.where(a < from_bits(constants.TANH_SPLIT), small, large), x))
 
 
 def erf(x: F32Array) -> F32Array:
