@@ -154,6 +154,7 @@ async def open_network(config: NetworkConfig) -> AsyncIterator[LibP2PNetwork]:
     async def watch() -> None:
         raise await receive.receive()
 
+    failed: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch)
@@ -162,7 +163,9 @@ async def open_network(config: NetworkConfig) -> AsyncIterator[LibP2PNetwork]:
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         # The nursery above (and the library's) wrap one error in groups; the caller gets the error.
-        raise _only_error(group) from group
+        failed = _only_error(group)
+    if failed is not None:
+        raise failed
 
 
 def _only_error(error: BaseException) -> BaseException:
