@@ -222,10 +222,9 @@ class Emitter:
         a = self.intrinsic("fabs", x)
         large = b.fdiv(self.number(2.0), b.fadd(self.exp(b.fadd(a, a)), self.number(1.0)))
         large = b.fsub(self.number(1.0), large)
-        z = b.fmul(x, x)
-        small = b.fadd(b.fmul(b.fmul(self.horner(z, constants.TANH), z), x), x)
-        signed = self.intrinsic("copysign", large, x)
-        return b.select(self.less(a, self.bits(constants.TANH_SPLIT)), small, signed)
+        z = b.fmul(a, a)
+        small = b.fadd(b.fmul(b.fmul(self.horner(z, constants.TANH), z), a), a)
+        return self.intrinsic("copysign", b.select(self.less(a, self.bits(constants.TANH_SPLIT)), small, large), x)
 
     def erf(self, x: Any) -> Any:
         """`elementary.erf`."""

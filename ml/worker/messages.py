@@ -1,7 +1,7 @@
 """What a node and its worker say to each other: codec structs, one per frame.
 
-A request is answered by any number of `Progress` and `SegmentDone`, then exactly one final reply: `Trained`, `Verified`,
-`Responded`, `MemoryPredicted`, `Evaluated` or `Failed`. States lie in files that both sides can read, named by
+A request is answered by any number of `Progress` and `SegmentDone`, then exactly one final reply: `Trained`,
+`Verified`, `Responded`, `MemoryPredicted`, `Evaluated` or `Failed`. States lie in files that both sides can read, named by
 `state_path`; roots travel in the messages.
 """
 
@@ -14,15 +14,14 @@ from gensyn_node.primitives.codec import Struct
 FRAME_BYTES_MAX = 8 << 20
 """One frame between a node and its own worker: a game with its evidence is far below this."""
 
-CHALLENGER, DEFENDER = "challenger", "defender"
-
 
 class Fault(Struct):
     """One flipped bit, for rehearsals of disputes: element `element` of value `value` in step `step`."""
 
     step: int
+    """-1: in the initial state."""
     value: int
-    """Value number of a batch value or a node."""
+    """Value number of a batch value or a node; of a state entry when the step is -1."""
     element: int
     """Taken modulo the value's elements."""
     bit: int
@@ -43,19 +42,22 @@ class Job(Struct):
     threads: int
     """Threads of the kernels; the bits do not depend on it."""
     fault: Fault | None = None
-    """Only for rehearsals."""
+    """Only for rehearsals: a party that stands for a wrong result."""
 
 
 class Train(Struct, tag=0):
-    """Train steps `first_step` … `first_step + steps - 1` and write a state at every segment's end."""
+    """Train steps `first_step` … `first_step + steps - 1` and write a state at every segment's end.
+
+    Asked again after an interruption, it continues from the last state written and reports the segments done before.
+    """
 
     job: Job
     states_directory: str
-    """Where states are written, and where the state of `first_step` is read unless that is 0 and it is not there."""
+    """Where states are written, and where the state of `first_step` is read (of step 0: made if it is not there)."""
     first_step: int
     steps: int
     segment_steps: int
-    """A state is written after every step whose successor's number is a multiple of this, and after the last."""
+    """A state is written after every multiple of this many steps, and after the last; `first_step` is a multiple."""
     progress_steps: int
     """A `Progress` every so many steps."""
 
@@ -65,7 +67,7 @@ class Verify(Struct, tag=1):
 
     job: Job
     states_directory: str
-    """Holds the state of `first_step`; receives the state at the end, under the re-executed root's name."""
+    """Holds the state of `first_step` (of step 0: made if it is not there)."""
     first_step: int
     steps: int
     start_root: bytes
@@ -79,12 +81,8 @@ class Respond(Struct, tag=2):
     job: Job
     states_directory: str
     """Holds the state of the disputed segment's first step (or an earlier one of the same run)."""
-    claim: bytes
-    """Canonical encoding of the game's claim (`proofs.pinpoint`)."""
     game: bytes
-    """Canonical encoding of the game as it stands."""
-    role: str
-    """`challenger` or `defender`."""
+    """Canonical encoding of the `proofs.pinpoint` game as it stands; the move is that of the party whose turn it is."""
 
 
 class PredictMemory(Struct, tag=3):
@@ -137,7 +135,7 @@ class SegmentDone(Struct, tag=18):
     state_root: bytes
     path: str
     loss: float
-    """Loss of the segment's last step."""
+    """Loss of the segment's last step (NaN for the initial state, which is reported as well)."""
 
 
 class Trained(Struct, tag=19):
