@@ -72,7 +72,11 @@ def inclusion_path(scheme: Scheme, hashes: Sequence[bytes], index: int) -> tuple
 
 def root_from_path(scheme: Scheme, leaf_hash: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:
     """The root that `path` leads to from leaf `index` of `size`; None when the path has not the right length."""
-    if not 0 <= index < size or len(path) > PATH_LENGTH_MAX or any(len(hash_) != HASH_BYTES for hash_ in path):
+    if (
+        not 0 <= index < size
+        or len(path) > PATH_LENGTH_MAX
+        or any(len(hash_) != HASH_BYTES for hash_ in (leaf_hash, *path))
+    ):
         return None
     current, last, used = leaf_hash, size - 1, 0
     while last > 0:
