@@ -5,6 +5,7 @@ This is their whole definition: `source` says which element of one input each ou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -68,11 +69,13 @@ def _concatenate_source(
     axis: int, inputs: Sequence[TensorType], output: TensorType, number: int, linear: I64Array
 ) -> I64Array:
     before = sum(type_.shape[axis] for type_ in inputs[:number])
-    shape = inputs[number].shape
-    indices = unravel(linear, output.shape)
-    indices[axis] = indices[axis] - before
-    inside = (indices[axis] >= 0) & (indices[axis] < shape[axis])
-    return np.where(inside, ravel(indices, shape, len(linear)), np.int64(-1))
+    size, total = inputs[number].shape[axis], output.shape[axis]
+    # Seen as (outer, axis, inner) whatever the rank: up to 64 inputs are asked for each piece.
+    inner = math.prod(output.shape[axis + 1 :])
+    row, within = np.divmod(linear, inner)
+    outer, along = np.divmod(row, total)
+    along = along - before
+    return np.where((along >= 0) & (along < size), (outer * size + along) * inner + within, np.int64(-1))
 
 
 def _pad_source(attributes: tuple[int, ...], shape: tuple[int, ...], output: TensorType, linear: I64Array) -> I64Array:

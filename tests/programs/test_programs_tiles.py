@@ -173,6 +173,11 @@ def test_movement(shape: tuple[int, ...], dtype: str, data: st.DataObject) -> No
     check(node("concatenate", axis), [x, other, x], 4)
 
 
+def test_concatenate_many_along_an_inner_axis() -> None:
+    generator = np.random.default_rng(0)
+    check(node("concatenate", 1), [floats(generator, (3, 1 + number % 4, 7)) for number in range(64)])
+
+
 def test_a_gather_of_distant_tiles_takes_several_pieces() -> None:
     x = values(np.random.default_rng(0), "i64", (64, 1024))
     operation, types = node("reshape", 2048, 32), (type_of(x),)
