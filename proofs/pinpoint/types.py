@@ -21,7 +21,7 @@ SEGMENT, EVIDENCE, INITIAL = 0, 1, 2
 """Kinds of claims: a segment's end root; a verifier's evidence root; the initial state's root."""
 
 FAN_OUT = 1024
-"""Children of one node in the walk over tiles and pieces: 32 KiB a move."""
+"""Children of one node in the walk over tiles and pieces, a power of two so that they are subtrees: 32 KiB a move."""
 VALUES_PER_MOVE_MAX = 2048
 """Longer lists of value roots are cut into chunks of this size, one more level."""
 MOVE_BYTES_MAX = 128 * KIB

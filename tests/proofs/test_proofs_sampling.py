@@ -102,7 +102,9 @@ def test_fixed_values() -> None:
     assert sampling.draw_segments(SEED, SEED, b"v" * 20, 3, 20) == FIRST_DRAW
 
 
-@pytest.mark.parametrize(("step", "batch", "records"), [(-1, 1, 1), (0, 0, 1), (0, 1, 0), (1 << 60, 16, 5), (0, 1, 1 << 41)])
+@pytest.mark.parametrize(
+    ("step", "batch", "records"), [(-1, 1, 1), (0, 0, 1), (0, 1, 0), (1 << 60, 16, 5), (0, 1, 1 << 41)]
+)
 def test_bounds(step: int, batch: int, records: int) -> None:
     with pytest.raises(Rejection):
         sampling.batch_indices(SEED, step, batch, records)
