@@ -46,6 +46,8 @@ class ValidatorRecord(Struct):
     stake_nano: Nano
     tombstoned: bool
     """Voted twice: never a validator again."""
+    unbondings: tuple[Count, ...]
+    """Numbers of its stake's Unbonding entries: they stay slashable."""
 
 
 class Unbonding(Struct):
@@ -111,6 +113,9 @@ class ProgramRecord(Struct):
     publisher: Address
     height: Count
     gas_per_step: Count
+    state_bytes: Count
+    memory_bytes: Count
+    """Estimated peak of one step."""
     program: bytes
     """Its canonical encoding."""
 
@@ -129,6 +134,8 @@ TASK_CANCELLED = "cancelled"
 """Ended by its submitter; settled instalments were paid."""
 TASK_EXPIRED = "expired"
 """Ended by a deadline; settled instalments were paid."""
+TASK_REPLACING = "replacing"
+"""As `closing` only: the solver timed out; when all it committed is settled, another is drawn."""
 TASK_ENDED = (TASK_FINISHED, TASK_CANCELLED, TASK_EXPIRED)
 
 
@@ -142,7 +149,7 @@ class Task(Struct):
     state: Text
     """One of the TASK_ words."""
     closing: Text
-    """TASK_CANCELLED or TASK_EXPIRED while a task winds down; empty otherwise."""
+    """TASK_CANCELLED, TASK_EXPIRED or TASK_REPLACING while what was committed is still verified; empty otherwise."""
     submitted_height: Count
     deadline_height: Count
     """Last height at which work is accepted."""
@@ -154,6 +161,8 @@ class Task(Struct):
     steps: Small
     instalments: Small
     gas_per_step: Count
+    memory_bytes: Count
+    """Memory a solver or verifier needs: the spec's or the program's, whichever is more."""
     bid_price_nano: Nano
     """The highest ask per giga-gas that the escrow can pay to everybody."""
     escrow_nano: Nano
@@ -265,8 +274,8 @@ class Instalment(Struct):
     redrawn: bool
     """A first set of verifiers could not fetch the states; this is the second."""
     open_disputes: tuple[Hash, ...]
-    pending_challenges: Small
-    """Challenges committed and not yet revealed."""
+    pending_challengers: tuple[Address, ...]
+    """Accounts whose challenge is committed and not yet revealed."""
     challenges: Small
     """Challenges committed in all."""
     solver_paid_nano: Nano

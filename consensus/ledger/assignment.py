@@ -1,0 +1,104 @@
+"""Who gets the work: sortition by the beacon among eligible providers, weighted by bond and inversely by price.
+
+Never first-come. `exclusion` is the whole rule; `task why` prints what it returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from consensus.ledger import keys
+from consensus.ledger.messages import ROLE_SOLVER, ROLE_VERIFIER
+from consensus.ledger.records import PROVIDER_ACTIVE, Instalment, Provider, Task
+from consensus.ledger.schedule import solver_bond, verifier_bond
+from consensus.ledger.view import State
+from gensyn_node.primitives.hashing import tagged_hash
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """Why a provider is not eligible, and the smallest change that would help."""
+
+    word: str
+    """state, role, memory, price, bond, busy, removed, submitter, solver, drawn."""
+    have: int = 0
+    need: int = 0
+    """What it has and what it needs or may have at most (memory bytes, nano, tasks); zero where nothing is counted."""
+
+
+def solver_exclusion(state: State, task: Task, provider: Provider) -> Exclusion | None:
+    """Why this provider cannot be drawn as the task's solver; None when it can."""
+    if common := _exclusion(task, provider, ROLE_SOLVER):
+        return common
+    most = state.parameters.solves_per_provider_max
+    if provider.solving >= most:
+        return Exclusion("busy", provider.solving, most)
+    spec = state.spec(task.task_id)
+    bond = solver_bond(spec, task.gas_per_step, provider.ask_price_nano, state.parameters)
+    return Exclusion("bond", provider.free_nano, bond) if provider.free_nano < bond else None
+
+
+def verifier_exclusion(state: State, task: Task, instalment: Instalment, provider: Provider) -> Exclusion | None:
+    """Why this provider cannot be drawn as a verifier of the instalment; None when it can."""
+    if provider.address in (task.solver, instalment.solver):
+        return Exclusion("solver")
+    if provider.address in instalment.missed or any(
+        slot.verifier == provider.address for slot in instalment.verifications
+    ):
+        return Exclusion("drawn")
+    if common := _exclusion(task, provider, ROLE_VERIFIER):
+        return common
+    most = state.parameters.verifications_per_provider_max
+    if provider.verifying >= most:
+        return Exclusion("busy", provider.verifying, most)
+    bond = verifier_bond(task.solver_bond_nano, state.parameters)
+    return Exclusion("bond", provider.free_nano, bond) if provider.free_nano < bond else None
+
+
+def _exclusion(task: Task, provider: Provider, role: int) -> Exclusion | None:
+    if provider.state != PROVIDER_ACTIVE:
+        return Exclusion("state")
+    if not provider.roles & role:
+        return Exclusion("role", provider.roles, role)
+    if provider.address == task.submitter:
+        return Exclusion("submitter")
+    if provider.address in task.removed_solvers:
+        return Exclusion("removed")
+    if provider.memory_bytes < task.memory_bytes:
+        return Exclusion("memory", provider.memory_bytes, task.memory_bytes)
+    if provider.ask_price_nano > task.bid_price_nano:
+        return Exclusion("price", provider.ask_price_nano, task.bid_price_nano)
+    return None
+
+
+def solver_candidates(state: State, task: Task) -> list[Provider]:
+    """Everyone who can be drawn as solver, in order of address."""
+    providers = (state.provider(address) for address in state.addresses(keys.PROVIDERS))
+    return [provider for provider in providers if solver_exclusion(state, task, provider) is None]
+
+
+def verifier_candidates(state: State, task: Task, instalment: Instalment) -> list[Provider]:
+    """Everyone who can be drawn as verifier, in order of address."""
+    providers = (state.provider(address) for address in state.addresses(keys.PROVIDERS))
+    return [provider for provider in providers if verifier_exclusion(state, task, instalment, provider) is None]
+
+
+def weight(provider: Provider) -> int:
+    """Chance in the draw: bond per nano of ask, at least 1."""
+    return max(1, provider.bond_nano // max(1, provider.ask_price_nano))
+
+
+def draw(candidates: Iterable[Provider], count: int, beacon: bytes, *purpose: bytes) -> list[Provider]:
+    """Up to `count` distinct candidates, each drawn with a chance proportional to its weight among those left."""
+    left = list(candidates)
+    drawn: list[Provider] = []
+    while left and len(drawn) < count:
+        seed = tagged_hash("gensyn/sortition/1", beacon, len(drawn).to_bytes(4, "little"), *purpose)
+        mark = int.from_bytes(seed, "little") % sum(weight(provider) for provider in left)
+        for position, provider in enumerate(left):
+            mark -= weight(provider)
+            if mark < 0:
+                drawn.append(left.pop(position))
+                break
+    return drawn

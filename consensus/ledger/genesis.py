@@ -1,0 +1,77 @@
+"""The first state of a chain."""
+
+from __future__ import annotations
+
+from consensus.ledger import keys, staking
+from consensus.ledger.block import BlockDelta
+from consensus.ledger.execute import finish
+from consensus.ledger.memory import MemoryLedger
+from consensus.ledger.parameters import BASIS_POINTS, Parameters
+from consensus.ledger.reasons import BAD_GENESIS
+from consensus.ledger.records import Account, Genesis, Supply, ValidatorRecord
+from consensus.ledger.view import State
+from gensyn_node.primitives import crypto, limits
+from gensyn_node.primitives.codec import encode
+from gensyn_node.primitives.errors import Rejection
+from gensyn_node.primitives.hashing import tagged_hash
+from gensyn_node.primitives.money import SUPPLY_NANO_MAX
+
+_ZERO_ALLOWED = ("fee_base_nano", "fee_per_unit_nano", "equivocation_slash_bps", "miss_slash_bps", "jackpot_bps")
+
+
+def genesis_hash(genesis: Genesis) -> bytes:
+    """Identity of a chain, compared in the handshake."""
+    return tagged_hash("gensyn/genesis/1", encode(genesis))
+
+
+def check_genesis(genesis: Genesis) -> None:
+    """`Rejection` BAD_GENESIS unless a chain can start with it."""
+    check_parameters(genesis.parameters)
+    _require(0 < len(genesis.chain_id) <= 64, "chain_id: 1 to 64 characters")
+    _require(1 <= len(genesis.validators) <= limits.VALIDATORS_MAX, "validators: none, or too many")
+    _require(len({v.public_key for v in genesis.validators}) == len(genesis.validators), "validators: a key twice")
+    _require(len({a.address for a in genesis.accounts}) == len(genesis.accounts), "accounts: an address twice")
+    least = max(genesis.parameters.stake_min_nano, genesis.parameters.power_unit_nano)
+    _require(all(v.stake_nano >= least for v in genesis.validators), f"validators: a stake below {least} nano")
+    _require(all(a.balance_nano >= 0 for a in genesis.accounts), "accounts: a negative balance")
+    minted = sum(v.stake_nano for v in genesis.validators) + sum(a.balance_nano for a in genesis.accounts)
+    _require(minted <= SUPPLY_NANO_MAX, "accounts: more money than can exist")
+
+
+def check_parameters(parameters: Parameters) -> None:
+    """`Rejection` BAD_GENESIS when a number makes no sense."""
+    for name in parameters.__struct_fields__:
+        value = getattr(parameters, name)
+        _require(value >= (0 if name in _ZERO_ALLOWED else 1), f"parameters: {name} is {value}")
+    _require(
+        parameters.winner_bps + parameters.jackpot_bps < BASIS_POINTS,
+        "parameters: winner and jackpot shares leave nothing to burn, so that self-dealing would pay",
+    )
+    for name in ("equivocation_slash_bps", "miss_slash_bps"):
+        _require(getattr(parameters, name) <= BASIS_POINTS, f"parameters: {name} is above 10,000")
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise Rejection(BAD_GENESIS, message)
+
+
+def genesis_delta(genesis: Genesis) -> BlockDelta:
+    """The delta of height 0: accounts, validators, parameters; its validator updates are the first set."""
+    check_genesis(genesis)
+    empty = MemoryLedger()
+    state = State(empty)
+    state.put(keys.PARAMETERS, genesis.parameters)
+    state.put(keys.CHAIN, genesis.chain_id)
+    for account in sorted(genesis.accounts, key=lambda account: account.address):
+        state.put(keys.account(account.address), Account(account.balance_nano, 0))
+    for validator in genesis.validators:
+        address = crypto.address_of(validator.public_key)
+        record = ValidatorRecord(address, validator.public_key, validator.operator, validator.stake_nano, False, ())
+        state.put(keys.validator(address), record)
+        state.add_address(keys.VALIDATORS, address)
+    balances = sum(account.balance_nano for account in genesis.accounts)
+    stakes = sum(validator.stake_nano for validator in genesis.validators)
+    state.put(keys.SUPPLY, Supply(balances + stakes, balances, stakes, 0, 0, 0, 0, 0))
+    updates = staking.validator_updates({}, staking.powers(state))
+    return finish(empty, state, 0, (), updates)

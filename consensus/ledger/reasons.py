@@ -1,0 +1,136 @@
+"""Why the ledger refuses: money and accounts (E12), tasks and providers (E13), disputes (E142 and up)."""
+
+from gensyn_node.primitives.errors import reason
+
+# --- envelope, money, stake
+
+WRONG_CHAIN = reason(
+    "E1201", "wrong_chain", "The transaction was signed for another chain.", "Use the chain id that `status` shows."
+)
+BAD_NONCE = reason(
+    "E1202",
+    "bad_nonce",
+    "The nonce is not the account's next one.",
+    "Ask for the account's nonce and sign again; wait for pending transactions.",
+)
+FEE_TOO_LOW = reason("E1203", "fee_too_low", "The fee is below the least fee for this message.", "Offer the fee named.")
+INSUFFICIENT_FUNDS = reason(
+    "E1204", "insufficient_funds", "There is not enough money where it should come from.", "Send less or add money."
+)
+BLOCK_FULL = reason(
+    "E1205", "block_full", "The block's units were used up before this transaction.", "It may enter a later block."
+)
+BAD_STAKE = reason(
+    "E1206", "bad_stake", "The validator's stake cannot become that.", "Stay at zero or above the least stake."
+)
+NOT_OPERATOR = reason(
+    "E1207", "not_operator", "Another account operates this validator.", "Sign with the operator's key."
+)
+BAD_KEY_PROOF = reason(
+    "E1208", "bad_key_proof", "The validator key did not agree to this operator.", "Sign the proof with that key."
+)
+LAST_VALIDATOR = reason(
+    "E1209", "last_validator", "Without this stake the chain would have no validator.", "Bond another validator first."
+)
+UNKNOWN_VALIDATOR = reason(
+    "E1210", "unknown_validator", "No such validator is bonded.", "Check the address with `chain validators`."
+)
+ZERO_AMOUNT = reason("E1211", "zero_amount", "The amount is zero.", "Name an amount above zero.")
+BAD_GENESIS = reason("E1212", "bad_genesis", "The genesis does not describe a chain that can start.", "Correct it.")
+
+# --- providers and tasks
+
+BAD_OFFER = reason(
+    "E1301", "bad_offer", "The provider's offer is out of its bounds.", "Read the parameters and offer within them."
+)
+NOT_A_PROVIDER = reason(
+    "E1302", "not_a_provider", "The account is not registered as a provider.", "Register with `node role` first."
+)
+ALREADY_A_PROVIDER = reason(
+    "E1303", "already_a_provider", "The account is registered already.", "Update the offer instead."
+)
+BAD_PROVIDER_STATE = reason(
+    "E1304", "bad_provider_state", "The provider's state does not allow this.", "See its state with `node why`."
+)
+PROVIDERS_FULL = reason(
+    "E1305", "providers_full", "The registry holds as many providers as it may.", "Wait until one leaves."
+)
+PROGRAM_KNOWN = reason(
+    "E1306", "program_known", "The program is on the chain already.", "Refer to it by its id; nothing more is needed."
+)
+UNKNOWN_PROGRAM = reason(
+    "E1307", "unknown_program", "The task's program is not on the chain.", "Publish the program first."
+)
+BAD_SPEC = reason("E1308", "bad_spec", "The task's specification is out of bounds.", "Correct the field named.")
+DATASET_MISMATCH = reason(
+    "E1309",
+    "dataset_mismatch",
+    "The dataset does not give what the program's batches need.",
+    "Give one tensor for each batch input, with its name, dtype and record shape, in order.",
+)
+PRICE_TOO_LOW = reason(
+    "E1310", "price_too_low", "The price cannot pay anybody for this amount of work.", "Offer the price named."
+)
+UNKNOWN_TASK = reason("E1311", "unknown_task", "There is no such task.", "Check the id with `task list`.")
+BAD_TASK_STATE = reason(
+    "E1312", "bad_task_state", "The task's state does not allow this.", "See its state with `task show`."
+)
+NOT_SUBMITTER = reason(
+    "E1313", "not_submitter", "Another account submitted the task.", "Sign with the submitter's key."
+)
+NOT_SOLVER = reason("E1314", "not_solver", "Another provider is the task's solver.", "Do what `duties` lists.")
+TOO_LATE = reason("E1315", "too_late", "The time for this is over.", "Do what `duties` lists; mind its heights.")
+BAD_COMMIT = reason(
+    "E1316",
+    "bad_commit",
+    "The commit does not have the instalment's number and segments.",
+    "Commit the one that is due.",
+)
+UNKNOWN_INSTALMENT = reason(
+    "E1317", "unknown_instalment", "There is no such instalment in this attempt.", "Look at the task again."
+)
+NOT_VERIFIER = reason(
+    "E1318", "not_verifier", "The account was not drawn for this instalment.", "Do what `duties` lists."
+)
+BAD_VERDICT_STATE = reason(
+    "E1319",
+    "bad_verdict_state",
+    "The verdict cannot be given in this phase.",
+    "Commit first; reveal when all committed.",
+)
+COMMITMENT_MISMATCH = reason(
+    "E1320",
+    "commitment_mismatch",
+    "What is revealed is not what was committed.",
+    "Reveal with the same values and salt.",
+)
+BAD_FINDINGS = reason(
+    "E1321", "bad_findings", "The findings are not one for each drawn segment.", "Answer the segments drawn, in order."
+)
+
+# --- disputes
+
+CHALLENGE_CLOSED = reason(
+    "E1421", "challenge_closed", "The instalment takes no challenges now.", "See its window with `task show`."
+)
+CHALLENGE_PENDING = reason(
+    "E1422", "challenge_pending", "A challenge of this account is pending there.", "Reveal that one first."
+)
+NO_CHALLENGE = reason(
+    "E1423", "no_challenge", "No challenge of this account is pending there.", "Commit to the challenge first."
+)
+TOO_MANY_CHALLENGES = reason(
+    "E1424", "too_many_challenges", "The instalment or dispute has as many challengers as it may.", "Watch the others."
+)
+BOND_TOO_SMALL = reason(
+    "E1425", "bond_too_small", "The free bond does not cover what would be at stake.", "Add to the bond."
+)
+BAD_CHALLENGE = reason(
+    "E1426", "bad_challenge", "The challenge names nothing that can be wrong.", "Check segment, verifier and root."
+)
+OWN_CLAIM = reason("E1427", "own_claim", "One cannot challenge oneself.", "Leave it to others.")
+UNKNOWN_DISPUTE = reason("E1428", "unknown_dispute", "There is no such dispute.", "Check the id with `dispute list`.")
+NOT_A_PARTY = reason(
+    "E1429", "not_a_party", "The account has no move in this dispute.", "Only defender and leading challenger move."
+)
+DISPUTE_OVER = reason("E1430", "dispute_over", "The dispute is resolved; nothing can change it.", "See its outcome.")

@@ -1,0 +1,95 @@
+"""The arithmetic of a task: which steps, segments and instalments there are, what they cost, how long they may take."""
+
+from __future__ import annotations
+
+from consensus.ledger.messages import TaskSpec
+from consensus.ledger.money import GIGA, work_price
+from consensus.ledger.parameters import BASIS_POINTS, Parameters
+
+
+def segment_count(spec: TaskSpec) -> int:
+    """Segments of the whole task."""
+    return -(-spec.steps // spec.segment_steps)
+
+
+def segment_span(spec: TaskSpec, segment: int) -> tuple[int, int]:
+    """(first step, number of steps) of a segment; the last one may be shorter."""
+    first = segment * spec.segment_steps
+    return first, min(spec.segment_steps, spec.steps - first)
+
+
+def instalment_segments(spec: TaskSpec, instalment: int) -> range:
+    """Numbers of the segments of an instalment; sizes differ by at most one."""
+    segments = segment_count(spec)
+    return range(instalment * segments // spec.instalments, (instalment + 1) * segments // spec.instalments)
+
+
+def instalment_steps(spec: TaskSpec, instalment: int) -> tuple[int, int]:
+    """(first step, number of steps) of an instalment."""
+    segments = instalment_segments(spec, instalment)
+    first = segments.start * spec.segment_steps
+    return first, min(segments.stop * spec.segment_steps, spec.steps) - first
+
+
+def samples_of(spec: TaskSpec, instalment: int) -> int:
+    """Segments each verifier of this instalment re-executes."""
+    return min(spec.samples, len(instalment_segments(spec, instalment)))
+
+
+def train_gas(spec: TaskSpec, gas_per_step: int) -> int:
+    """Gas of training the whole task."""
+    return spec.steps * gas_per_step
+
+
+def verify_gas_max(spec: TaskSpec, gas_per_step: int) -> int:
+    """Most gas that all verifiers together are paid for."""
+    samples = sum(samples_of(spec, number) for number in range(spec.instalments))
+    return samples * spec.verifiers * spec.segment_steps * gas_per_step
+
+
+def bid_price(spec: TaskSpec, gas_per_step: int) -> int:
+    """The highest ask per giga-gas at which the escrow pays for all training and verifying."""
+    return spec.max_price_nano * GIGA // max(1, train_gas(spec, gas_per_step) + verify_gas_max(spec, gas_per_step))
+
+
+def solver_bond(spec: TaskSpec, gas_per_step: int, price_nano: int, parameters: Parameters) -> int:
+    """What a solver at this ask puts at stake for the task."""
+    price = work_price(train_gas(spec, gas_per_step), price_nano)
+    return max(parameters.solver_bond_min_nano, price * parameters.solver_bond_bps // BASIS_POINTS)
+
+
+def verifier_bond(solver_bond_nano: int, parameters: Parameters) -> int:
+    """What a verifier or challenger puts at stake."""
+    return max(parameters.verifier_bond_min_nano, solver_bond_nano * parameters.verifier_bond_bps // BASIS_POINTS)
+
+
+def train_blocks(spec: TaskSpec, gas_per_step: int, instalment: int, parameters: Parameters) -> int:
+    """Blocks to train an instalment."""
+    gas = instalment_steps(spec, instalment)[1] * gas_per_step
+    return parameters.train_blocks_base + gas // parameters.train_gas_per_block
+
+
+def verify_blocks(spec: TaskSpec, gas_per_step: int, parameters: Parameters) -> int:
+    """Blocks for a drawn verifier to commit its verdict."""
+    gas = spec.samples * spec.segment_steps * gas_per_step
+    return parameters.verify_blocks_base + gas // parameters.train_gas_per_block
+
+
+def game_blocks_max(parameters: Parameters) -> int:
+    """Blocks one game of a dispute can last."""
+    return 2 * parameters.move_clock_blocks + parameters.game_moves_max * parameters.move_extension_blocks
+
+
+def task_end_bound(spec: TaskSpec, gas_per_step: int, parameters: Parameters) -> int:
+    """Blocks after submission by which the task is paid or refunded, whatever anybody does or fails to do.
+
+    Work is accepted until the deadline; what was committed in its last block is drawn and verified (twice, when a first
+    set of verifiers cannot fetch the states), stands open to challenges, and its disputes are played to their end.
+    """
+    verify = verify_blocks(spec, gas_per_step, parameters)
+    one_set = (
+        (parameters.verifier_draws_max + 1) * (verify + parameters.retry_blocks + 2) + parameters.reveal_blocks + 2
+    )
+    challenges = parameters.window_blocks + parameters.reveal_blocks + 4
+    disputes = parameters.challengers_per_dispute_max * (game_blocks_max(parameters) + 2)
+    return spec.deadline_blocks + 2 * one_set + challenges + disputes + 4

@@ -1,0 +1,243 @@
+"""Paying an instalment, freeing its verifiers, and undoing what was proven wrong."""
+
+from __future__ import annotations
+
+import msgspec
+
+from consensus.ledger import keys, life, money
+from consensus.ledger.messages import APPROVED, DISAGREED, Finding
+from consensus.ledger.providers import end_duty
+from consensus.ledger.records import (
+    DISPUTE_EVIDENCE,
+    DISPUTE_MOOT,
+    INSTALMENT_INVALID,
+    INSTALMENT_READY,
+    INSTALMENT_SETTLED,
+    TASK_CANCELLED,
+    TASK_EXPIRED,
+    VERIFICATION_PAID,
+    VERIFICATION_RELEASED,
+    VERIFICATION_REVEALED,
+    VERIFICATION_SLASHED,
+    DisputeRecord,
+    Instalment,
+    PendingChallenge,
+    Verification,
+)
+from consensus.ledger.schedule import instalment_steps, segment_span
+from consensus.ledger.view import State
+
+
+def settle(state: State, height: int, task_id: bytes) -> None:
+    """Settle instalments in order as far as they are ready, then let the task go on."""
+    task = state.task(task_id)
+    for number in life.unsettled(task):
+        instalment = state.instalment(task_id, number)
+        if instalment.state != INSTALMENT_READY or instalment.open_disputes:
+            break
+        _pay_instalment(state, height, instalment)
+    life.advance(state, height, task_id)
+
+
+def _pay_instalment(state: State, height: int, instalment: Instalment) -> None:
+    task_id, number = instalment.task_id, instalment.number
+    task, spec = state.task(task_id), state.spec(task_id)
+    gas = instalment_steps(spec, number)[1] * task.gas_per_step
+    price = money.work_price(gas, task.solver_price_nano)
+    money.pay(state, money.escrow(task_id), instalment.solver, price)
+    fees = 0
+    for slot in instalment.verifications:
+        if slot.state == VERIFICATION_REVEALED:
+            approved = [finding for finding in slot.findings if finding.verdict == APPROVED]
+            fee = fee_of(state, instalment, slot, approved)
+            money.pay(state, money.escrow(task_id), slot.verifier, fee)
+            fees += fee
+            release_slot(state, height, instalment, slot.verifier, VERIFICATION_PAID, fee)
+        else:
+            release_slot(state, height, instalment, slot.verifier, VERIFICATION_RELEASED)
+    state.change_instalment(task_id, number, state=INSTALMENT_SETTLED, solver_paid_nano=price)
+    state.change_task(
+        task_id,
+        settled=number + 1,
+        settled_root=instalment.end_root,
+        solver_paid_nano=task.solver_paid_nano + price,
+        verifiers_paid_nano=task.verifiers_paid_nano + fees,
+    )
+    state.emit("instalment_settled", task_id, instalment=number, solver_nano=price, verifiers_nano=fees)
+
+
+def fee_of(state: State, instalment: Instalment, slot: Verification, findings: list[Finding]) -> int:
+    """What re-executing the segments of these findings is worth."""
+    task, spec = state.task(instalment.task_id), state.spec(instalment.task_id)
+    steps = sum(segment_span(spec, finding.segment)[1] for finding in findings)
+    return money.work_price(steps * task.gas_per_step, slot.price_nano)
+
+
+# --- verifiers' slots
+
+
+def slot_of(instalment: Instalment, verifier: bytes) -> Verification | None:
+    """The verifier's slot, or None."""
+    return next((slot for slot in instalment.verifications if slot.verifier == verifier), None)
+
+
+def change_slot(state: State, instalment: Instalment, slot: Verification) -> Instalment:
+    """Put the new version of a verifier's slot into the instalment."""
+    present = state.instalment(instalment.task_id, instalment.number).verifications
+    slots = tuple(slot if other.verifier == slot.verifier else other for other in present)
+    return state.change_instalment(instalment.task_id, instalment.number, verifications=slots)
+
+
+def release_slot(
+    state: State, height: int, instalment: Instalment, verifier: bytes, new_state: str, fee_nano: int = 0
+) -> None:
+    """Free a slot's bond and duty; nothing happens to one that is free already."""
+    slot = slot_of(state.instalment(instalment.task_id, instalment.number), verifier)
+    if slot is None or slot.bond_nano == 0:
+        return
+    money.unlock(state, verifier, slot.bond_nano)
+    changed = msgspec.structs.replace(slot, state=new_state, bond_nano=0, fee_nano=fee_nano)
+    change_slot(state, instalment, changed)
+    end_duty(state, height, verifier, verifying=1)
+
+
+def slash_slot(
+    state: State, height: int, instalment: Instalment, verifier: bytes, winner: bytes | None, why: str
+) -> None:
+    """A verifier was proven wrong: its bond for this instalment is lost."""
+    slot = slot_of(state.instalment(instalment.task_id, instalment.number), verifier)
+    if slot is None or slot.bond_nano == 0:
+        return
+    money.slash(state, verifier, slot.bond_nano, winner, why)
+    change_slot(state, instalment, msgspec.structs.replace(slot, state=VERIFICATION_SLASHED, bond_nano=0))
+    end_duty(state, height, verifier, verifying=1)
+
+
+# --- what was proven wrong
+
+
+def solver_wrong(state: State, height: int, dispute: DisputeRecord, winner: bytes | None) -> None:
+    """The solver's claim was disproved: slash it and whoever approved the claim; another resumes after what is settled.
+
+    Everything unsettled falls, and with it every other open dispute and pending challenge of the task. Verifiers of
+    fallen instalments who were right are paid out of the solver's bond.
+    """
+    task_id = dispute.task_id
+    task = state.task(task_id)
+    instalment = state.instalment(task_id, dispute.instalment)
+    for slot in instalment.verifications:
+        if slot.state == VERIFICATION_REVEALED and _approved(dispute, slot):
+            slash_slot(state, height, instalment, slot.verifier, winner, "approved what was proven wrong")
+    compensations = _compensations(state, dispute)
+    money.slash(state, task.solver, task.solver_bond_nano, winner, "solver proven wrong", compensations)
+    state.change_task(task_id, solver_bond_nano=0)
+    state.emit("solver_slashed", task_id, solver=task.solver, dispute=dispute.dispute_id, winner=winner or b"")
+    drop_unsettled(state, height, task_id)
+    _go_on_without(state, height, task_id)
+
+
+def _go_on_without(state: State, height: int, task_id: bytes) -> None:
+    closing = state.task(task_id).closing
+    if closing in (TASK_CANCELLED, TASK_EXPIRED):
+        life.end(state, height, task_id, closing)
+    else:
+        life.replace_solver(state, height, task_id)
+
+
+def solver_failed(state: State, height: int, task_id: bytes, why: str) -> None:
+    """The solver did not serve its states: a missed duty; what is unsettled falls and another is drawn."""
+    task = state.task(task_id)
+    life.penalise(state, task.solver, task.solver_bond_nano, why)
+    state.change_task(task_id, solver_bond_nano=task.solver_bond_nano - life.penalty(state, task.solver_bond_nano))
+    state.emit("solver_failed", task_id, solver=task.solver, why=why)
+    drop_unsettled(state, height, task_id)
+    _go_on_without(state, height, task_id)
+
+
+def give_up(state: State, height: int, task_id: bytes) -> None:
+    """Nobody can verify: the task expires with what is settled, and nobody is to blame."""
+    state.emit("task_unverifiable", task_id)
+    drop_unsettled(state, height, task_id)
+    closing = state.task(task_id).closing
+    life.end(state, height, task_id, TASK_CANCELLED if closing == TASK_CANCELLED else TASK_EXPIRED)
+
+
+def _approved(dispute: DisputeRecord, slot: Verification) -> bool:
+    """Whether the slot's verdict stands behind the disproved claim."""
+    if dispute.kind == "initial":
+        return slot.initial_root == b""
+    return any(finding.segment == dispute.segment and finding.verdict == APPROVED for finding in slot.findings)
+
+
+def _compensations(state: State, dispute: DisputeRecord) -> tuple[tuple[bytes, int], ...]:
+    """(verifier, fee) of everyone who revealed a verdict that was right, on any instalment that falls."""
+    owed: list[tuple[bytes, int]] = []
+    for number in life.unsettled(state.task(dispute.task_id)):
+        instalment = state.instalment(dispute.task_id, number)
+        doubted = _defenders_of_evidence(state, instalment)
+        for slot in instalment.verifications:
+            if slot.state == VERIFICATION_REVEALED and slot.verifier not in doubted:
+                right = [finding for finding in slot.findings if _right(dispute, number, finding)]
+                owed.append((slot.verifier, fee_of(state, instalment, slot, right)))
+    return tuple(owed)
+
+
+def _right(dispute: DisputeRecord, number: int, finding: Finding) -> bool:
+    if finding.verdict == DISAGREED:
+        claimed = (dispute.instalment, dispute.segment, dispute.challenger_root)
+        return dispute.kind == "segment" and (number, finding.segment, finding.root) == claimed
+    return finding.verdict == APPROVED
+
+
+def _defenders_of_evidence(state: State, instalment: Instalment) -> set[bytes]:
+    disputes = [state.dispute(dispute_id) for dispute_id in instalment.open_disputes]
+    return {dispute.defender for dispute in disputes if dispute.kind == DISPUTE_EVIDENCE}
+
+
+def drop_unsettled(state: State, height: int, task_id: bytes) -> None:
+    """Declare every unsettled instalment invalid and free everyone who still has something at stake there."""
+    task = state.task(task_id)
+    for number in life.unsettled(task):
+        instalment = state.instalment(task_id, number)
+        for slot in instalment.verifications:
+            release_slot(state, height, instalment, slot.verifier, VERIFICATION_RELEASED)
+        for challenger in instalment.pending_challengers:
+            bond = pending_challenge(state, instalment, challenger).bond_nano
+            free_pending(state, height, instalment, challenger, bond)
+        for dispute_id in instalment.open_disputes:
+            end_moot(state, height, dispute_id)
+        state.change_instalment(task_id, number, state=INSTALMENT_INVALID, open_disputes=(), pending_challengers=())
+        state.emit("instalment_invalid", task_id, instalment=number, attempt=instalment.attempt)
+    state.change_task(task_id, committed=task.settled)
+
+
+def pending_challenge(state: State, instalment: Instalment, challenger: bytes) -> PendingChallenge:
+    """The unrevealed challenge of an account that is listed as pending."""
+    return state.need(keys.challenge(instalment.task_id, instalment.number, challenger), PendingChallenge)
+
+
+def free_pending(state: State, height: int, instalment: Instalment, challenger: bytes, bond_nano: int) -> None:
+    """Forget a challenge that was not revealed and free what is left of its bond."""
+    money.unlock(state, challenger, bond_nano)
+    state.put(keys.challenge(instalment.task_id, instalment.number, challenger), None)
+    end_duty(state, height, challenger)
+
+
+def release_challengers(state: State, height: int, dispute: DisputeRecord) -> None:
+    """Free the bonds of everyone whose game was not lost."""
+    for challenger in dispute.challengers:
+        if challenger.bond_nano:
+            money.unlock(state, challenger.address, challenger.bond_nano)
+            end_duty(state, height, challenger.address)
+    freed = tuple(msgspec.structs.replace(challenger, bond_nano=0) for challenger in dispute.challengers)
+    state.change_dispute(dispute.dispute_id, challengers=freed)
+
+
+def end_moot(state: State, height: int, dispute_id: bytes) -> None:
+    """End a dispute without a ruling."""
+    dispute = state.dispute(dispute_id)
+    release_challengers(state, height, dispute)
+    how = "another dispute was decided first"
+    state.change_dispute(dispute_id, state=DISPUTE_MOOT, resolved_height=height, how=how)
+    state.put(keys.game(dispute_id), None)
+    state.emit("dispute_resolved", dispute_id, outcome=DISPUTE_MOOT, how=how)

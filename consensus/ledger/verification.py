@@ -1,0 +1,365 @@
+"""Verifying an instalment: draw verifiers, verdicts by commit and reveal, the window.
+
+Verifiers and their segments come from the beacon of the block after the commit, which nobody knew when committing.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from consensus.ledger import life, money, settlement
+from consensus.ledger.assignment import draw, verifier_candidates
+from consensus.ledger.block import BlockContext
+from consensus.ledger.call import Call
+from consensus.ledger.disputes import open_dispute
+from consensus.ledger.messages import (
+    APPROVED,
+    DISAGREED,
+    UNAVAILABLE,
+    VerdictCommit,
+    VerdictReveal,
+    verdict_commitment,
+)
+from consensus.ledger.providers import add_duty, did_duty, end_duty
+from consensus.ledger.reasons import (
+    BAD_FINDINGS,
+    BAD_VERDICT_STATE,
+    COMMITMENT_MISMATCH,
+    NOT_VERIFIER,
+    UNKNOWN_INSTALMENT,
+)
+from consensus.ledger.records import (
+    DISPUTE_INITIAL,
+    DISPUTE_SEGMENT,
+    INSTALMENT_CLOSING,
+    INSTALMENT_DRAWING,
+    INSTALMENT_READY,
+    INSTALMENT_REVEALING,
+    INSTALMENT_VERIFYING,
+    INSTALMENT_WINDOW,
+    VERIFICATION_COMMITTED,
+    VERIFICATION_DRAWN,
+    VERIFICATION_MISSED,
+    VERIFICATION_RELEASED,
+    VERIFICATION_REVEALED,
+    Challenger,
+    Instalment,
+    Verification,
+)
+from consensus.ledger.schedule import samples_of, verifier_bond, verify_blocks
+from consensus.ledger.view import State
+from gensyn_node.primitives.errors import Rejection
+from proofs.sampling import draw_segments
+
+PHASE = "phase"
+"""Due item: an instalment's phase may be over."""
+
+
+def enter(state: State, instalment: Instalment, phase: str, due_height: int) -> Instalment:
+    """Begin a phase that lasts until `due_height`."""
+    changed = state.change_instalment(instalment.task_id, instalment.number, state=phase, due_height=due_height)
+    state.schedule(due_height + 1, PHASE, instalment.task_id, instalment.attempt * 64 + instalment.number)
+    state.emit("instalment_" + phase, instalment.task_id, instalment=instalment.number, due_height=due_height)
+    return changed
+
+
+def phase_due(state: State, context: BlockContext, task_id: bytes, number: int) -> None:
+    """A phase's time is over, unless it ended before."""
+    attempt, which = divmod(number, 64)
+    instalment = state.instalment(task_id, which)
+    if instalment.attempt != attempt or context.height <= instalment.due_height:
+        return
+    match instalment.state:
+        case "drawing":
+            draw_verifiers(state, context, instalment)
+        case "verifying":
+            _late_commits(state, context, instalment)
+        case "revealing":
+            end_reveals(state, context.height, instalment)
+        case "window":
+            _end_window(state, context.height, instalment)
+        case "closing":
+            _end_closing(state, context.height, instalment)
+        case _:
+            return
+
+
+# --- drawing
+
+
+def draw_verifiers(state: State, context: BlockContext, instalment: Instalment) -> None:
+    """Fill the empty slots; wait while there are too few candidates, until `give_up_height`."""
+    task_id, height = instalment.task_id, context.height
+    task, spec = state.task(task_id), state.spec(task_id)
+    empty = spec.verifiers - len(_active(instalment))
+    candidates = verifier_candidates(state, task, instalment)
+    if len(candidates) < empty and height < instalment.give_up_height:
+        enter(state, instalment, INSTALMENT_DRAWING, height + state.parameters.retry_blocks - 1)
+        return
+    purpose = (b"verifier", task_id, (instalment.attempt * 64 + instalment.number).to_bytes(8, "little"))
+    bond = verifier_bond(task.solver_bond_nano, state.parameters)
+    for provider in draw(candidates, empty, context.beacon, *purpose):
+        money.lock(state, provider.address, bond)
+        add_duty(state, provider.address, verifying=1)
+        samples, count = samples_of(spec, instalment.number), len(instalment.segment_roots)
+        drawn = draw_segments(context.beacon, task_id, provider.address, samples, count)
+        slot = Verification(
+            verifier=provider.address,
+            state=VERIFICATION_DRAWN,
+            segments=tuple(instalment.first_segment + segment for segment in drawn),
+            price_nano=provider.ask_price_nano,
+            bond_nano=bond,
+            drawn_height=height,
+            commitment=b"",
+            findings=(),
+            initial_root=b"",
+            fee_nano=0,
+        )
+        slots = (*state.instalment(task_id, instalment.number).verifications, slot)
+        instalment = state.change_instalment(task_id, instalment.number, verifications=slots)
+        state.emit("verifier_drawn", task_id, instalment=instalment.number, verifier=provider.address)
+    if not _enough(instalment, spec.verifiers):
+        settlement.give_up(state, height, task_id)
+        return
+    due = height + verify_blocks(spec, task.gas_per_step, state.parameters)
+    enter(state, instalment, INSTALMENT_VERIFYING, due)
+    _reveal_if_all_committed(state, height, instalment)
+
+
+def _active(instalment: Instalment) -> list[Verification]:
+    """Slots whose verifier is at work or has done it."""
+    working = (VERIFICATION_DRAWN, VERIFICATION_COMMITTED, VERIFICATION_REVEALED)
+    return [slot for slot in instalment.verifications if slot.state in working]
+
+
+def _enough(instalment: Instalment, verifiers: int) -> bool:
+    """Whether more than half of the slots are filled."""
+    return 2 * len(_active(instalment)) > verifiers
+
+
+def _miss(state: State, height: int, instalment: Instalment, slot: Verification) -> Instalment:
+    """A verifier missed its duty: the small slash; it leaves the instalment."""
+    life.penalise(state, slot.verifier, slot.bond_nano, "verifier missed its time")
+    money.unlock(state, slot.verifier, slot.bond_nano - life.penalty(state, slot.bond_nano))
+    end_duty(state, height, slot.verifier, verifying=1)
+    state.emit("verifier_missed", instalment.task_id, instalment=instalment.number, verifier=slot.verifier)
+    changed = settlement.change_slot(
+        state, instalment, msgspec.structs.replace(slot, state=VERIFICATION_MISSED, bond_nano=0)
+    )
+    missed = (*changed.missed, slot.verifier)
+    return state.change_instalment(instalment.task_id, instalment.number, missed=missed)
+
+
+def _late_commits(state: State, context: BlockContext, instalment: Instalment) -> None:
+    """Replace the verifiers that did not commit; after enough draws go on without them."""
+    for slot in _active(instalment):
+        if slot.state == VERIFICATION_DRAWN:
+            instalment = _miss(state, context.height, instalment, slot)
+    draws = instalment.draws + 1
+    instalment = state.change_instalment(instalment.task_id, instalment.number, draws=draws)
+    verifiers = state.spec(instalment.task_id).verifiers
+    if draws < state.parameters.verifier_draws_max and context.height < instalment.give_up_height:
+        draw_verifiers(state, context, instalment)
+    elif _enough(instalment, verifiers):
+        _reveal_if_all_committed(state, context.height, instalment)
+    else:
+        settlement.give_up(state, context.height, instalment.task_id)
+
+
+# --- verdicts
+
+
+def _slot_for(state: State, call: Call, message: VerdictCommit | VerdictReveal) -> tuple[Instalment, Verification]:
+    instalment = state.instalment(message.task_id, message.instalment)
+    if instalment.attempt != message.attempt:
+        raise Rejection(UNKNOWN_INSTALMENT, f"the present attempt is {instalment.attempt}, not {message.attempt}")
+    slot = settlement.slot_of(instalment, call.sender)
+    if slot is None or slot.state == VERIFICATION_MISSED:
+        raise Rejection(NOT_VERIFIER, f"instalment {message.instalment} has other verifiers")
+    return instalment, slot
+
+
+def verdict_commit(state: State, call: Call, message: VerdictCommit) -> None:
+    """A verifier binds itself to its verdict; when all have, revealing begins."""
+    instalment, slot = _slot_for(state, call, message)
+    if instalment.state != INSTALMENT_VERIFYING or slot.state != VERIFICATION_DRAWN:
+        raise Rejection(BAD_VERDICT_STATE, f"the instalment is {instalment.state}, the verification {slot.state}")
+    committed = msgspec.structs.replace(slot, state=VERIFICATION_COMMITTED, commitment=message.commitment)
+    instalment = settlement.change_slot(state, instalment, committed)
+    state.emit("verdict_committed", message.task_id, instalment=message.instalment, verifier=call.sender)
+    _reveal_if_all_committed(state, call.height, instalment)
+
+
+def _reveal_if_all_committed(state: State, height: int, instalment: Instalment) -> None:
+    slots = _active(instalment)
+    if slots and all(slot.state != VERIFICATION_DRAWN for slot in slots):
+        enter(state, instalment, INSTALMENT_REVEALING, height + state.parameters.reveal_blocks)
+
+
+def verdict_reveal(state: State, call: Call, message: VerdictReveal) -> None:
+    """A verifier shows its verdict; a negative one opens a dispute at once."""
+    instalment, slot = _slot_for(state, call, message)
+    if instalment.state != INSTALMENT_REVEALING or slot.state != VERIFICATION_COMMITTED:
+        raise Rejection(BAD_VERDICT_STATE, f"the instalment is {instalment.state}, the verification {slot.state}")
+    shown = verdict_commitment(
+        call.sender,
+        message.task_id,
+        message.instalment,
+        message.attempt,
+        message.findings,
+        message.initial_root,
+        message.salt,
+    )
+    if shown != slot.commitment:
+        raise Rejection(COMMITMENT_MISMATCH, "the verdict is not the one committed to")
+    _check_findings(state, instalment, slot, message)
+    revealed = msgspec.structs.replace(
+        slot, state=VERIFICATION_REVEALED, findings=message.findings, initial_root=message.initial_root
+    )
+    instalment = settlement.change_slot(state, instalment, revealed)
+    did_duty(state, call.sender)
+    approved = sum(finding.verdict == APPROVED for finding in message.findings)
+    state.emit(
+        "verdict_revealed",
+        message.task_id,
+        instalment=message.instalment,
+        verifier=call.sender,
+        approved=approved,
+        of=len(message.findings),
+    )
+    _open_verifiers_dispute(state, call, instalment, message)
+    instalment = state.instalment(message.task_id, message.instalment)
+    if all(other.state != VERIFICATION_COMMITTED for other in _active(instalment)):
+        end_reveals(state, call.height, instalment)
+
+
+def _check_findings(state: State, instalment: Instalment, slot: Verification, message: VerdictReveal) -> None:
+    if tuple(finding.segment for finding in message.findings) != slot.segments:
+        raise Rejection(BAD_FINDINGS, f"the segments drawn are {slot.segments}")
+    for finding in message.findings:
+        if finding.verdict not in (APPROVED, DISAGREED, UNAVAILABLE):
+            raise Rejection(BAD_FINDINGS, f"segment {finding.segment}: no verdict {finding.verdict}")
+        if len(finding.root) != (0 if finding.verdict == UNAVAILABLE else 32):
+            raise Rejection(BAD_FINDINGS, f"segment {finding.segment}: a root of {len(finding.root)} bytes")
+        claimed = instalment.segment_roots[finding.segment - instalment.first_segment]
+        if finding.verdict == DISAGREED and finding.root == claimed:
+            raise Rejection(BAD_FINDINGS, f"segment {finding.segment}: disagreement with the same root")
+    if message.initial_root:
+        initial = state.task(instalment.task_id).initial_root
+        if instalment.number or len(message.initial_root) != 32 or message.initial_root == initial:
+            raise Rejection(BAD_FINDINGS, "an own initial root belongs to instalment 0 and differs from the solver's")
+
+
+def _open_verifiers_dispute(state: State, call: Call, instalment: Instalment, message: VerdictReveal) -> None:
+    """The verdict's first disagreement becomes a dispute; the verifier's locked bond answers for it."""
+    challenger = Challenger(call.sender, 0, False)
+    task = state.task(message.task_id)
+    if message.initial_root:
+        open_dispute(
+            state,
+            call.height,
+            instalment,
+            DISPUTE_INITIAL,
+            0,
+            instalment.solver,
+            task.initial_root,
+            challenger,
+            message.initial_root,
+        )
+        return
+    for finding in message.findings:
+        if finding.verdict == DISAGREED:
+            claimed = instalment.segment_roots[finding.segment - instalment.first_segment]
+            open_dispute(
+                state,
+                call.height,
+                instalment,
+                DISPUTE_SEGMENT,
+                finding.segment,
+                instalment.solver,
+                claimed,
+                challenger,
+                finding.root,
+            )
+            return
+
+
+# --- after the verdicts
+
+
+def end_reveals(state: State, height: int, instalment: Instalment) -> None:
+    """All verdicts that come are in: open the window, or draw again when no verdict or no state came."""
+    for slot in _active(instalment):
+        if slot.state == VERIFICATION_COMMITTED:
+            instalment = _miss(state, height, instalment, slot)
+    revealed = [slot for slot in instalment.verifications if slot.findings]
+    unavailable = [slot for slot in revealed if any(finding.verdict == UNAVAILABLE for finding in slot.findings)]
+    if not revealed:
+        _draw_again_or_give_up(state, height, instalment)
+    elif 2 * len(unavailable) <= len(revealed):
+        enter(state, instalment, INSTALMENT_WINDOW, height + state.parameters.window_blocks)
+    elif instalment.redrawn or instalment.open_disputes:
+        settlement.solver_failed(state, height, instalment.task_id, "the states were not served")
+    else:
+        _draw_second_set(state, height, instalment)
+
+
+def _draw_again_or_give_up(state: State, height: int, instalment: Instalment) -> None:
+    draws = instalment.draws + 1
+    state.change_instalment(instalment.task_id, instalment.number, draws=draws)
+    if draws < state.parameters.verifier_draws_max and height < instalment.give_up_height:
+        enter(state, instalment, INSTALMENT_DRAWING, height)
+    else:
+        settlement.give_up(state, height, instalment.task_id)
+
+
+def _draw_second_set(state: State, height: int, instalment: Instalment) -> None:
+    """Most verifiers could not fetch the states: a second set tries; the first is free again, unpaid."""
+    for slot in instalment.verifications:
+        settlement.release_slot(state, height, instalment, slot.verifier, VERIFICATION_RELEASED)
+    task, spec = state.task(instalment.task_id), state.spec(instalment.task_id)
+    changed = state.change_instalment(
+        instalment.task_id,
+        instalment.number,
+        verifications=(),
+        redrawn=True,
+        draws=0,
+        give_up_height=give_up_height(state, height, instalment.task_id),
+    )
+    state.emit("states_unavailable", task.task_id, instalment=instalment.number, verifiers=spec.verifiers)
+    enter(state, changed, INSTALMENT_DRAWING, height)
+
+
+def give_up_height(state: State, height: int, task_id: bytes) -> int:
+    """Last height at which slots of an instalment committed (or drawn anew) at `height` are filled."""
+    task, parameters = state.task(task_id), state.parameters
+    return height + parameters.verifier_draws_max * verify_blocks(state.spec(task_id), task.gas_per_step, parameters)
+
+
+def _end_window(state: State, height: int, instalment: Instalment) -> None:
+    if instalment.pending_challengers:
+        enter(state, instalment, INSTALMENT_CLOSING, height + state.parameters.reveal_blocks)
+    else:
+        _ready(state, height, instalment)
+
+
+def _end_closing(state: State, height: int, instalment: Instalment) -> None:
+    """Challenges that were announced and never shown cost the small slash."""
+    for challenger in instalment.pending_challengers:
+        drop_pending(state, height, instalment, challenger)
+    changed = state.change_instalment(instalment.task_id, instalment.number, pending_challengers=())
+    _ready(state, height, changed)
+
+
+def drop_pending(state: State, height: int, instalment: Instalment, challenger: bytes) -> None:
+    """Slash a little of an unrevealed challenge's bond and free the rest."""
+    pending = settlement.pending_challenge(state, instalment, challenger)
+    lost = life.penalty(state, pending.bond_nano)
+    money.slash(state, challenger, lost, None, "challenge not revealed")
+    settlement.free_pending(state, height, instalment, challenger, pending.bond_nano - lost)
+
+
+def _ready(state: State, height: int, instalment: Instalment) -> None:
+    state.change_instalment(instalment.task_id, instalment.number, state=INSTALMENT_READY, due_height=0)
+    state.emit("instalment_ready", instalment.task_id, instalment=instalment.number)
+    settlement.settle(state, height, instalment.task_id)
