@@ -2,6 +2,7 @@
 
 Flow: bytes → (driver decodes) → `verify` checks signatures → `ConsensusCore.step(input) → effects` → driver acts.
 Reading order: `types`, `inputs`, `effects`; `round` (the paper's rules, one `match`), `votes` (counting), `height`
-(which rule fires when), `core` (blocks, signing, heights), `catchup` (what a peer lacks); then `validators`,
-`proposer`, `verify`, `block`, `evidence`. Nothing here knows a clock, a disk, a socket or what a transaction means.
+(which rule fires when), `core` (blocks, signing, heights), `commits`, `early`, `catchup` (what a peer lacks); then
+`validators`, `proposer`, `parameters`, `verify`, `block`, `evidence`. Nothing here knows a clock, a disk, a socket or
+what a transaction means.
 """

@@ -1,13 +1,13 @@
 """`ConsensusCore`: one validator (or observer) through height after height. Inputs in, effects out, nothing else.
 
 It adds to `height` what is not in the paper: whole blocks, our own signing, time-outs with durations, proposer-based
-time, the hand-over between heights (late precommits, early messages), and what is outstanding after a restart.
+time, the hand-over between heights (late precommits; `early` holds what comes too soon), and what is outstanding after
+a restart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import chain
 
 from consensus.tendermint import round as machine
 from consensus.tendermint.catchup import answer_status, height_status
@@ -56,11 +56,6 @@ from consensus.tendermint.types import (
 from consensus.tendermint.votes import Conflict
 from gensyn_node.primitives.errors import InvariantViolation
 
-EARLY_VOTES_MAX = 4
-"""Votes of one validator for the next height that wait for it; more are dropped, catch-up brings them again."""
-EARLY_PROPOSALS_MAX = 2
-"""Proposals (with their blocks) for round 0 of the next height that wait for it."""
-
 RequestKey = tuple[str, int | BlockId]
 
 
@@ -79,8 +74,6 @@ class ConsensusCore:
         self.blocks: dict[BlockId, Block] = {}
         self.proposals: dict[tuple[int, BlockId], Proposal] = {}
         self._previous: CommitKeeper | None = None
-        self._early_votes: dict[bytes, list[VerifiedVote]] = {}
-        self._early_proposals: list[VerifiedProposal] = []
         self._requests: dict[RequestKey, Effect] = {}
 
     # Inputs.
@@ -118,30 +111,28 @@ class ConsensusCore:
         self.proposers = ProposerSchedule(given.validators)
         self.machine = HeightMachine(given.height, [validator.power for validator in given.validators.validators])
         self.blocks, self.proposals, self._requests = {}, {}, {}
-        early: list[Input] = [*self._early_proposals, *chain.from_iterable(self._early_votes.values())]
-        self._early_votes, self._early_proposals = {}, []
         self._enter_round(0, effects)
-        for message in early:
-            effects.extend(self.step(message))
 
     def _commit_of_last_height(self, given: StartHeight) -> CommitKeeper | None:
         """The previous height's precommits: our own count, with whatever the given commit adds."""
-        decided = self.machine.state.decision
-        keeper = None
-        if given.height == self.height + 1 and decided is not None:
-            round = self.machine.state.decision_round
-            votes = self.machine.votes.rounds[round].precommits
-            keeper = CommitKeeper(self.height, round, decided, self.validators, votes)
-        if keeper is None and given.last_commit is not None and given.last_validators is not None:
-            keeper = CommitKeeper.of_commit(given.last_commit, given.last_validators)
-        elif keeper is not None and given.last_commit is not None:
-            keeper.add_commit(given.last_commit)
-        return keeper
+        state, commit = self.machine.state, given.last_commit
+        if given.height == self.height + 1 and state.decision is not None:
+            if commit is not None and commit.block_id != state.decision:
+                raise InvariantViolation(f"two different blocks are committed at height {self.height}")
+            votes = self.machine.votes.rounds[state.decision_round].precommits
+            keeper = CommitKeeper(self.height, state.decision_round, state.decision, self.validators, votes)
+            if commit is not None:
+                keeper.add_commit(commit)
+            return keeper
+        if commit is None or given.last_validators is None:
+            return None
+        return CommitKeeper.of_commit(commit, given.last_validators)
 
     def _vote(self, given: VerifiedVote, effects: list[Effect]) -> None:
         vote = given.vote
         if vote.height != self.height:
-            self._vote_of_other_height(given)
+            if vote.height == self.height - 1 and self._previous is not None:
+                self._previous.add_vote(vote, given.public_key)
             return
         position = self.validators.positions.get(vote.validator)
         if position is None or self.validators.validators[position].public_key != given.public_key:
@@ -154,22 +145,9 @@ class ConsensusCore:
         if outputs:
             self._follow(outputs, effects)
 
-    def _vote_of_other_height(self, given: VerifiedVote) -> None:
-        vote = given.vote
-        if vote.height == self.height + 1:
-            waiting = self._early_votes.setdefault(vote.validator, [])
-            if len(waiting) < EARLY_VOTES_MAX and given not in waiting:
-                waiting.append(given)
-        elif vote.height == self.height - 1 and self._previous is not None:
-            self._previous.add_vote(vote, given.public_key)
-
     def _proposal(self, given: VerifiedProposal, effects: list[Effect]) -> None:
         proposal, block = given.proposal, given.block
         key = (proposal.round, proposal.block_id)
-        if proposal.height == self.height + 1 and proposal.round == 0:
-            if len(self._early_proposals) < EARLY_PROPOSALS_MAX:
-                self._early_proposals.append(given)
-            return
         if proposal.height != self.height or self.proposers.of(proposal.round) != proposal.proposer:
             return
         if proposal.proposer == self.address:

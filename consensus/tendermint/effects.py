@@ -12,9 +12,11 @@ from consensus.tendermint.types import Block, Commit, ConsensusMessage, Evidence
 
 @dataclass(frozen=True, slots=True)
 class SignVote:
-    """Sign this vote of ours (the signer's record fsynced first), verify it, log it and feed it back.
+    """Sign this vote of ours, verify it, log it and feed it back; the core counts and broadcasts it then, not before.
 
-    The core counts and broadcasts it then, not before.
+    Order matters: fsync the log (the inputs that led to this vote), then the signer's record, then sign. A replay then
+    asks for exactly this vote again and the signer repeats its signature. With the log not synced first, a crash can
+    leave a signature for a vote that nobody can rebuild, and the round waits for it for ever.
     """
 
     vote: Vote
