@@ -36,7 +36,7 @@ BAD_CHECKPOINT = reason(
     "Fetch it again, or name the checkpoint of this program and step.",
 )
 BAD_REQUEST = reason(
-    "E1903", "bad_request", "The worker was asked for something that makes no sense.", "Correct the request."
+    "E1903", "bad_worker_request", "The worker was asked for something that makes no sense.", "Correct the request."
 )
 CANCELLED = reason(
     "E1904", "cancelled", "The work was cancelled.", "Start it again; it resumes at the last checkpoint."

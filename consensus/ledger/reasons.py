@@ -5,7 +5,7 @@ from gensyn_node.primitives.errors import reason
 # --- envelope, money, stake
 
 WRONG_CHAIN = reason(
-    "E1201", "wrong_chain", "The transaction was signed for another chain.", "Use the chain id that `status` shows."
+    "E1201", "signed_for_other_chain", "The transaction was signed for another chain.", "Use the chain id that `status` shows."
 )
 BAD_NONCE = reason(
     "E1202",
@@ -33,7 +33,7 @@ LAST_VALIDATOR = reason(
     "E1209", "last_validator", "Without this stake the chain would have no validator.", "Bond another validator first."
 )
 UNKNOWN_VALIDATOR = reason(
-    "E1210", "unknown_validator", "No such validator is bonded.", "Check the address with `chain validators`."
+    "E1210", "validator_not_bonded", "No such validator is bonded.", "Check the address with `chain validators`."
 )
 ZERO_AMOUNT = reason("E1211", "zero_amount", "The amount is zero.", "Name an amount above zero.")
 BAD_GENESIS = reason("E1212", "bad_genesis", "The genesis does not describe a chain that can start.", "Correct it.")
@@ -64,7 +64,7 @@ UNKNOWN_PROGRAM = reason(
 BAD_SPEC = reason("E1308", "bad_spec", "The task's specification is out of bounds.", "Correct the field named.")
 DATASET_MISMATCH = reason(
     "E1309",
-    "dataset_mismatch",
+    "task_dataset_mismatch",
     "The dataset does not give what the program's batches need.",
     "Give one tensor for each batch input, with its name, dtype and record shape, in order.",
 )
@@ -82,7 +82,7 @@ NOT_SOLVER = reason("E1314", "not_solver", "Another provider is the task's solve
 TOO_LATE = reason("E1315", "too_late", "The time for this is over.", "Do what `duties` lists; mind its heights.")
 BAD_COMMIT = reason(
     "E1316",
-    "bad_commit",
+    "bad_instalment_commit",
     "The commit does not have the instalment's number and segments.",
     "Commit the one that is due.",
 )

@@ -43,7 +43,7 @@ TASK_NOT_FINISHED = reason(
 )
 STILL_RUNNING = reason("E1833", "still_running", "The task goes on.", "Wait longer, or watch it.")
 BAD_CERTIFICATE = reason(
-    "E1841", "bad_certificate", "The certificate proves nothing.", "Get it again from another node; do not trust it."
+    "E1841", "bad_task_certificate", "The certificate proves nothing.", "Get it again from another node; do not trust it."
 )
 OTHER_GENESIS = reason(
     "E1842", "other_genesis", "The certificate is of another chain than the one you trust.", "Use that chain's genesis."

@@ -1,0 +1,19 @@
+"""Reasons of the roles (E195x: work for others on this machine)."""
+
+from gensyn_node.primitives.errors import reason
+
+TRANSACTION_REFUSED = reason(
+    "E1951", "own_transaction_refused", "The ledger refused a transaction of this node.", "Read the message; the duty is tried again."
+)
+STATE_UNAVAILABLE = reason(
+    "E1952",
+    "state_unavailable",
+    "A state of the task could not be fetched from any peer.",
+    "Check the node's peers; the solver that withholds it is at fault.",
+)
+TASK_TOO_LARGE = reason(
+    "E1953", "task_too_large_for_machine", "The task needs more memory than this node gives.", "Raise worker.memory_mib or take smaller tasks."
+)
+DATA_MISMATCH = reason(
+    "E1954", "data_mismatch", "Downloaded data do not have the root the task names.", "The submitter must serve the right data."
+)
