@@ -1,4 +1,4 @@
-"""What a role needs of the node around it: the chain and the blobs, as protocols. Roles never import the application."""
+"""What a role needs of the node around it: the chain and the blobs, as protocols."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 import trio
 
-from consensus.ledger.records import Parameters
+from consensus.ledger.parameters import Parameters
 from p2p.api import Blobs
 
 

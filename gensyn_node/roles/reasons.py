@@ -3,7 +3,10 @@
 from gensyn_node.primitives.errors import reason
 
 TRANSACTION_REFUSED = reason(
-    "E1951", "own_transaction_refused", "The ledger refused a transaction of this node.", "Read the message; the duty is tried again."
+    "E1951",
+    "own_transaction_refused",
+    "The ledger refused a transaction of this node.",
+    "Read the message; the duty is tried again.",
 )
 STATE_UNAVAILABLE = reason(
     "E1952",
@@ -12,8 +15,20 @@ STATE_UNAVAILABLE = reason(
     "Check the node's peers; the solver that withholds it is at fault.",
 )
 TASK_TOO_LARGE = reason(
-    "E1953", "task_too_large_for_machine", "The task needs more memory than this node gives.", "Raise worker.memory_mib or take smaller tasks."
+    "E1953",
+    "task_too_large_for_machine",
+    "The task needs more memory than this node gives.",
+    "Raise worker.memory_mib or take smaller tasks.",
 )
 DATA_MISMATCH = reason(
-    "E1954", "data_mismatch", "Downloaded data do not have the root the task names.", "The submitter must serve the right data."
+    "E1954",
+    "data_mismatch",
+    "Downloaded data do not have the root the task names.",
+    "The submitter must serve the right data.",
+)
+WORKER_DIED = reason(
+    "E1955", "worker_died", "The training process ended unexpectedly.", "Look at log/worker.log in the node's home."
+)
+WORKER_REFUSED = reason(
+    "E1956", "worker_refused", "The training process refused a request.", "Read the worker's own reason in the message."
 )

@@ -1,0 +1,154 @@
+"""Program, data and states of a task on this disk: fetched from peers, checked, laid out for the worker.
+
+`work/<task>/data/` holds the manifest and links to its shards, `work/<task>/<line>/` the states of one line of work (a
+solver's own training, or what a verifier fetched and re-ran). Nothing is used before its root was checked: shards by
+their blob ids, the data set by its root, states by the worker against the root it is given.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import trio
+
+from consensus.ledger import keys
+from consensus.ledger.block import Reader
+from consensus.ledger.messages import TaskSpec
+from consensus.ledger.records import Instalment, ProgramRecord, Task
+from gensyn_node.primitives.codec import decode
+from gensyn_node.primitives.errors import InvariantViolation, Rejection
+from gensyn_node.primitives.limits import PROGRAM_BYTES_MAX
+from gensyn_node.roles.reasons import DATA_MISMATCH, STATE_UNAVAILABLE
+from ml.data.manifest import Manifest, manifest_path, read_manifest, shard_path
+from ml.worker.messages import Fault, Job, state_path
+from p2p.api import Blobs, BlobUnavailable
+from proofs.dataset import dataset_root
+
+OWN = "own"
+"""Line of work of this node as solver; verifiers use a line an attempt."""
+
+
+class Materials:
+    """The work folder of a node."""
+
+    def __init__(self, folder: Path, blobs: Blobs, threads: int) -> None:
+        self._folder = folder
+        self._blobs = blobs
+        self._threads = threads
+
+    def task_folder(self, task_id: bytes) -> Path:
+        """Everything this node keeps of a task."""
+        return self._folder / task_id.hex()
+
+    def states(self, task_id: bytes, line: str) -> Path:
+        """The folder of a line of work's states."""
+        folder = self.task_folder(task_id) / line
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    async def job(self, view: Reader, task: Task, fault: Fault | None = None) -> Job:
+        """What the worker needs to train or re-run the task; fetches what is not here.
+
+        Raises `Rejection` DATA_MISMATCH or STATE_UNAVAILABLE.
+        """
+        spec = read_spec(view, task.task_id)
+        record = _need(view, keys.program(task.program_id), ProgramRecord, PROGRAM_BYTES_MAX + 1024)
+        directory = await self._dataset(task.task_id, spec)
+        initial = ""
+        if spec.checkpoint_blob:
+            initial = str(await self._blob(spec.checkpoint_blob, "the initial checkpoint"))
+        return Job(record.program, str(directory), task.seed, initial, self._threads, fault)
+
+    async def _dataset(self, task_id: bytes, spec: TaskSpec) -> Path:
+        directory = self.task_folder(task_id) / "data"
+        if manifest_path(directory).exists():
+            return directory
+        directory.mkdir(parents=True, exist_ok=True)
+        source = await self._blob(spec.dataset_manifest, "the data set's manifest")
+        data = await trio.Path(source).read_bytes()
+        manifest: Manifest = read_manifest(data)
+        if dataset_root(manifest.dataset) != dataset_root(spec.dataset):
+            raise Rejection(DATA_MISMATCH, "the manifest describes another data set than the task")
+        for shard in manifest.blobs:
+            _link(await self._blob(shard.blob_id, "a shard of the data set"), shard_path(directory, shard.blob_id))
+        # The manifest comes last: its presence says that the folder is whole.
+        aside = directory / "manifest.new"
+        await trio.Path(aside).write_bytes(data)
+        os.replace(aside, manifest_path(directory))
+        return directory
+
+    async def fetch_state(self, task: Task, root: bytes, blob_id: bytes, step: int, states: Path) -> None:
+        """Bring the state before `step` into a folder of states. The worker checks it against `root` when it reads it."""
+        target = state_path(states, step)
+        if target.exists():
+            return
+        name = blob_id or self._blobs.resolve(root)
+        if not name:
+            found = await self._blobs.lookup(root)
+            name = next(iter(found), b"")
+        if not name:
+            raise Rejection(STATE_UNAVAILABLE, f"no peer has the state before step {step} of task {task.task_id.hex()}")
+        _link(await self._blob(name, f"the state before step {step}"), target)
+
+    async def publish_state(self, root: bytes, path: Path) -> bytes:
+        """Serve a state to whoever verifies; its blob id."""
+        blob_id = await self._blobs.add_file(path)
+        self._blobs.add_alias(root, blob_id)
+        return blob_id
+
+    async def _blob(self, blob_id: bytes, what: str) -> Path:
+        try:
+            return await self._blobs.fetch(blob_id)
+        except BlobUnavailable as error:
+            raise Rejection(STATE_UNAVAILABLE, f"{what} cannot be fetched: {error}") from None
+
+    def forget(self, task_id: bytes) -> None:
+        """Delete the working files of a task that is over; published blobs stay."""
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.task_folder(task_id))
+
+    def tasks(self) -> Sequence[bytes]:
+        """Tasks of which something is kept here."""
+        if not self._folder.exists():
+            return []
+        return sorted(bytes.fromhex(entry.name) for entry in self._folder.iterdir() if len(entry.name) == 64)
+
+
+def read_task(view: Reader, task_id: bytes) -> Task | None:
+    """The task as the view has it."""
+    data = view.get(keys.task(task_id))
+    return decode(Task, data) if data is not None else None
+
+
+def read_spec(view: Reader, task_id: bytes) -> TaskSpec:
+    """The spec of a task that exists."""
+    return _need(view, keys.spec(task_id), TaskSpec)
+
+
+def read_instalment(view: Reader, task_id: bytes, number: int) -> Instalment | None:
+    """An instalment, once it was committed."""
+    data = view.get(keys.instalment(task_id, number))
+    return decode(Instalment, data) if data is not None else None
+
+
+def _need(view: Reader, key: bytes, type_: type, max_bytes: int = 1 << 22) -> object:
+    data = view.get(key)
+    if data is None:
+        raise InvariantViolation(f"the ledger lacks {key[:24]!r}")
+    return decode(type_, data, max_bytes=max_bytes)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a blob a second name; a copy where the file system has no hard links."""
+    aside = target.with_name(target.name + ".new")
+    with suppress(FileNotFoundError):
+        aside.unlink()
+    try:
+        os.link(source, aside)
+    except OSError:
+        shutil.copyfile(source, aside)
+    os.replace(aside, target)
