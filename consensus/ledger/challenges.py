@@ -68,7 +68,7 @@ def open_challenge_commit(state: State, call: Call, message: OpenChallengeCommit
     if provider.free_nano < bond:
         raise Rejection(BOND_TOO_SMALL, f"{bond} nano of free bond are needed, {provider.free_nano} are free")
     money.lock(state, call.sender, bond)
-    add_duty(state, call.sender)
+    add_duty(state, call.sender, message.task_id)
     state.put(
         keys.challenge(message.task_id, message.instalment, call.sender),
         PendingChallenge(

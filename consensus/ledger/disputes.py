@@ -288,7 +288,7 @@ def _slash_lead(state: State, height: int, dispute: DisputeRecord, winner: bytes
     lead = dispute.challengers[dispute.lead]
     if lead.bond_nano:
         money.slash(state, lead.address, lead.bond_nano, winner, "challenger proven wrong")
-        end_duty(state, height, lead.address)
+        end_duty(state, height, lead.address, dispute.task_id)
     else:
         instalment = state.instalment(dispute.task_id, dispute.instalment)
         settlement.slash_slot(state, height, instalment, lead.address, winner, "verdict proven wrong")

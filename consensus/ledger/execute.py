@@ -27,7 +27,7 @@ from consensus.ledger import (
 from consensus.ledger import messages as m
 from consensus.ledger.block import BlockContext, BlockDelta, LedgerView, Reader, TransactionResult
 from consensus.ledger.call import Call
-from consensus.ledger.parameters import Parameters
+from consensus.ledger.fees import least_fee, transaction_units
 from consensus.ledger.reasons import BAD_NONCE, BLOCK_FULL, FEE_TOO_LOW, INSUFFICIENT_FUNDS, WRONG_CHAIN
 from consensus.ledger.records import DueItem, ValidatorRecord
 from consensus.ledger.view import State
@@ -143,28 +143,14 @@ def _run_due_item(state: State, context: BlockContext, item: DueItem) -> None:
 # --- transactions
 
 
-def transaction_units(message: m.Message, size: int, parameters: Parameters) -> int:
-    """Block space a transaction takes: its bytes, and what its checking costs in bytes' worth."""
-    if isinstance(message, m.DisputeMove):
-        return size + parameters.referee_units
-    if isinstance(message, m.PublishProgram):
-        return size + parameters.program_units
-    return size
-
-
-def least_fee(message: m.Message, size: int, parameters: Parameters) -> int:
-    """The least fee for a transaction of `size` bytes."""
-    return parameters.fee_base_nano + transaction_units(message, size, parameters) * parameters.fee_per_unit_nano
-
-
-def check_transaction(reader: Reader, transaction: m.Transaction, size: int) -> None:
+def check_transaction(reader: Reader, transaction: m.Transaction) -> None:
     """Whether the transaction may wait in a mempool: chain, fee, balance for the fee, nonce not used.
 
     A higher nonce than the next is accepted (it may follow others); the signature is not looked at. `Rejection` else.
     """
     state = State(reader)
     chain_id = state.need(keys.CHAIN, str)
-    _check_chain_and_fee(state, transaction, size, chain_id)
+    _check_chain_and_fee(state, transaction, len(m.encode_transaction(transaction)), chain_id)
     account = state.account(transaction.sender_address)
     if transaction.nonce < account.nonce:
         raise Rejection(BAD_NONCE, f"nonce {transaction.nonce} is used, the next is {account.nonce}")

@@ -58,7 +58,7 @@ def draw_solver(state: State, context: BlockContext, task_id: bytes, attempt: in
     solver, spec = drawn[0], state.spec(task_id)
     bond = solver_bond(spec, task.gas_per_step, solver.ask_price_nano, state.parameters)
     money.lock(state, solver.address, bond)
-    add_duty(state, solver.address, solving=1)
+    add_duty(state, solver.address, task_id, solving=1)
     seed = task.seed or task_seed(task_id, dataset_root(spec.dataset), solver.address, context.beacon)
     task = state.change_task(
         task_id,
@@ -133,7 +133,7 @@ def release_solver(state: State, height: int, task_id: bytes) -> None:
         return
     money.unlock(state, task.solver, task.solver_bond_nano)
     state.change_task(task_id, solver=b"", solver_bond_nano=0)
-    end_duty(state, height, task.solver, solving=1)
+    end_duty(state, height, task.solver, task_id, solving=1)
 
 
 def replace_solver(state: State, height: int, task_id: bytes) -> None:

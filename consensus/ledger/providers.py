@@ -51,7 +51,7 @@ def register(state: State, call: Call, message: RegisterProvider) -> None:
         endpoints=message.endpoints,
         solving=0,
         verifying=0,
-        duties=0,
+        work=(),
         misses=0,
         registered_height=call.height,
         earned_nano=0,
@@ -112,23 +112,26 @@ def withdraw(state: State, call: Call, message: WithdrawProvider) -> None:
 # --- duties: what keeps a provider from leaving
 
 
-def add_duty(state: State, address: bytes, *, solving: int = 0, verifying: int = 0) -> None:
+def add_duty(state: State, address: bytes, task_id: bytes, *, solving: int = 0, verifying: int = 0) -> None:
     """One more duty, counted as solving or verifying where it is that."""
     record = state.provider(address)
     state.change_provider(
         address,
-        duties=record.duties + 1,
+        work=(*record.work, task_id),
         solving=record.solving + solving,
         verifying=record.verifying + verifying,
     )
 
 
-def end_duty(state: State, height: int, address: bytes, *, solving: int = 0, verifying: int = 0) -> None:
+def end_duty(
+    state: State, height: int, address: bytes, task_id: bytes, *, solving: int = 0, verifying: int = 0
+) -> None:
     """One duty less; a leaving provider's bond starts its way out with the last."""
     record = state.provider(address)
+    position = record.work.index(task_id)
     state.change_provider(
         address,
-        duties=record.duties - 1,
+        work=record.work[:position] + record.work[position + 1 :],
         solving=record.solving - solving,
         verifying=record.verifying - verifying,
     )
@@ -138,7 +141,7 @@ def end_duty(state: State, height: int, address: bytes, *, solving: int = 0, ver
 def leave_if_done(state: State, height: int, address: bytes) -> None:
     """Pay a leaving provider's bond into unbonding once it has no duty."""
     record = state.provider(address)
-    if record.state != PROVIDER_WITHDRAWING or record.duties:
+    if record.state != PROVIDER_WITHDRAWING or record.work:
         return
     start_unbonding(state, height, address, money.bond(address), record.bond_nano, b"")
     state.put(keys.provider(address), None)

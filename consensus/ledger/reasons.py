@@ -5,7 +5,10 @@ from gensyn_node.primitives.errors import reason
 # --- envelope, money, stake
 
 WRONG_CHAIN = reason(
-    "E1201", "signed_for_other_chain", "The transaction was signed for another chain.", "Use the chain id that `status` shows."
+    "E1201",
+    "signed_for_other_chain",
+    "The transaction was signed for another chain.",
+    "Use the chain id that `status` shows.",
 )
 BAD_NONCE = reason(
     "E1202",

@@ -87,8 +87,8 @@ class Provider(Struct):
     """Tasks it trains now."""
     verifying: Small
     """Verifications it holds now."""
-    duties: Small
-    """Solving + verifying + pending challenges and disputes: it can leave when this is zero."""
+    work: tuple[Hash, ...]
+    """Task of each duty (training, verification, challenge), one entry a duty; it can leave when there is none."""
     misses: Small
     """Duties missed in a row."""
     registered_height: Count

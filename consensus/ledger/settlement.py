@@ -98,7 +98,7 @@ def release_slot(
     money.unlock(state, verifier, slot.bond_nano)
     changed = msgspec.structs.replace(slot, state=new_state, bond_nano=0, fee_nano=fee_nano)
     change_slot(state, instalment, changed)
-    end_duty(state, height, verifier, verifying=1)
+    end_duty(state, height, verifier, instalment.task_id, verifying=1)
 
 
 def slash_slot(
@@ -110,7 +110,7 @@ def slash_slot(
         return
     money.slash(state, verifier, slot.bond_nano, winner, why)
     change_slot(state, instalment, msgspec.structs.replace(slot, state=VERIFICATION_SLASHED, bond_nano=0))
-    end_duty(state, height, verifier, verifying=1)
+    end_duty(state, height, verifier, instalment.task_id, verifying=1)
 
 
 # --- what was proven wrong
@@ -220,7 +220,7 @@ def free_pending(state: State, height: int, instalment: Instalment, challenger: 
     """Forget a challenge that was not revealed and free what is left of its bond."""
     money.unlock(state, challenger, bond_nano)
     state.put(keys.challenge(instalment.task_id, instalment.number, challenger), None)
-    end_duty(state, height, challenger)
+    end_duty(state, height, challenger, instalment.task_id)
 
 
 def release_challengers(state: State, height: int, dispute: DisputeRecord) -> None:
@@ -228,7 +228,7 @@ def release_challengers(state: State, height: int, dispute: DisputeRecord) -> No
     for challenger in dispute.challengers:
         if challenger.bond_nano:
             money.unlock(state, challenger.address, challenger.bond_nano)
-            end_duty(state, height, challenger.address)
+            end_duty(state, height, challenger.address, dispute.task_id)
     freed = tuple(msgspec.structs.replace(challenger, bond_nano=0) for challenger in dispute.challengers)
     state.change_dispute(dispute.dispute_id, challengers=freed)
 

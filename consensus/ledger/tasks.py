@@ -44,7 +44,6 @@ from consensus.ledger.schedule import (
     instalment_segments,
     instalment_steps,
     segment_count,
-    segment_span,
     train_blocks,
     train_gas,
     verify_gas_max,
@@ -280,8 +279,3 @@ def _check_commit(task: Task, spec: TaskSpec, message: CommitInstalment) -> None
             raise Rejection(BAD_COMMIT, f"{name}: one a segment, or none")
     if len(message.initial_root) != (0 if number else 32):
         raise Rejection(BAD_COMMIT, "the initial root belongs to instalment 0, and only there")
-
-
-def resume_step(task: Task, spec: TaskSpec) -> int:
-    """The step at which a solver's next instalment begins."""
-    return segment_span(spec, instalment_segments(spec, task.committed).start)[0] if task.committed else 0

@@ -100,7 +100,7 @@ def draw_verifiers(state: State, context: BlockContext, instalment: Instalment) 
     bond = verifier_bond(task.solver_bond_nano, state.parameters)
     for provider in draw(candidates, empty, context.beacon, *purpose):
         money.lock(state, provider.address, bond)
-        add_duty(state, provider.address, verifying=1)
+        add_duty(state, provider.address, task_id, verifying=1)
         samples, count = samples_of(spec, instalment.number), len(instalment.segment_roots)
         drawn = draw_segments(context.beacon, task_id, provider.address, samples, count)
         slot = Verification(
@@ -141,7 +141,7 @@ def _miss(state: State, height: int, instalment: Instalment, slot: Verification)
     """A verifier missed its duty: the small slash; it leaves the instalment."""
     life.penalise(state, slot.verifier, slot.bond_nano, "verifier missed its time")
     money.unlock(state, slot.verifier, slot.bond_nano - life.penalty(state, slot.bond_nano))
-    end_duty(state, height, slot.verifier, verifying=1)
+    end_duty(state, height, slot.verifier, instalment.task_id, verifying=1)
     state.emit("verifier_missed", instalment.task_id, instalment=instalment.number, verifier=slot.verifier)
     changed = settlement.change_slot(
         state, instalment, msgspec.structs.replace(slot, state=VERIFICATION_MISSED, bond_nano=0)
