@@ -7,7 +7,8 @@ Who holds what is asked with the request `blob/has`; a name may be a blob id or 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
@@ -56,7 +57,10 @@ class BlobService:
         self._counters = counters
         protocol = requests.protocol("blob")
         pacer = Pacer(config.blob_bytes_per_second)
-        self._line = Line(lambda peer: host.stream(peer, protocol), table.report, pacer, counters)
+        self._slots: dict[PeerId, trio.Semaphore] = {}
+        self._host = host
+        self._protocol = protocol
+        self._line = Line(self._open, table.report, pacer, counters)
         self._fetching: dict[bytes, trio.Lock] = {}
         self._serving: Counter[PeerId] = Counter()
         host.handle(protocol, self._serve)
@@ -141,6 +145,13 @@ class BlobService:
         return encode(tuple(self._store.resolve(name) or b"" for name in names))
 
     # Fetching -----------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _open(self, peer: PeerId) -> AsyncIterator[Stream]:
+        """A blob stream, when it is our turn: the peer refuses more than a few."""
+        slots = self._slots.setdefault(peer, trio.Semaphore(bounds.BLOB_STREAMS_WANTED_PER_PEER))
+        async with slots, self._host.stream(peer, self._protocol) as stream:
+            yield stream
 
     async def lookup(self, name: bytes, providers: Sequence[PeerId] | None = None) -> Mapping[bytes, Sequence[PeerId]]:
         """See `api.Blobs`."""

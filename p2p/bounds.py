@@ -49,6 +49,8 @@ ADDRESS_CHARACTERS_MAX = 160
 
 BLOB_STREAMS_PER_PEER = 4
 """Blob streams one peer may hold open."""
+BLOB_STREAMS_WANTED_PER_PEER = 2
+"""Blob streams we hold open to one peer; further downloads from it wait their turn."""
 BLOB_STREAMS_MAX = 32
 """Blob streams open to us in total: each reads ahead one chunk."""
 BLOB_IDLE_S = 30.0

@@ -115,8 +115,8 @@ class Download:
 
     async def _ask_summary(self, provider: PeerId) -> Summary | None:
         try:
-            with trio.fail_after(bounds.BLOB_CHUNK_S):
-                async with self._line.open(provider) as stream:
+            async with self._line.open(provider) as stream:
+                with trio.fail_after(bounds.BLOB_CHUNK_S):
                     await write_frame(stream, encode(Ask(self._blob_id, SUMMARY)))
                     data = await self._answer(stream, bounds.BLOB_SUMMARY_BYTES_MAX)
             return decode_summary(self._blob_id, data)

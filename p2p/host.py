@@ -6,6 +6,7 @@ Peers are strings, streams raise `OSError` only, and nothing is retried, pruned 
 from __future__ import annotations
 
 import os
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -73,6 +74,13 @@ class Stream:
         except Exception as error:
             raise StreamBroken(f"stream with {self.peer} broke: {error!r}") from error
 
+    async def wait_closed(self) -> None:
+        """Returns when the peer ends or cuts the stream, or says more than was agreed."""
+        try:
+            await self._raw.read(1)
+        except Exception as error:  # noqa: BLE001  (any way of ending is an end)
+            guard.log.debug("stream_ended", peer=self.peer, error=repr(error))
+
     async def close(self) -> None:
         """End it properly; frees the slot of the connection."""
         await self._finish(self._raw.close)
@@ -102,14 +110,20 @@ class Host:
         self.on_disconnected: Callable[[PeerId], None] = lambda peer: None
         self._network.set_stream_handler(guard.StreamGuard(raw._swarm_stream_handler, counters))
         self._network.retry_config = RetryConfig(max_retries=0)
+        if not hasattr(self._network.auto_connector, "maybe_connect"):
+            raise InvariantViolation("this libp2p has no AutoConnector.maybe_connect")
+        # It dials known peers up to half of high_watermark, whatever low_watermark says, banned ones too.
+        self._network.auto_connector.maybe_connect = trio.lowlevel.checkpoint
         self._network.register_notifee(_Notifee(self))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Listen until the context ends; `OSError` if an address cannot be bound."""
+        for address in self._listen:
+            _check_free(str(address))
         async with self.raw.run(listen_addrs=self._listen):
             if self._listen and not self.raw.get_transport_addrs():
-                raise OSError(f"cannot listen on {', '.join(map(str, self._listen))}: is the port taken?")
+                raise OSError(f"cannot listen on {', '.join(map(str, self._listen))}")
             yield
 
     def addresses(self) -> list[str]:
@@ -169,7 +183,7 @@ class Host:
         except trio.TooSlowError:
             raise RequestFailed(f"no answer within {bounds.DIAL_S:.0f} s") from None
         except Exception as error:
-            raise RequestFailed(_innermost(error)) from error
+            raise RequestFailed(await _why_unreachable(address) or f"handshake of libp2p failed: {error}") from error
         return peer
 
     async def hang_up(self, peer: PeerId) -> None:
@@ -219,11 +233,32 @@ class _Notifee:
         await trio.lowlevel.checkpoint()
 
 
-def _innermost(error: BaseException) -> str:
-    """The cause a user can act on ("Connection refused"), not the library's wrapping."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error) or repr(error)
+async def _why_unreachable(address: str) -> str:
+    """What the system says ("Connection refused"), which the library does not tell; empty if TCP works."""
+    parts = address.split("/")
+    try:
+        with trio.fail_after(bounds.CLOSE_S):
+            await (await trio.open_tcp_stream(parts[2], int(parts[4]))).aclose()
+    except trio.TooSlowError:
+        return "no answer to TCP"
+    except OSError as error:
+        # trio tries every address of a name and wraps what each attempt said.
+        cause = error.__cause__
+        attempts = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (cause or error,)
+        return "; ".join(sorted({getattr(attempt, "strerror", None) or str(attempt) for attempt in attempts}))
+    return ""
+
+
+def _check_free(address: str) -> None:
+    """The library listens with SO_REUSEPORT: a second node would take half of the first one's connections."""
+    _, kind, ip, _, port, *_ = address.split("/")
+    family = socket.AF_INET6 if kind == "ip6" else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ip, int(port)))
+        except OSError as error:
+            raise OSError(f"cannot listen on {address}: {error.strerror} (is another node running?)") from error
 
 
 def make(config: NetworkConfig, counters: Counter[str]) -> Host:
@@ -243,7 +278,6 @@ def make(config: NetworkConfig, counters: Counter[str]) -> Host:
         listen_addrs=[Multiaddr(text) for text in config.listen],
         negotiate_timeout=int(bounds.OPEN_STREAM_S),
         connection_config=ConnectionConfig(
-            # Watermarks at zero: the library does not dial by itself.
             min_connections=0,
             low_watermark=0,
             high_watermark=config.peers_max,

@@ -17,7 +17,7 @@ import trio
 from gensyn_node.primitives.errors import Rejection
 from p2p import handshake, reasons
 from p2p.api import Direction, NetworkConfig, PeerEvent, PeerEventKind, PeerId, PeerInfo, RequestFailed
-from p2p.book import is_public
+from p2p.book import is_public, parse_address
 from p2p.bounds import CONNECTIONS_PER_SUBNET, HELLO_BYTES_MAX
 from p2p.frames import read_frame, write_frame
 from p2p.host import Connected, Host, Stream
@@ -55,6 +55,8 @@ class PeerTable:
         self._peers: dict[PeerId, Peer] = {}
         self._nursery: trio.Nursery | None = None
         self._subscribers: list[trio.MemorySendChannel[PeerEvent]] = []
+        self._dialling: dict[PeerId, str] = {}
+        """Peers being dialled, with why the handshake failed once it has."""
         self.refused: deque[str] = deque(maxlen=REFUSED_REMEMBERED)
         self.head_height = 0
         self.on_ready: list[Callable[[Peer], None]] = []
@@ -129,13 +131,14 @@ class PeerTable:
 
     async def dial(self, address: str) -> PeerId:
         """Connect and shake hands, or `RequestFailed` with what a person needs to know."""
-        peer = await self._host.dial(address)
-        found = self._peers.get(peer)
-        if found is None:
-            raise RequestFailed("the connection was closed at once")
-        if not await self.admitted(peer):
-            why = found.why_gone if found.gone.is_set() else "no handshake in time"
-            raise RequestFailed(why)
+        peer = parse_address(address)[3]
+        self._dialling[peer] = ""
+        try:
+            await self._host.dial(address)
+            if not await self.admitted(peer):
+                raise RequestFailed(self._dialling.get(peer) or "the peer hung up before the handshake")
+        finally:
+            self._dialling.pop(peer, None)
         return peer
 
     async def disconnect(self, peer: PeerId, why: str) -> None:
@@ -294,6 +297,8 @@ class PeerTable:
 
     async def _refuse(self, peer: Peer, why: str) -> None:
         self._counters["handshakes_refused"] += 1
+        if peer.peer in self._dialling:
+            self._dialling[peer.peer] = why
         if why not in self.refused:
             self.refused.append(why)
         log.info("handshake_refused", peer=peer.peer, why=why)

@@ -19,7 +19,7 @@ from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from p2p import bounds, reasons
 from p2p.api import PeerId, RequestFailed, RequestHandler, RequestRefused
 from p2p.frames import read_frame, write_frame
-from p2p.host import Host, Stream
+from p2p.host import Host, Stream, StreamBroken
 from p2p.peers import PeerTable
 from p2p.rates import RateLimiter
 
@@ -114,8 +114,8 @@ class RequestService:
             request = await read_frame(stream, served.max_request_bytes, reasons.REQUEST_TOO_LARGE)
         try:
             with trio.fail_after(served.timeout_s):
-                reply = await served.handler(stream.peer, request)
-        except Rejection:
+                reply = await _while_open(stream, served.handler, request)
+        except (Rejection, StreamBroken):
             raise
         except InvariantViolation as error:
             self._fatal(error)
@@ -186,3 +186,29 @@ class RequestService:
             idle = bounds.OUTBOUND_REQUESTS_PER_PEER
             self._outbound = {name: slots for name, slots in self._outbound.items() if slots.value < idle}
         return self._outbound.setdefault(peer, trio.Semaphore(bounds.OUTBOUND_REQUESTS_PER_PEER))
+
+
+async def _while_open(stream: Stream, handler: RequestHandler, request: bytes) -> bytes:
+    """Run the handler until it is done or the asker has given up; its stream counts against its limit until then."""
+    replies: list[bytes] = []
+    failures: list[Exception] = []
+    async with trio.open_nursery() as nursery:
+
+        async def handle() -> None:
+            try:
+                replies.append(await handler(stream.peer, request))
+            except Exception as error:  # noqa: BLE001  (raised below, outside the nursery that would wrap it)
+                failures.append(error)
+            nursery.cancel_scope.cancel()
+
+        async def watch() -> None:
+            await stream.wait_closed()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(handle)
+        nursery.start_soon(watch)
+    if failures:
+        raise failures[0]
+    if not replies:
+        raise StreamBroken(f"{stream.peer} gave up waiting")
+    return replies[0]

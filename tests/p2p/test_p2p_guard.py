@@ -44,7 +44,9 @@ CRASHES: dict[str, Callable[[], bytes]] = {
     "truncated length": lambda: b"\xff",
     "announced too large": lambda: b"\xff\xff\xff\xff\x7f",
     "no author": lambda: message(b"", b""),
-    "no topic": lambda: framed(rpc_pb2.RPC(publish=[rpc_pb2.Message(from_id=HASHED_ID, data=b"x")]).SerializeToString()),
+    "no topic": lambda: framed(
+        rpc_pb2.RPC(publish=[rpc_pb2.Message(from_id=HASHED_ID, data=b"x")]).SerializeToString()
+    ),
     "junk sender record": lambda: framed(rpc_pb2.RPC(senderRecord=b"junk").SerializeToString()),
 }
 
