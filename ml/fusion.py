@@ -1,8 +1,8 @@
 """Which operators of a program share a loop.
 
-Elementwise operators of one output shape wait in a pending group until a value of theirs is needed elsewhere: by another
-kind of operator, by another shape, or at the end. A group's inputs are always made before it, so the order is valid;
-fusing changes which values are written to memory and nothing else.
+Elementwise operators of one output shape wait in a pending group until a value of theirs is needed elsewhere: by
+another kind of operator, by another shape, or at the end. A group's inputs are always made before it, so the order is
+valid; fusing changes which values are written to memory and nothing else.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ml.kernels.elementwise import Group, Operation
 from ml.kernels.emit import FUSIBLE
+from proofs.program.operators import infer
 from proofs.program.shapes import DTYPES
 from proofs.program.types import Program, TensorType
 from proofs.program.validate import input_types
@@ -41,8 +42,6 @@ def fuse(program: Program) -> list[Piece]:
 
 class _Fusion:
     def __init__(self, program: Program) -> None:
-        from proofs.program.operators import infer
-
         self.program = program
         self.first = program.first_node_value
         self.types = input_types(program)

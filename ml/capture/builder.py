@@ -7,9 +7,7 @@ import numpy as np
 from proofs.program.operators import infer
 from proofs.program.shapes import DTYPES
 from proofs.program.types import F32, OPSET, BatchInput, Node, Program, StateEntry, TensorType
-
-NUMPY = {"f32": np.dtype("<f4"), "i64": np.dtype("<i8"), "bool": np.dtype("?"), "u8": np.dtype("u1")}
-"""The numpy dtype of each dtype of the opset."""
+from proofs.tensors import NUMPY_DTYPES as NUMPY
 
 
 def bits_of(dtype: str, value: float | int | bool) -> int:
@@ -67,7 +65,7 @@ class Builder:
                 needed.add(value)
                 pending.extend(self._nodes[value - self._first].inputs)
         number = {value: value for value in range(self._first)}
-        nodes = []
+        nodes: list[Node] = []
         for value in sorted(needed):
             number[value] = self._first + len(nodes)
             node = self._nodes[value - self._first]

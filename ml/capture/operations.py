@@ -46,7 +46,7 @@ class Operations:
         return self.value(self.builder.constant(dtype, number, shape))
 
     def binary(self, operator: str, left: Value | Number, right: Value | Number, dtype: str | None = None) -> Value:
-        """A binary operator; tensors are cast to `dtype` (by default the first tensor's) and numbers become constants."""
+        """A binary operator; tensors are cast to `dtype` (default: the first tensor's), numbers become constants."""
         if dtype is None:
             dtype = left.type.dtype if isinstance(left, Value) else right.type.dtype  # type: ignore[union-attr]
         return self.apply(operator, self.as_dtype(left, dtype), self.as_dtype(right, dtype))

@@ -87,7 +87,7 @@ def _trace(step: Step, batch: Tensors) -> fx.Graph:
 
     functional = torch.func.functionalize(flat, remove="mutations")
     try:
-        with torch.backends.mkldnn.flags(enabled=False):  # type: ignore[no-untyped-call]
+        with torch.backends.mkldnn.flags(enabled=False):
             traced = make_fx(functional, decomposition_table=_decompositions(), tracing_mode="fake")(
                 *step.state.values(), *batch.values()
             )
@@ -140,11 +140,11 @@ def _lower_node(ops: Operations, node: fx.Node, known: dict[fx.Node, Any], users
 _LAYOUT_KEYWORDS = frozenset({"layout", "device", "pin_memory", "memory_format", "dtype", "non_blocking"})
 
 
-class _Users(TorchDispatchMode):
+class _Users(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes in which module each ATen operation is first used by the forward pass."""
 
     def __init__(self, module: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.first: dict[str, str] = {}
         self.path: list[str] = []
         self.hooks: list[Any] = []

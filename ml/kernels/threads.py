@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import torch
 
@@ -31,7 +32,7 @@ def get_threads() -> int:
 
 
 def run_parts(items: int, work: int, grain: int, part: Callable[[int, int], object]) -> None:
-    """Run `part(first, end)` over all of `range(items)`, in one call unless `work` exceeds `grain` and threads are many."""
+    """Run `part(first, end)` over all of `range(items)`: in one call, or one a thread when `work` exceeds `grain`."""
     pieces = min(_threads, items, max(1, work // grain))
     if pieces <= 1:
         part(0, items)
@@ -40,7 +41,7 @@ def run_parts(items: int, work: int, grain: int, part: Callable[[int, int], obje
     if pool is None:
         pool = _pools.setdefault(_threads, ThreadPoolExecutor(_threads - 1, thread_name_prefix="kernel"))
     bounds = [items * piece // pieces for piece in range(pieces + 1)]
-    running = [pool.submit(part, first, end) for first, end in zip(bounds[1:], bounds[2:], strict=False)]
+    running = [pool.submit(part, first, end) for first, end in pairwise(bounds[1:])]
     part(bounds[0], bounds[1])
     for future in running:
         future.result()

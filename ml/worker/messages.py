@@ -1,8 +1,8 @@
 """What a node and its worker say to each other: codec structs, one per frame.
 
 A request is answered by any number of `Progress` and `SegmentDone`, then exactly one final reply: `Trained`,
-`Verified`, `Responded`, `MemoryPredicted`, `Evaluated` or `Failed`. States lie in files that both sides can read, named by
-`state_path`; roots travel in the messages.
+`Verified`, `Responded`, `MemoryPredicted`, `Evaluated` or `Failed`. States lie in files that both sides can read,
+named by `state_path`; roots travel in the messages.
 """
 
 from __future__ import annotations

@@ -1,0 +1,96 @@
+"""States in files: safetensors with exactly the entries of the program, checked against the state's root."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from gensyn_node.primitives.errors import Rejection
+from ml import reasons
+from ml.files import replace_atomically
+from ml.interpreter import canonical
+from ml.kernels.elementwise import TORCH_DTYPES
+from proofs import tensors
+from proofs.program.types import ITEM_BYTES, Given, Program, StateEntry, program_id
+from proofs.state import checkpoint_root, state_root
+
+State = list[torch.Tensor]
+"""The state entries' tensors in program order."""
+HEADER_BYTES_PER_ENTRY = 1024
+"""What a file may hold beyond the tensors, per entry (and once more)."""
+
+
+def root_of_state(program: Program, step: int, state: Sequence[torch.Tensor]) -> bytes:
+    """The state's root before step `step`. NaNs count as canonical."""
+    roots = [tensors.root_of(canonical(item).contiguous().numpy()) for item in state]
+    return state_root(program_id(program), step, [entry.name for entry in program.state], roots)
+
+
+def root_of_given(program: Program, state: Sequence[torch.Tensor]) -> bytes:
+    """`checkpoint_root` of the entries that the task's initial checkpoint gives; empty when there are none."""
+    given = [number for number, entry in enumerate(program.state) if isinstance(entry.initial, Given)]
+    roots = [tensors.root_of(state[number].contiguous().numpy()) for number in given]
+    return checkpoint_root([program.state[number].name for number in given], roots) if given else b""
+
+
+def save_state(path: Path, entries: Sequence[StateEntry], state: Sequence[torch.Tensor], loss: float) -> None:
+    """Write a state atomically; the loss of the step before travels as a note. NaNs are written canonical."""
+    named = {entry.name: canonical(item).contiguous() for entry, item in zip(entries, state, strict=True)}
+    # One allocation may back several entries (a constant, a view): the format wants each by itself.
+    named = {name: item.clone() for name, item in named.items()}
+    replace_atomically(path, lambda aside: save_file(named, aside, {"loss": float(loss).hex()}))
+
+
+def load_state(path: Path, entries: Sequence[StateEntry]) -> tuple[State, float]:
+    """Read a state and its noted loss (NaN without one).
+
+    The file must hold exactly the entries' names, dtypes and shapes. Raises Rejection BAD_CHECKPOINT.
+    """
+    expected = sum(entry.type.elements * ITEM_BYTES[entry.type.dtype] for entry in entries)
+    try:
+        size = path.stat().st_size
+        if not expected <= size <= expected + HEADER_BYTES_PER_ENTRY * (len(entries) + 1):
+            raise _bad(path, f"{size} bytes, the entries have {expected}")
+        with safe_open(path, framework="pt") as file:
+            if sorted(file.keys()) != sorted(entry.name for entry in entries):
+                raise _bad(path, "other entries than the program's")
+            state = [_read(path, file.get_tensor(entry.name), entry) for entry in entries]
+            note = (file.metadata() or {}).get("loss", "nan")
+    except FileNotFoundError:
+        raise _bad(path, "it does not exist") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _bad(path, str(error)) from None
+    return state, _loss(note)
+
+
+def load_verified_state(path: Path, program: Program, step: int, root: bytes) -> State:
+    """Read the state before `step`; its root must be `root`. Raises Rejection BAD_CHECKPOINT."""
+    state, _ = load_state(path, program.state)
+    found = root_of_state(program, step, state)
+    if found != root:
+        raise _bad(path, f"root {found.hex()[:16]}, not {root.hex()[:16]}")
+    return state
+
+
+def _read(path: Path, value: torch.Tensor, entry: StateEntry) -> torch.Tensor:
+    if value.dtype != TORCH_DTYPES[entry.type.dtype] or tuple(value.shape) != entry.type.shape:
+        raise _bad(path, f"{entry.name} is {value.dtype} {tuple(value.shape)}, the program has {entry.type}")
+    if value.dtype == torch.bool and bool((value.view(torch.uint8) > 1).any()):
+        raise _bad(path, f"{entry.name} has a bool that is neither 0 nor 1")
+    return value
+
+
+def _loss(note: str) -> float:
+    try:
+        return float.fromhex(note)
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def _bad(path: Path, message: str) -> Rejection:
+    return Rejection(reasons.BAD_CHECKPOINT, f"{path.name}: {message}")

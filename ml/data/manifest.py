@@ -1,0 +1,137 @@
+"""The layout of a data set on disk: a manifest, and shards of raw records named by their blob ids."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gensyn_node.primitives.codec import Struct, decode, encode
+from gensyn_node.primitives.errors import Rejection
+from gensyn_node.primitives.limits import MESSAGE_BYTES_MAX
+from ml import reasons
+from ml.files import write_atomically
+from proofs import tensors
+from proofs.blobs import blob_id_of
+from proofs.dataset import DatasetTensor, dataset_root
+from proofs.program.types import ITEM_BYTES, TensorType
+
+SHARD_BYTES = 64 << 20
+"""Bytes of one shard, at most (one record at least)."""
+MANIFEST_NAME = "manifest"
+Array = NDArray[Any]
+
+
+class Shard(Struct):
+    """Consecutive records of one tensor: raw elements, row-major, little-endian."""
+
+    blob_id: bytes
+    records: int
+    size: int
+    """Bytes."""
+
+
+class ShardedTensor(Struct):
+    """One tensor and its shards in order."""
+
+    tensor: DatasetTensor
+    shards: tuple[Shard, ...]
+
+
+class Manifest(Struct):
+    """Everything about a data set but the records themselves."""
+
+    version: int
+    tensors: tuple[ShardedTensor, ...]
+    vocabulary: tuple[str, ...]
+    """For tokens of characters: the character of each token. For labels: the class of each number. Else empty."""
+
+    @property
+    def dataset(self) -> tuple[DatasetTensor, ...]:
+        """The tensors, as a task names them."""
+        return tuple(item.tensor for item in self.tensors)
+
+    @property
+    def records(self) -> int:
+        """Records of the data set."""
+        return self.tensors[0].tensor.records
+
+    @property
+    def root(self) -> bytes:
+        """The root that tasks are bound to."""
+        return dataset_root(self.dataset)
+
+    @property
+    def blobs(self) -> tuple[Shard, ...]:
+        """All shards, each once."""
+        return tuple({shard.blob_id: shard for item in self.tensors for shard in item.shards}.values())
+
+
+def manifest_path(directory: str | Path) -> Path:
+    """The file of a directory's manifest."""
+    return Path(directory) / MANIFEST_NAME
+
+
+def shard_path(directory: str | Path, blob_id: bytes) -> Path:
+    """The file of a shard."""
+    return Path(directory) / f"{blob_id.hex()}.shard"
+
+
+def write_dataset(
+    directory: str | Path,
+    arrays: Mapping[str, Array],
+    vocabulary: Sequence[str] = (),
+    shard_bytes: int = SHARD_BYTES,
+) -> Manifest:
+    """Write arrays of equally many records (f32, i64, bool or u8) as a data set; f32 NaNs become canonical.
+
+    Raises Rejection BAD_DATASET.
+    """
+    counts = {len(array) if array.ndim else 0 for array in arrays.values()}
+    if not arrays or len(counts) != 1 or 0 in counts:
+        raise Rejection(reasons.BAD_DATASET, f"tensors with {sorted(counts)} records; all need the same, at least one")
+    os.makedirs(directory, exist_ok=True)
+    sharded = tuple(_write_tensor(Path(directory), name, arrays[name], shard_bytes) for name in sorted(arrays))
+    manifest = Manifest(1, sharded, tuple(vocabulary))
+    write_atomically(manifest_path(directory), encode(manifest))
+    return manifest
+
+
+def _write_tensor(directory: Path, name: str, array: Array, shard_bytes: int) -> ShardedTensor:
+    try:
+        type_ = tensors.type_of(array)
+    except KeyError:
+        raise Rejection(reasons.BAD_DATASET, f"{name} is {array.dtype}; float32, int64, bool and uint8 exist") from None
+    if array.dtype == np.float32:
+        array = np.where(np.isnan(array), np.uint32(0x7FC00000).view(np.float32), array)
+    record = TensorType(type_.dtype, type_.shape[1:])
+    stride = max(1, shard_bytes // max(1, record.elements * ITEM_BYTES[record.dtype]))
+    shards = []
+    for start in range(0, len(array), stride):
+        part = np.ascontiguousarray(array[start : start + stride])
+        data = part.astype(part.dtype.newbyteorder("<"), copy=False).tobytes()
+        identity = blob_id_of(data)
+        write_atomically(shard_path(directory, identity), data)
+        shards.append(Shard(identity, len(part), len(data)))
+    return ShardedTensor(DatasetTensor(name, record, len(array), tensors.root_of(array)), tuple(shards))
+
+
+def read_manifest(data: bytes) -> Manifest:
+    """Decode and check a manifest. Raises Rejection (E10, BAD_DATASET)."""
+    manifest: Manifest = decode(Manifest, data, max_bytes=MESSAGE_BYTES_MAX)
+    if manifest.version != 1 or not manifest.tensors:
+        raise Rejection(reasons.BAD_DATASET, f"manifest of version {manifest.version}, {len(manifest.tensors)} tensors")
+    for item in manifest.tensors:
+        tensor = item.tensor
+        if tensor.record.dtype not in ITEM_BYTES or any(size < 1 for size in tensor.record.shape):
+            raise Rejection(reasons.BAD_DATASET, f"{tensor.name}: impossible record {tensor.record}")
+        size = tensor.record.elements * ITEM_BYTES[tensor.record.dtype]
+        if any(shard.records < 1 or shard.size != shard.records * size for shard in item.shards):
+            raise Rejection(reasons.BAD_DATASET, f"{tensor.name}: a shard's size does not fit its records")
+        if sum(shard.records for shard in item.shards) != tensor.records or tensor.records != manifest.records:
+            raise Rejection(reasons.BAD_DATASET, f"{tensor.name}: the shards' records do not add up")
+    return manifest

@@ -1,0 +1,128 @@
+"""From a preset's configuration to a program, and from states back to modules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ml.capture.builder import bits_of
+from ml.capture.step import LossFunction, Optimizer, Tensors
+from ml.capture.trace import Initial, capture
+from ml.presets.configuration import GptConfig, MlpConfig, bad, parse_optimizer, parse_preset
+from ml.presets.models import Gpt, Mlp
+from proofs.program.types import F32, Fill, Given, Program, Uniform
+
+EMBEDDING_DEVIATION = 0.02
+"""Standard deviation of the initial embeddings of a GPT."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A preset made ready."""
+
+    program: Program
+    module: nn.Module
+    loss: LossFunction
+    optimizer: Optimizer
+    batch: Tensors
+    """An example batch of the right shapes (zeros)."""
+    logits: Callable[[nn.Module, Tensors], tuple[torch.Tensor, torch.Tensor]]
+    """(logits (…, classes), targets (…)) of a module on a batch: what accuracy is computed from."""
+
+
+def build(preset: Mapping[str, Any], optimizer: Mapping[str, Any], batch_size: int) -> Built:
+    """Capture the training step of a preset. Raises Rejection BAD_PRESET, or E15 of the program's own bounds.
+
+    `preset`: `name` (mlp, gpt) and the fields of its configuration; `optimizer`: `name` (sgd, adamw) and its fields.
+    """
+    model, rule = parse_preset(preset), parse_optimizer(optimizer)
+    if not 1 <= batch_size <= 1 << 20:
+        raise bad(f"batch size {batch_size}; it is between 1 and {1 << 20}")
+    if isinstance(model, MlpConfig):
+        module: nn.Module = Mlp(model.inputs, model.widths, model.classes, model.activation)
+        batch = {"x": torch.zeros(batch_size, model.inputs), "y": torch.zeros(batch_size, dtype=torch.int64)}
+        logits = _mlp_logits
+    else:
+        module = Gpt(model.layers, model.width, model.heads, model.context, model.vocabulary)
+        dtype = torch.uint8 if model.tokens == "u8" else torch.int64
+        batch = {"tokens": torch.zeros(batch_size, model.context + 1, dtype=dtype)}
+        logits = _gpt_logits
+
+    def loss(call: Callable[..., torch.Tensor], items: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return cross_entropy(*logits(call, items))
+
+    program = capture(module, loss, rule, batch, initial_rules(module, model))
+    return Built(program, module, loss, rule, batch, logits)
+
+
+def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean of -log softmax(logits)[target]; targets i64 inside the classes."""
+    chosen = torch.log_softmax(logits, -1).gather(-1, targets.unsqueeze(-1))
+    return -chosen.mean()
+
+
+def _mlp_logits(
+    call: Callable[..., torch.Tensor], batch: Mapping[str, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return call(batch["x"]), batch["y"]
+
+
+def _gpt_logits(
+    call: Callable[..., torch.Tensor], batch: Mapping[str, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    tokens = batch["tokens"].to(torch.int64)
+    return call(tokens[:, :-1]), tokens[:, 1:]
+
+
+def initial_rules(module: nn.Module, model: MlpConfig | GptConfig | None = None) -> Initial:
+    """How a seed gives each parameter: linear weights uniform by fan-in, embeddings small, norms one, biases zero.
+
+    Parameters of other modules are `Given` by the task's initial checkpoint.
+    """
+    rules: dict[str, Fill | Uniform | Given] = {}
+    for path, part in module.named_modules():
+        prefix = f"parameter.{path}." if path else "parameter."
+        if isinstance(part, nn.Linear):
+            rules[prefix + "weight"] = _uniform(1.0 / math.sqrt(part.in_features))
+            rules[prefix + "bias"] = Fill(0)
+        elif isinstance(part, nn.LayerNorm):
+            rules[prefix + "weight"] = Fill(bits_of(F32, 1.0))
+            rules[prefix + "bias"] = Fill(0)
+        elif isinstance(part, nn.Embedding):
+            rules[prefix + "weight"] = _uniform(EMBEDDING_DEVIATION * math.sqrt(3))
+    if isinstance(model, GptConfig):
+        rules["parameter.positions"] = _uniform(EMBEDDING_DEVIATION * math.sqrt(3))
+        # Each block adds twice to the residual stream: keep its variance level at the start.
+        for layer in range(model.layers):
+            for name in ("attention.out", "down"):
+                fan_in = model.width * (4 if name == "down" else 1)
+                bound = 1.0 / math.sqrt(fan_in) / math.sqrt(2 * model.layers)
+                rules[f"parameter.blocks.{layer}.{name}.weight"] = _uniform(bound)
+    return rules
+
+
+def _uniform(bound: float) -> Uniform:
+    return Uniform(bits_of(F32, bound))
+
+
+def load_parameters(module: nn.Module, program: Program, state: Sequence[torch.Tensor]) -> None:
+    """Put the parameters and constants of a state into the module they were captured from, in place."""
+    values = {entry.name: value for entry, value in zip(program.state, state, strict=True)}
+    with torch.no_grad():
+        for kind, named in (("parameter", module.named_parameters()), ("constant", module.named_buffers())):
+            for name, target in named:
+                target.copy_(values[f"{kind}.{name}"])
+
+
+def accuracy(built: Built, state: Sequence[torch.Tensor], batch: Tensors) -> float:
+    """Fraction of targets that a state's logits rank first, by eager torch."""
+    load_parameters(built.module, built.program, state)
+    built.module.eval()
+    with torch.no_grad():
+        logits, targets = built.logits(built.module, batch)
+    return float((logits.argmax(-1) == targets).float().mean())

@@ -1,0 +1,246 @@
+"""Every operator of opset 1 in torch, and one step of a program by them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from gensyn_node.primitives.errors import InvariantViolation
+from ml.kernels.elementwise import TORCH_DTYPES
+from ml.reference import elementary
+from ml.reference.elementary import Tensor, bits, canonical
+from proofs.arithmetic import constants
+from proofs.program.operators import OPERATORS, infer
+from proofs.program.shapes import DTYPES
+from proofs.program.types import Node, Program
+from proofs.program.validate import input_types
+
+LANES = 32
+_MASK = 0xFFFFFFFF
+
+
+def _with_nan(x: Tensor, y: Tensor, chosen: Tensor) -> Tensor:
+    if x.dtype != torch.float32:
+        return chosen
+    return torch.where(torch.isnan(x) | torch.isnan(y), bits(constants.NAN, x), chosen)
+
+
+def _sign(x: Tensor) -> Tensor:
+    one, zero = torch.ones((), dtype=x.dtype, device=x.device), torch.zeros((), dtype=x.dtype, device=x.device)
+    signed = torch.where(x > 0, one, torch.where(x < 0, -one, zero))
+    return torch.where(torch.isnan(x), x, signed) if x.dtype == torch.float32 else signed
+
+
+def _floor_divide(x: Tensor, y: Tensor) -> Tensor:
+    plain = torch.div(x, torch.where((y == 0) | (y == -1), 1, y), rounding_mode="floor")
+    return torch.where(y == 0, 0, torch.where(y == -1, -x, plain))
+
+
+def _remainder(x: Tensor, y: Tensor) -> Tensor:
+    trivial = (y == 0) | (y == -1)
+    return torch.where(trivial, 0, torch.remainder(x, torch.where(trivial, 1, y)))
+
+
+ELEMENTWISE: dict[str, Callable[..., Tensor]] = {
+    "neg": torch.neg,
+    "abs": torch.abs,
+    "sign": _sign,
+    "floor": torch.floor,
+    "sqrt": elementary.sqrt,
+    "reciprocal": lambda x: torch.div(elementary.number(1.0, x), x),
+    "exp": elementary.exp,
+    "log": elementary.log,
+    "tanh": elementary.tanh,
+    "erf": elementary.erf,
+    "sin": elementary.sin,
+    "cos": elementary.cos,
+    "logical_not": torch.logical_not,
+    "add": torch.add,
+    "sub": torch.sub,
+    "mul": torch.mul,
+    "div": torch.div,
+    "maximum": lambda x, y: _with_nan(x, y, torch.where(x > y, x, y)),
+    "minimum": lambda x, y: _with_nan(x, y, torch.where(x < y, x, y)),
+    "remainder": _remainder,
+    "floor_divide": _floor_divide,
+    "eq": torch.eq,
+    "ne": torch.ne,
+    "lt": torch.lt,
+    "le": torch.le,
+    "gt": torch.gt,
+    "ge": torch.ge,
+    "logical_and": torch.logical_and,
+    "logical_or": torch.logical_or,
+    "logical_xor": torch.logical_xor,
+}
+
+
+def cast(x: Tensor, dtype: str) -> Tensor:
+    """To bool: x != 0; to f32: nearest even; f32 to integer: towards zero, saturating, NaN 0; i64 to u8 saturates."""
+    target = TORCH_DTYPES[dtype]
+    if x.dtype == target or dtype == "f32":
+        return x.to(target)
+    if dtype == "bool":
+        return x != 0
+    if x.dtype == torch.float32:
+        lowest, highest = (-(1 << 63), (1 << 63) - 1) if dtype == "i64" else (0, 255)
+        above, below = x >= float(highest), x <= float(lowest)
+        inside = torch.where(above | below | torch.isnan(x), elementary.number(0.0, x), x).to(torch.int64)
+        return torch.where(above, highest, torch.where(below, lowest, inside)).to(target)
+    return torch.clamp(x.to(torch.int64), 0, 255).to(target) if dtype == "u8" else x.to(target)
+
+
+def matmul(left: Tensor, right: Tensor) -> Tensor:
+    """C starts at +0 and for k ascending becomes C + A[:, k] * B[k, :]."""
+    out = torch.zeros((*left.shape[:-1], right.shape[-1]), dtype=torch.float32, device=left.device)
+    for k in range(left.shape[-1]):
+        out = torch.add(out, torch.mul(left[..., :, k : k + 1], right[..., k : k + 1, :]))
+    return out
+
+
+def sum_rows(x: Tensor) -> Tensor:
+    """(n, D) → (1, D): 32 lanes from +0, row i into lane i mod 32; then halves."""
+    lanes = torch.zeros((LANES, x.shape[1]), dtype=x.dtype, device=x.device)
+    for start in range(0, x.shape[0], LANES):
+        block = x[start : start + LANES]
+        lanes[: block.shape[0]] += block
+    for half in (16, 8, 4, 2, 1):
+        lanes = lanes[:half] + lanes[half : 2 * half]
+    return lanes
+
+
+def _argmax(x: Tensor) -> Tensor:
+    order = torch.arange(x.shape[-1], device=x.device)
+    odd = torch.isnan(x) if x.dtype == torch.float32 else torch.zeros_like(x, dtype=torch.bool)
+    greatest = torch.where(odd.any(-1, keepdim=True), odd, x == x.amax(-1, keepdim=True))
+    return torch.where(greatest, order, x.shape[-1]).amin(-1, keepdim=True)
+
+
+def _embedding(table: Tensor, ids: Tensor) -> Tensor:
+    inside = (ids >= 0) & (ids < table.shape[0])
+    zero = torch.zeros((), dtype=table.dtype, device=table.device)
+    return torch.where(inside.unsqueeze(-1), table[torch.where(inside, ids, 0)], zero)
+
+
+def _embedding_grad(gradient: Tensor, ids: Tensor, rows: int) -> Tensor:
+    out = torch.zeros((rows, gradient.shape[-1]), dtype=torch.float32, device=gradient.device)
+    for row, chosen in zip(gradient.reshape(-1, gradient.shape[-1]), ids.reshape(-1).tolist(), strict=True):
+        if 0 <= chosen < rows:
+            out[chosen] += row
+    return out
+
+
+def _take(x: Tensor, ids: Tensor) -> Tensor:
+    inside = (ids >= 0) & (ids < x.shape[-1])
+    return torch.where(
+        inside, x.gather(-1, torch.where(inside, ids, 0)), torch.zeros((), dtype=x.dtype, device=x.device)
+    )
+
+
+def _scatter(values: Tensor, ids: Tensor, columns: int) -> Tensor:
+    zero = torch.zeros((), dtype=values.dtype, device=values.device)
+    return torch.where(ids == torch.arange(columns, device=values.device), values, zero)
+
+
+def _full(dtype: str, pattern: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    if dtype == "f32":
+        return bits(pattern, torch.empty(0, device=device)).expand(shape).contiguous()
+    value = pattern - (1 << 64) if pattern >> 63 else pattern
+    return torch.full(shape, value, dtype=TORCH_DTYPES[dtype], device=device)
+
+
+def _uniform(key: Tensor, counter: Tensor, stream: int, shape: tuple[int, ...]) -> Tensor:
+    """Philox4x32-10 in 64-bit integers: upper 24 bits of word e mod 4 of block e div 4, times 2**-24."""
+    count = 1
+    for size in shape:
+        count *= size
+    c0 = torch.arange((count + 3) // 4, dtype=torch.int64, device=key.device)
+    c1, c2 = torch.full_like(c0, int(counter) & _MASK), torch.full_like(c0, stream)
+    c3 = torch.full_like(c0, (int(counter) >> 32) & _MASK)
+    k0, k1 = int(key[0]) & _MASK, int(key[1]) & _MASK
+    for _ in range(10):
+        p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57
+        c0, c1 = ((p1 >> 32) & _MASK) ^ c1 ^ k0, p1 & _MASK
+        c2, c3 = ((p0 >> 32) & _MASK) ^ c3 ^ k1, p0 & _MASK
+        k0, k1 = (k0 + 0x9E3779B9) & _MASK, (k1 + 0xBB67AE85) & _MASK
+    words = torch.stack([c0, c1, c2, c3], 1).reshape(-1)[:count]
+    return ((words >> 8).to(torch.float32) * elementary.number(2.0**-24, key)).reshape(shape)
+
+
+def _move(operator: str, inputs: Sequence[Tensor], attributes: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+    x = inputs[0]
+    triples = [attributes[3 * axis : 3 * axis + 3] for axis in range(x.ndim)]
+    match operator:
+        case "reshape":
+            return x.reshape(shape)
+        case "permute":
+            return x.permute(attributes)
+        case "broadcast_to":
+            return x.expand(shape)
+        case "slice":
+            return x[tuple(slice(*triple) for triple in triples)]
+        case "concatenate":
+            return torch.cat(list(inputs), attributes[0])
+    out = torch.zeros(shape, dtype=x.dtype, device=x.device)
+    places = zip(triples, x.shape, strict=True)
+    out[tuple(slice(low, low + (size - 1) * (gap + 1) + 1, gap + 1) for (low, _, gap), size in places)] = x
+    return out
+
+
+def compute(node: Node, inputs: Sequence[Tensor], shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """The output of a node, contiguous, NaNs of arithmetic canonical."""
+    name, attributes = node.operator, node.attributes
+    if name in ELEMENTWISE:
+        return canonical(ELEMENTWISE[name](*inputs)).contiguous()
+    if OPERATORS[name].family == "movement":
+        return _move(name, inputs, attributes, shape).contiguous()
+    x = inputs[0] if inputs else torch.empty(0, device=device)
+    columns = x.shape[-1] if x.ndim else 1
+    match name:
+        case "where":
+            result = torch.where(x, inputs[1], inputs[2])
+        case "cast":
+            result = cast(x, DTYPES[attributes[0]])
+        case "matmul":
+            result = canonical(matmul(x, inputs[1]))
+        case "sum_last":
+            result = canonical(sum_rows(x.reshape(-1, columns).T.contiguous())).reshape(shape)
+        case "sum_first":
+            result = canonical(sum_rows(x.reshape(-1, columns)))
+        case "argmax_last":
+            result = _argmax(x)
+        case "max_last":
+            result = canonical(x.gather(-1, _argmax(x)))
+        case "embedding":
+            result = _embedding(x, inputs[1])
+        case "embedding_grad":
+            result = canonical(_embedding_grad(x, inputs[1], attributes[0]))
+        case "take_last":
+            result = _take(x, inputs[1])
+        case "scatter_last":
+            result = _scatter(x, inputs[1], attributes[0])
+        case "full":
+            result = _full(DTYPES[attributes[0]], attributes[1], shape, device)
+        case "iota":
+            axis = attributes[0]
+            line = torch.arange(shape[axis], device=device).reshape([-1 if i == axis else 1 for i in range(len(shape))])
+            result = line.expand(shape)
+        case "uniform":
+            result = _uniform(x, inputs[1], attributes[0], shape)
+        case _:
+            raise InvariantViolation(f"no reference for {name}")
+    return result.contiguous()
+
+
+def run(
+    program: Program, state: Sequence[Tensor], batch: Sequence[Tensor], step_index: int
+) -> tuple[list[Tensor], Tensor]:
+    """One step of a program by the reference, on the device of its state: (state', loss)."""
+    device = state[0].device
+    values = [*state, *batch, torch.tensor(step_index, dtype=torch.int64, device=device)]
+    types = input_types(program)
+    for node in program.nodes:
+        types.append(infer(node.operator, tuple(types[number] for number in node.inputs), node.attributes))
+        values.append(compute(node, [values[number] for number in node.inputs], types[-1].shape, device))
+    return [values[number] for number in program.state_outputs], values[program.loss]

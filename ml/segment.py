@@ -1,0 +1,58 @@
+"""Re-executing one segment: what a verifier does, at a cost that does not depend on the length of the training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gensyn_node.primitives.errors import Rejection
+from gensyn_node.primitives.limits import SEGMENT_STEPS_MAX
+from ml import reasons
+from ml.checkpoint import load_verified_state, root_of_state
+from ml.trainer import Run, Stepper, initial_state
+from ml.worker.messages import state_path
+from proofs.state import evidence_root
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A re-executed segment."""
+
+    step_roots: tuple[bytes, ...]
+    """R_0 … R_k."""
+
+    @property
+    def end_root(self) -> bytes:
+        """The root of the state at the segment's end."""
+        return self.step_roots[-1]
+
+    @property
+    def evidence_root(self) -> bytes:
+        """Binds all step roots."""
+        return evidence_root(self.step_roots)
+
+
+def verify_segment(
+    run: Run, directory: Path, first_step: int, steps: int, start_root: bytes, on_step: Callable[[int, float], None]
+) -> Verification:
+    """Re-execute a segment from the agreed state in `directory` (step 0: from the seed).
+
+    Raises Rejection BAD_CHECKPOINT when the state is not the agreed one.
+    """
+    if first_step < 0 or not 1 <= steps <= SEGMENT_STEPS_MAX:
+        raise Rejection(reasons.BAD_REQUEST, f"a segment of {steps} steps from {first_step}")
+    path = state_path(directory, first_step)
+    if first_step == 0 and not path.is_file():
+        state = initial_state(run)
+        if root_of_state(run.program, 0, state) != start_root:
+            raise Rejection(reasons.BAD_CHECKPOINT, "the seed gives another initial state than the committed one")
+    else:
+        state = load_verified_state(path, run.program, first_step, start_root)
+    stepper = Stepper(run, state, first_step)
+    roots = [start_root]
+    for _ in range(steps):
+        loss = stepper.advance()
+        roots.append(root_of_state(run.program, stepper.step, stepper.state))
+        on_step(stepper.step - 1, loss)
+    return Verification(tuple(roots))

@@ -1,0 +1,6 @@
+"""`python -m ml.worker`: the worker process."""
+
+from ml.worker.main import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,137 @@
+"""Doing requests: each one becomes one final reply."""
+
+from __future__ import annotations
+
+import platform
+import threading
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from gensyn_node.primitives.codec import decode, encode
+from gensyn_node.primitives.errors import Reason, Rejection
+from gensyn_node.primitives.limits import PROGRAM_BYTES_MAX
+from ml import reasons
+from ml.checkpoint import load_state
+from ml.interpreter import Interpreter
+from ml.memory import predict_memory
+from ml.oracle import next_move
+from ml.segment import verify_segment
+from ml.trainer import Cancelled, mean_loss, open_run, train
+from ml.worker.messages import (
+    FRAME_BYTES_MAX,
+    Evaluate,
+    Evaluated,
+    Failed,
+    MemoryPredicted,
+    PredictMemory,
+    Progress,
+    Reply,
+    Request,
+    Respond,
+    Responded,
+    SegmentDone,
+    Train,
+    Trained,
+    Verified,
+    Verify,
+)
+from proofs.pinpoint import Game
+from proofs.program.types import Program
+
+Send = Callable[[Reply], None]
+
+
+def versions() -> tuple[str, str]:
+    """The version of this software and of torch."""
+    try:
+        own = metadata.version("gensyn")
+    except metadata.PackageNotFoundError:
+        own = "source"
+    return own, f"{torch.__version__} on {platform.machine()}"
+
+
+def answer(request: Request, send: Send, cancelled: threading.Event) -> Reply:
+    """Do a request; whatever is wrong with it, or out of its reach, becomes `Failed`."""
+    try:
+        return _do(request, send, cancelled)
+    except Rejection as refusal:
+        return Failed(refusal.reason.code, refusal.message)
+    except Cancelled:
+        return _failed(reasons.CANCELLED, "cancelled between two steps")
+    except MemoryError as error:
+        return _failed(reasons.OUT_OF_MEMORY, str(error) or "out of memory")
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):
+            raise
+        return _failed(reasons.OUT_OF_MEMORY, str(error)[:300])
+    except OSError as error:
+        return _failed(reasons.BAD_REQUEST, str(error))
+
+
+def _failed(reason: Reason, message: str) -> Failed:
+    return Failed(reason.code, message)
+
+
+def _do(request: Request, send: Send, cancelled: threading.Event) -> Reply:
+    match request:
+        case Train():
+            return _train(request, send, cancelled)
+        case Verify():
+            return _verify(request, send, cancelled)
+        case Respond():
+            game: Game = decode(Game, request.game, max_bytes=FRAME_BYTES_MAX)
+            return Responded(encode(next_move(open_run(request.job), Path(request.states_directory), game)))
+        case PredictMemory():
+            program: Program = decode(Program, request.program, max_bytes=PROGRAM_BYTES_MAX)
+            predicted = predict_memory(Interpreter(program))
+            return MemoryPredicted(predicted.state_bytes, predicted.step_bytes, predicted.process_bytes)
+        case Evaluate():
+            run = open_run(request.job)
+            state, _ = load_state(Path(request.state_path), run.program.state)
+            return Evaluated(mean_loss(run, state, request.first_step, request.steps))
+        case _:
+            return _failed(reasons.BAD_REQUEST, f"{type(request).__name__} is not a request by itself")
+
+
+class _Reporter:
+    """Sends `Progress` every so many steps, and stops the work when it is cancelled."""
+
+    def __init__(self, send: Send, cancelled: threading.Event, every: int) -> None:
+        self._send, self._cancelled, self._every = send, cancelled, max(1, every)
+        self._seconds, self._steps = 0.0, 0
+
+    def __call__(self, step: int, loss: float, seconds: float = 0.0) -> None:
+        """A step is done."""
+        if self._cancelled.is_set():
+            raise Cancelled
+        self._seconds, self._steps = self._seconds + seconds, self._steps + 1
+        if (step + 1) % self._every == 0:
+            self._send(Progress(step, loss, self._seconds / self._steps))
+            self._seconds, self._steps = 0.0, 0
+
+
+def _train(request: Train, send: Send, cancelled: threading.Event) -> Trained:
+    run = open_run(request.job)
+    report = _Reporter(send, cancelled, request.progress_steps)
+    roots, losses = [], []
+    for segment in train(
+        run, Path(request.states_directory), request.first_step, request.steps, request.segment_steps, report
+    ):
+        send(SegmentDone(segment.step, segment.root, str(segment.path), segment.loss))
+        roots.append(segment.root)
+        losses.append(segment.loss)
+        if cancelled.is_set():
+            raise Cancelled
+    return Trained(request.first_step, request.steps, roots[0], roots[-1], tuple(losses[1:]))
+
+
+def _verify(request: Verify, send: Send, cancelled: threading.Event) -> Verified:
+    run = open_run(request.job)
+    report = _Reporter(send, cancelled, 1)
+    directory = Path(request.states_directory)
+    found = verify_segment(run, directory, request.first_step, request.steps, request.start_root, report)
+    agrees = found.end_root == request.claimed_end_root
+    return Verified(agrees, found.step_roots, found.end_root, found.evidence_root)
