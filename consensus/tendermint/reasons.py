@@ -19,7 +19,7 @@ BAD_PROPOSAL_SIGNATURE = reason(
     "E1106", "bad_proposal_signature", "The proposal's signature does not verify.", "Score the sender."
 )
 BAD_CERTIFICATE = reason(
-    "E1107", "bad_certificate", "The certificate is malformed or has no quorum.", "Score the sender."
+    "E1107", "bad_vote_certificate", "The certificate is malformed or has no quorum.", "Score the sender."
 )
 BAD_COMMIT = reason(
     "E1108", "bad_commit", "The commit is malformed, forged or without more than two thirds.", "Sync from another peer."

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from consensus.ledger.block import BlockDelta, Event, TransactionResult
+from consensus.ledger.genesis import genesis_hash
 from consensus.ledger.records import Genesis
+from consensus.tendermint.block import ChainTip
+from consensus.tendermint.evidence import evidence_id
 from consensus.tendermint.inputs import StartHeight
-from consensus.tendermint.types import Block, Commit, ValidatorSet
+from consensus.tendermint.types import Block, Commit, DuplicateVoteEvidence, ValidatorSet
 from gensyn_node.primitives import codec, limits
 from gensyn_node.primitives.codec import Struct
 from gensyn_node.primitives.errors import InvariantViolation
-from gensyn_node.primitives.hashing import tagged_hash
 from gensyn_node.storage.chain_store import BlockRecord, ChainStore, Head, Snapshot
 
 KEEP_VERSIONS = 256
@@ -40,11 +41,19 @@ class ChainState(Struct):
     """The set of the height after that."""
 
 
+class StoredEvent(Struct):
+    """An event of the ledger; each field is (name, number, text, bytes) of which one is set."""
+
+    kind: str
+    subject: bytes
+    fields: tuple[tuple[str, int | None, str | None, bytes | None], ...]
+
+
 class StoredResults(Struct):
     """What a block did, for those who ask later."""
 
     results: tuple[TransactionResult, ...]
-    events: tuple[Event, ...]
+    events: tuple[StoredEvent, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +101,7 @@ class Chain:
         self.store = store
         self.genesis = genesis
         self.state = _decode_state(store.head.chain_state)
-        self._view: weakref.ref[HeadView] | None = None
+        self._view = HeadView(store.head.app_hash, store.snapshot())
 
     @classmethod
     def open(cls, path: Path, genesis: Genesis) -> Chain:
@@ -111,11 +120,27 @@ class Chain:
 
     def view(self) -> HeadView:
         """The ledger at the head, as a snapshot that stays as it is."""
-        known = self._view() if self._view else None
-        if known is None or known.root != self.head.app_hash:
-            known = HeadView(self.head.app_hash, self.store.snapshot())
-            self._view = weakref.ref(known)
-        return known
+        return self._view
+
+    def tip(self) -> ChainTip:
+        """What the next block has to follow from."""
+        head, state = self.head, self.state
+        return ChainTip(
+            chain_id=self.chain_id,
+            height=head.height + 1,
+            previous_block_id=head.block_id,
+            previous_time_ms=state.time_ms,
+            app_hash=head.app_hash,
+            results_root=state.results_root,
+            beacon=state.beacon,
+            validators=state.validators,
+            next_validators_hash=state.next_validators.hash,
+            last_validators=state.last_validators,
+        )
+
+    def committed_evidence(self) -> tuple[DuplicateVoteEvidence, ...]:
+        """All evidence that blocks carried."""
+        return tuple(codec.decode(DuplicateVoteEvidence, encoded) for encoded in self.store.evidence())
 
     def start_input(self) -> StartHeight:
         """The consensus input that starts the height after the head."""
@@ -147,8 +172,17 @@ class Chain:
         found: Commit = codec.decode(Commit, encoded, max_bytes=STORED_BYTES_MAX)
         return found
 
-    def results(self, height: int) -> StoredResults | None:
-        """Results and events of block `height`."""
+    def results(self, height: int) -> tuple[TransactionResult, ...] | None:
+        """What became of the transactions of block `height`, in their order."""
+        stored = self._stored_results(height)
+        return None if stored is None else stored.results
+
+    def events(self, height: int) -> tuple[Event, ...] | None:
+        """What happened in block `height`."""
+        stored = self._stored_results(height)
+        return None if stored is None else tuple(_event(event) for event in stored.events)
+
+    def _stored_results(self, height: int) -> StoredResults | None:
         encoded = self.store.results(height)
         if encoded is None:
             return None
@@ -163,25 +197,42 @@ class Chain:
                 head=committed.head,
                 block=codec.encode(committed.block),
                 commit=codec.encode(commit),
-                results=codec.encode(StoredResults(delta.results, delta.events)),
+                results=codec.encode(StoredResults(delta.results, tuple(map(_stored_event, delta.events)))),
                 validators=codec.encode(committed.state.next_validators),
                 transaction_ids=transaction_ids,
                 ledger_writes=delta.writes,
                 tree_nodes=delta.new_nodes,
                 stale_nodes=delta.stale_nodes,
+                evidence=tuple((evidence_id(item), codec.encode(item)) for item in committed.block.evidence),
             ),
             keep_versions=KEEP_VERSIONS,
         )
         self.state = committed.state
+        self._view = HeadView(committed.head.app_hash, self.store.snapshot())
 
     def close(self) -> None:
         """Close the database."""
         self.store.close()
 
 
-def genesis_hash(genesis: Genesis) -> bytes:
-    """What names a chain beyond its id: in the handshake, in the store, and as the first beacon."""
-    return tagged_hash("gensyn/genesis/1", codec.encode(genesis))
+def _stored_event(event: Event) -> StoredEvent:
+    fields = tuple(
+        (
+            name,
+            value if isinstance(value, int) else None,
+            value if isinstance(value, str) else None,
+            value if isinstance(value, bytes) else None,
+        )
+        for name, value in event.fields
+    )
+    return StoredEvent(event.kind, event.subject, fields)
+
+
+def _event(stored: StoredEvent) -> Event:
+    fields: list[tuple[str, int | str | bytes]] = []
+    for name, *values in stored.fields:
+        fields += [(name, value) for value in values if value is not None]
+    return Event(stored.kind, stored.subject, tuple(fields))
 
 
 def _decode_state(encoded: bytes) -> ChainState:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 import trio
@@ -18,10 +18,12 @@ from msgspec import structs
 
 from consensus.tendermint import effects, inputs
 from consensus.tendermint.core import ConsensusCore
+from consensus.tendermint.early import EarlyMessages
 from consensus.tendermint.types import (
     Block,
     Commit,
     ConsensusMessage,
+    Evidence,
     Proposal,
     ValidatorSet,
     Vote,
@@ -35,10 +37,11 @@ from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from gensyn_node.storage.signer import Signer, SignRequest, SignStep
 from gensyn_node.storage.wal import RECORD_BYTES_MAX, WriteAheadLog
 
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
 INBOX_INPUTS_MAX = 4_096
 """Inputs waiting for the core; whoever brings more waits."""
-EARLY_INPUTS_MAX = 1_024
-"""Inputs of the next height kept until it starts; catch-up brings back what is dropped."""
 
 log = structlog.get_logger()
 
@@ -66,6 +69,9 @@ class Ledger(Protocol):
     async def commit(self, block: Block, commit: Commit) -> None:
         """Execute the block and make it the head, on disk."""
 
+    def add_evidence(self, evidence: Evidence) -> None:
+        """Keep proof of a double vote for our next block."""
+
 
 class Driver:
     """Runs one core. `signer` is None for a node that only follows."""
@@ -89,7 +95,7 @@ class Driver:
         self._broadcast = broadcast
         self._clock_ms = clock_ms
         self._inbox_send, self._inbox = trio.open_memory_channel[inputs.Input | SealedByPeers](INBOX_INPUTS_MAX)
-        self._early: list[inputs.Input] = []
+        self._early = EarlyMessages()
         self._start: inputs.StartHeight | None = None
         self._nursery: trio.Nursery | None = None
         self._height_changed = trio.Event()
@@ -113,7 +119,7 @@ class Driver:
             await self._height_changed.wait()
 
     async def run(
-        self, records: tuple[bytes, ...], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self, records: tuple[bytes, ...], *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Replay the log of the height in progress, then work until cancelled. `InvariantViolation` ends the node."""
         async with trio.open_nursery() as nursery:
@@ -145,28 +151,13 @@ class Driver:
         await self._feed_early()
 
     async def _feed(self, item: inputs.Input) -> None:
-        if self._is_early(item):
-            if len(self._early) < EARLY_INPUTS_MAX:
-                self._early.append(item)
+        if self._early.offer(item, self.height):
             return
         self._wal.append(codec.encode(item))
         await self._perform_all(self.core.step(item))
 
-    def _is_early(self, item: inputs.Input) -> bool:
-        """Votes and proposals of the next height wait here, so that they get into the log of the height they belong to:
-        a lock that they cause must be found again after a crash."""
-        match item:
-            case inputs.VerifiedVote(vote):
-                return vote.height > self.height
-            case inputs.VerifiedProposal(proposal):
-                return proposal.height > self.height
-            case inputs.VerifiedCertificate(certificate):
-                return certificate.height > self.height
-        return False
-
     async def _feed_early(self) -> None:
-        early, self._early = self._early, []
-        for item in early:
+        for item in self._early.take():
             await self._feed(item)
 
     async def _perform_all(self, first: list[effects.Effect]) -> None:
@@ -206,6 +197,7 @@ class Driver:
                 return await self._finish_height(height, block, commit)
             case effects.EvidenceFound(evidence):
                 log.warning("evidence_found", height=evidence.first.height, validator=evidence.first.validator.hex())
+                self._ledger.add_evidence(evidence)
             case effects.RoundEntered(height, round_, proposer):
                 log.debug("round_entered", height=height, round=round_, proposer=proposer.hex())
         return None

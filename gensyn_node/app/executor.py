@@ -1,0 +1,211 @@
+"""Builds, checks and executes blocks on the chain's head: what the driver asks of the ledger."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+import trio
+
+from consensus import beacon
+from consensus.ledger.block import BlockContext, BlockDelta, Misbehaviour
+from consensus.ledger.execute import execute_block
+from consensus.ledger.messages import transaction_id
+from consensus.tendermint import effects
+from consensus.tendermint.block import build_block, validate_block, verify_commit
+from consensus.tendermint.evidence import EvidencePool, verify_evidence
+from consensus.tendermint.inputs import StartHeight
+from consensus.tendermint.reasons import BAD_COMMIT, BAD_EVIDENCE
+from consensus.tendermint.types import Block, Commit, Evidence, Validator, ValidatorSet
+from consensus.tendermint.validators import next_validator_set
+from gensyn_node.app.chain import Chain, ChainState, CommittedBlock
+from gensyn_node.app.pool import Pool
+from gensyn_node.primitives import codec, limits
+from gensyn_node.primitives.crypto import SecretKey, address_of
+from gensyn_node.primitives.errors import InvariantViolation, Rejection
+from gensyn_node.storage.chain_store import Head
+
+BUSY_MS = 250
+"""Usual shortest time between blocks: a round of four nodes on a small machine takes about as long."""
+CHECKED_BLOCKS_MAX = 8
+"""Verdicts on proposed blocks that are remembered within a height."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long after the previous block the next one is proposed. Only the proposer's clock is asked."""
+
+    idle_ms: int
+    """Without transactions."""
+    busy_ms: int
+    """With transactions: they gather this long."""
+
+
+class Executor:
+    """Implements the driver's `Ledger`. One task at a time changes the head; `on_commit` is told of each new one."""
+
+    def __init__(
+        self,
+        *,
+        chain: Chain,
+        pool: Pool,
+        key: SecretKey | None,
+        pace: Pace,
+        clock_ms: Callable[[], int],
+        on_commit: Callable[[CommittedBlock], None],
+    ) -> None:
+        self._chain = chain
+        self._pool = pool
+        self._key = key
+        self._pace = pace
+        self._clock_ms = clock_ms
+        self._on_commit = on_commit
+        self._checked: OrderedDict[bytes, bool] = OrderedDict()
+        self.evidence = EvidencePool()
+        self.evidence.commit(chain.committed_evidence(), forget_below=0)
+
+    # --- what the driver asks
+
+    def start_input(self) -> StartHeight:
+        """The input that starts the height after the head."""
+        return self._chain.start_input()
+
+    async def build(self, request: effects.BuildValue) -> Block:
+        """Wait for the block's time, then fill it from the mempool."""
+        if self._key is None:
+            raise InvariantViolation("a node that only follows was asked to propose")
+        if request.round == 0:
+            await self._wait_for_turn()
+        tip = self._chain.tip()
+        proof = beacon.prove(self._key.seed, beacon.beacon_input(tip.chain_id, tip.height, tip.beacon))
+        return build_block(
+            tip,
+            proposer=self._key.address,
+            time_ms=self._clock_ms(),
+            transactions=self._pool.reap(limits.BLOCK_BYTES_MAX),
+            last_commit=request.last_commit,
+            evidence=tuple(item for item in self.evidence.pending() if item.first.height < tip.height),
+            beacon_proof=proof,
+        )
+
+    async def _wait_for_turn(self) -> None:
+        """Idle: a block each `idle_ms`. As soon as a transaction waits: `busy_ms` after the previous block."""
+        since_ms = self._clock_ms() - self._chain.state.time_ms
+        if self._chain.head.height == 0 or since_ms < 0:
+            since_ms = self._pace.busy_ms
+        await trio.sleep(max(0, self._pace.busy_ms - since_ms) / 1000)
+        left_ms = self._pace.idle_ms - max(since_ms, self._pace.busy_ms)
+        with trio.move_on_after(max(0, left_ms) / 1000):
+            await self._pool.wait_for_work()
+
+    async def validate(self, block: Block) -> bool:
+        """Whether a proposed block may follow the head."""
+        known = self._checked.get(block.id)
+        if known is None:
+            try:
+                await self.check(block)
+                known = True
+            except Rejection as rejection:
+                log.warning("block_refused", height=block.header.height, why=str(rejection))
+                known = False
+            self._checked[block.id] = known
+            while len(self._checked) > CHECKED_BLOCKS_MAX:
+                self._checked.popitem(last=False)
+        return known
+
+    async def commit(self, block: Block, commit: Commit) -> None:
+        """Execute a decided block and make it the head."""
+        ids = tuple(transaction_id(data) for data in block.transactions)
+        committed = await trio.to_thread.run_sync(self._execute, block, self._pool.verified(ids))
+        await trio.to_thread.run_sync(self._chain.append, committed, commit, ids)
+        self._checked.clear()
+        self.evidence.commit(block.evidence, forget_below=self._oldest_evidence())
+        self._pool.after_block(committed)
+        self._on_commit(committed)
+
+    # --- what block sync and the evidence handler ask
+
+    async def check(self, block: Block) -> None:
+        """`Rejection` unless the block may follow the head; its execution is not part of it."""
+        await trio.to_thread.run_sync(self._check, block)
+
+    async def check_sealed(self, block: Block, commit: Commit) -> None:
+        """`Rejection` unless the block follows the head and the commit seals it, every signature checked."""
+        tip = self._chain.tip()
+        if (commit.height, commit.block_id) != (tip.height, block.id):
+            raise Rejection(BAD_COMMIT, f"the commit is not of block {tip.height}")
+        await trio.to_thread.run_sync(verify_commit, tip.chain_id, tip.validators, commit)
+        await self.check(block)
+
+    def add_evidence(self, evidence: Evidence) -> None:
+        """Keep evidence for our next block. `Rejection` when it proves nothing or is too old."""
+        validators = self._evidence_validators(evidence)
+        if validators is None:
+            raise Rejection(BAD_EVIDENCE, "the offence is too old or of a height to come")
+        verify_evidence(self._chain.chain_id, validators, evidence)
+        self.evidence.add(evidence)
+
+    # --- inside
+
+    def _check(self, block: Block) -> None:
+        validate_block(
+            self._chain.tip(),
+            block,
+            evidence_validators=self._evidence_validators,
+            evidence_pool=self.evidence,
+        )
+
+    def _oldest_evidence(self) -> int:
+        """Offences below this height have expired: the stakes they would be paid from may be gone."""
+        return self._chain.head.height + 1 - self._chain.genesis.parameters.unbonding_blocks
+
+    def _evidence_validators(self, evidence: Evidence) -> ValidatorSet | None:
+        height = evidence.first.height
+        if not max(1, self._oldest_evidence()) <= height <= self._chain.head.height + 1:
+            return None
+        return self._chain.validators(height)
+
+    def _execute(self, block: Block, signatures_known: frozenset[bytes]) -> CommittedBlock:
+        chain, header = self._chain, block.header
+        if header.height != chain.head.height + 1 or header.previous_block_id != chain.head.block_id:
+            raise InvariantViolation(f"block {header.height} does not follow the head {chain.head.height}")
+        if header.app_hash != chain.head.app_hash:
+            raise InvariantViolation(f"block {header.height} was decided on another ledger than ours")
+        context = BlockContext(
+            chain_id=chain.chain_id,
+            height=header.height,
+            time_ms=header.time_ms,
+            proposer=header.proposer,
+            beacon=beacon.next_beacon(chain.state.beacon, header.beacon_proof),
+            misbehaviours=tuple(Misbehaviour(item.first.validator, item.first.height) for item in block.evidence),
+        )
+        delta = execute_block(chain.view(), context, block.transactions, signatures_known)
+        state = next_state(chain.state, block, delta, context.beacon)
+        head = Head(header.height, block.id, delta.app_hash, codec.encode(state))
+        return CommittedBlock(head, state, block, delta)
+
+
+def next_state(state: ChainState, block: Block, delta: BlockDelta, new_beacon: bytes) -> ChainState:
+    """What the block after `block` must agree with."""
+    members = state.next_validators.positions
+    changes = [
+        Validator(address_of(update.public_key), update.public_key, update.power)
+        for update in delta.validator_updates
+        if update.power or address_of(update.public_key) in members
+    ]
+    try:
+        following = next_validator_set(state.next_validators, changes)
+    except Rejection as error:
+        raise InvariantViolation(f"the ledger made an impossible validator set: {error}") from error
+    return ChainState(
+        time_ms=block.header.time_ms,
+        results_root=delta.results_root,
+        beacon=new_beacon,
+        last_validators=state.validators,
+        validators=state.next_validators,
+        next_validators=following,
+    )

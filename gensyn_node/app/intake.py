@@ -1,0 +1,256 @@
+"""From peers to the driver: everything is decoded, bounded and its signatures checked before the core hears of it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeAlias
+
+import structlog
+import trio
+
+from consensus.ledger.messages import transaction_id
+from consensus.tendermint.inputs import Input
+from consensus.tendermint.proposer import ProposerSchedule
+from consensus.tendermint.types import Block, Certificate, ConsensusMessage, FullProposal, ValidatorSet, Vote
+from consensus.tendermint.verify import verify_certificate, verify_proposal, verify_vote
+from gensyn_node.app import wire
+from gensyn_node.app.chain import Chain
+from gensyn_node.app.driver import Driver
+from gensyn_node.app.pool import Pool
+from gensyn_node.primitives import codec
+from gensyn_node.primitives.errors import Rejection
+from p2p.api import Gossip, GossipMessage, Peers, RequestFailed, RequestRefused, Requests
+
+RECENT_BLOCKS_MAX = 8
+"""Proposed blocks whose transactions are kept for peers that lack them."""
+TRANSACTIONS_AT_ONCE = 16
+"""Transactions checked before other tasks get their turn."""
+REQUEST_TIMEOUT_S = 4.0
+WAITING_PROPOSALS_MAX = 8
+"""Proposals whose transactions are being fetched at a time; more are left to catch-up."""
+
+CHECKED_BUNDLES_MAX = 256
+"""Vote bundles checked and not yet taken."""
+
+Take: TypeAlias = Callable[[GossipMessage, trio.Nursery], Awaitable[None]]
+"""What is done with a message; slow parts go into the nursery."""
+
+log = structlog.get_logger()
+
+
+class Intake:
+    """Receives gossip and catch-up answers."""
+
+    def __init__(
+        self,
+        *,
+        chain: Chain,
+        driver: Driver,
+        pool: Pool,
+        requests: Requests,
+        peers: Peers,
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._chain = chain
+        self._driver = driver
+        self._pool = pool
+        self._requests = requests
+        self._peers = peers
+        self._clock_ms = clock_ms
+        self._recent: OrderedDict[bytes, dict[bytes, bytes]] = OrderedDict()
+        self._schedule: tuple[int, ProposerSchedule] | None = None
+        self._fetching = 0
+        self._checked_votes: OrderedDict[bytes, list[Input]] = OrderedDict()
+
+    # --- gossip
+
+    async def run(self, gossip: Gossip | None) -> None:
+        """Take in gossip until cancelled."""
+        if gossip is None:
+            return
+        async with trio.open_nursery() as nursery:
+            votes = await gossip.subscribe(wire.TOPIC_VOTES, self._check_votes, per_second=200.0)
+            proposals = await gossip.subscribe(wire.TOPIC_PROPOSALS, self._check_compact, per_second=20.0)
+            transactions = await gossip.subscribe(wire.TOPIC_TRANSACTIONS, _check_batch, per_second=100.0)
+            nursery.start_soon(self._read, votes, self._take_votes, nursery)
+            nursery.start_soon(self._read, proposals, self._take_compact, nursery)
+            nursery.start_soon(self._read, transactions, self._take_transactions, nursery)
+
+    async def _read(self, channel: trio.MemoryReceiveChannel[GossipMessage], take: Take, nursery: trio.Nursery) -> None:
+        async for message in channel:
+            try:
+                await take(message, nursery)
+            except Rejection as rejection:
+                # It passed the check on arrival; the head has moved since, and the neighbour is not to blame.
+                log.debug("gossip_outdated", topic=message.topic, why=str(rejection))
+
+    def _check_votes(self, sender: str, data: bytes) -> None:
+        """Signatures are checked before a bundle is passed on, so that a forger is blamed and not who forwards."""
+        bundle: wire.VoteBundle = codec.decode(wire.VoteBundle, data)
+        self._checked_votes[data] = self.verify(bundle.votes)
+        while len(self._checked_votes) > CHECKED_BUNDLES_MAX:
+            self._checked_votes.popitem(last=False)
+
+    async def _take_votes(self, message: GossipMessage, nursery: trio.Nursery) -> None:
+        verified = self._checked_votes.pop(message.data, None)
+        if verified is None:
+            bundle: wire.VoteBundle = codec.decode(wire.VoteBundle, message.data)
+            verified = self.verify(bundle.votes)
+        for item in verified:
+            await self._driver.offer(item)
+
+    async def _take_transactions(self, message: GossipMessage, nursery: trio.Nursery) -> None:
+        batch: wire.TransactionBatch = codec.decode(wire.TransactionBatch, message.data)
+        for number, data in enumerate(batch.transactions):
+            try:
+                self._pool.add(data)
+            except Rejection as rejection:
+                # Whoever forwards a batch has not checked what is in it, or has another head: nobody is blamed.
+                log.debug("transaction_refused", why=str(rejection))
+            if number % TRANSACTIONS_AT_ONCE == TRANSACTIONS_AT_ONCE - 1:
+                await trio.lowlevel.checkpoint()
+
+    def _check_compact(self, sender: str, data: bytes) -> None:
+        compact: wire.CompactProposal = codec.decode(wire.CompactProposal, data)
+        schedule = self._schedule_of(compact.proposal.height)
+        if schedule is not None:
+            without_transactions = Block(compact.header, (), None, ())
+            verify_proposal(self._chain.chain_id, schedule, compact.proposal, without_transactions, 0)
+
+    async def _take_compact(self, message: GossipMessage, nursery: trio.Nursery) -> None:
+        proposal: wire.CompactProposal = codec.decode(wire.CompactProposal, message.data)
+        if self._schedule_of(proposal.proposal.height) is None or self._fetching >= WAITING_PROPOSALS_MAX:
+            return
+        received_ms = self._clock_ms()
+        have = self._known(proposal.transaction_ids)
+        if len(have) == len(set(proposal.transaction_ids)):
+            await self._take_full(_filled(proposal, have), received_ms)
+        else:
+            self._fetching += 1
+            nursery.start_soon(self._fetch_and_take, message.sender, proposal, have, received_ms)
+
+    async def _fetch_and_take(
+        self, sender: str, proposal: wire.CompactProposal, have: dict[bytes, bytes], received_ms: int
+    ) -> None:
+        try:
+            missing = [name for name in dict.fromkeys(proposal.transaction_ids) if name not in have]
+            have |= await self._fetch_transactions(sender, missing)
+            if len(have) == len(set(proposal.transaction_ids)):
+                await self._take_full(_filled(proposal, have), received_ms)
+        except Rejection as rejection:
+            await self._peers.report(sender, rejection)
+        except (RequestFailed, RequestRefused) as error:
+            log.info("proposal_incomplete", peer=sender, missing=len(missing), why=str(error))
+        finally:
+            self._fetching -= 1
+
+    async def _fetch_transactions(self, peer: str, ids: list[bytes]) -> dict[bytes, bytes]:
+        """Ask for transactions, in several requests when they do not fit into one reply."""
+        found: dict[bytes, bytes] = {}
+        while ids:
+            query = wire.TransactionsQuery(tuple(ids))
+            data = await self._requests.request(
+                peer, wire.METHOD_TRANSACTIONS, codec.encode(query), timeout_s=REQUEST_TIMEOUT_S
+            )
+            reply: wire.TransactionsReply = codec.decode(wire.TransactionsReply, data)
+            came = {transaction_id(transaction): transaction for transaction in reply.transactions}
+            if not came.keys() & set(ids):
+                break
+            found |= {name: transaction for name, transaction in came.items() if name in ids}
+            ids = [name for name in ids if name not in found]
+        return found
+
+    # --- signed messages, from gossip or from an answer
+
+    async def take_messages(self, messages: Iterable[ConsensusMessage]) -> None:
+        """Check an answer's messages and hand them on. Raises `Rejection` when one of them is forged."""
+        for item in self.verify(messages):
+            await self._driver.offer(item)
+
+    def verify(self, messages: Iterable[ConsensusMessage]) -> list[Input]:
+        """The messages as checked inputs, without those of heights that do not matter now. `Rejection` if forged."""
+        chain_id = self._chain.chain_id
+        verified: list[Input] = []
+        for message in messages:
+            match message:
+                case Vote():
+                    validators = self._set_of(message.height)
+                    if validators is not None:
+                        verified.append(verify_vote(chain_id, validators, message))
+                case Certificate():
+                    validators = self._set_of(message.height)
+                    if validators is not None:
+                        verified.append(verify_certificate(chain_id, validators, message))
+                case FullProposal(proposal, block):
+                    schedule = self._schedule_of(proposal.height)
+                    if schedule is not None:
+                        verified.append(verify_proposal(chain_id, schedule, proposal, block, self._clock_ms()))
+                        self.remember(block)
+        return verified
+
+    async def _take_full(self, full: FullProposal, received_ms: int) -> None:
+        schedule = self._schedule_of(full.proposal.height)
+        if schedule is not None:
+            verified = verify_proposal(self._chain.chain_id, schedule, full.proposal, full.block, received_ms)
+            self.remember(full.block)
+            await self._driver.offer(verified)
+
+    def _set_of(self, height: int) -> ValidatorSet | None:
+        """The set of a height that matters now: the last, the one in progress, or the next."""
+        state, head = self._chain.state, self._chain.head.height
+        return {head: state.last_validators, head + 1: state.validators, head + 2: state.next_validators}.get(height)
+
+    def _schedule_of(self, height: int) -> ProposerSchedule | None:
+        if self._schedule is None or self._schedule[0] != height:
+            validators = self._set_of(height)
+            if validators is None:
+                return None
+            self._schedule = (height, ProposerSchedule(validators))
+        return self._schedule[1]
+
+    # --- transactions of proposals
+
+    def remember(self, block: Block) -> None:
+        """Keep a proposed block's transactions for peers that will ask for them."""
+        if block.id not in self._recent:
+            self._recent[block.id] = {transaction_id(data): data for data in block.transactions}
+            while len(self._recent) > RECENT_BLOCKS_MAX:
+                self._recent.popitem(last=False)
+
+    def _known(self, ids: Iterable[bytes]) -> dict[bytes, bytes]:
+        found: dict[bytes, bytes] = {}
+        for name in ids:
+            data = self._pool.get(name)
+            for transactions in () if data is not None else self._recent.values():
+                data = transactions.get(name, data)
+            if data is not None:
+                found[name] = data
+        return found
+
+    async def serve_transactions(self, peer: str, request: bytes) -> bytes:
+        """Answer `METHOD_TRANSACTIONS`."""
+        query: wire.TransactionsQuery = codec.decode(wire.TransactionsQuery, request)
+        await trio.lowlevel.checkpoint()
+        reply: list[bytes] = []
+        size = 0
+        for data in self._known(query.ids).values():
+            size += len(data) + 8
+            if size > wire.REPLY_BYTES_MAX:
+                break
+            reply.append(data)
+        return codec.encode(wire.TransactionsReply(tuple(reply)))
+
+
+def _check_batch(sender: str, data: bytes) -> None:
+    codec.decode(wire.TransactionBatch, data)
+
+
+def _filled(compact: wire.CompactProposal, transactions: dict[bytes, bytes]) -> FullProposal:
+    block = Block(
+        compact.header,
+        tuple(transactions[name] for name in compact.transaction_ids),
+        compact.last_commit,
+        compact.evidence,
+    )
+    return FullProposal(compact.proposal, block)

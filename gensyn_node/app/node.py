@@ -1,0 +1,192 @@
+"""A whole node as one context: files, network, consensus, catch-up, roles, RPC."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+import trio
+
+from consensus.ledger.genesis import genesis_hash
+from consensus.tendermint.core import ConsensusCore
+from consensus.tendermint.parameters import ConsensusParameters
+from gensyn_node.app import wire
+from gensyn_node.app.block_sync import BlockSync
+from gensyn_node.app.broadcaster import Broadcaster
+from gensyn_node.app.catch_up import CatchUp
+from gensyn_node.app.chain import CommittedBlock
+from gensyn_node.app.chain_api import NodeChain
+from gensyn_node.app.driver import Driver
+from gensyn_node.app.executor import BUSY_MS, Executor, Pace
+from gensyn_node.app.intake import Intake
+from gensyn_node.app.pool import Pool
+from gensyn_node.app.settings import NodeSettings
+from gensyn_node.app.startup import Opened, open_home
+from gensyn_node.config.home import lock_home
+from gensyn_node.primitives import limits
+from p2p.api import Blobs, Network, NetworkConfig
+from p2p.network import open_network
+
+STANDSTILL_MARGIN_S = 0.7
+"""Beyond the idle block interval: what a round takes on a busy machine before a node begins to ask."""
+
+log = structlog.get_logger()
+
+
+def wall_clock_ms() -> int:
+    """Milliseconds since 1970: block times, never a rule of the ledger."""
+    return int(time.time() * 1000)
+
+
+class Node:
+    """The parts of a running node. `open_node` makes it."""
+
+    def __init__(self, settings: NodeSettings, opened: Opened, network: Network) -> None:
+        self.settings = settings
+        self.network = network
+        self.files = opened
+        self.ledger = opened.chain
+        self.pool = Pool(opened.chain)
+        gossip = network.gossip if settings.gossip else None
+        self.broadcaster = Broadcaster(gossip)
+        times = settings.config.consensus
+        pace = Pace(idle_ms=times.commit_ms, busy_ms=min(times.commit_ms, BUSY_MS))
+        self.executor = Executor(
+            chain=opened.chain,
+            pool=self.pool,
+            key=settings.consensus_key if opened.signer else None,
+            pace=pace,
+            clock_ms=wall_clock_ms,
+            on_commit=self._committed,
+        )
+        parameters = ConsensusParameters(
+            propose_ms=times.propose_ms,
+            propose_growth_ms=times.delta_ms,
+            vote_ms=times.vote_ms,
+            vote_growth_ms=times.delta_ms,
+        )
+        address = settings.consensus_key.address if opened.signer else None
+        self.driver = Driver(
+            chain_id=settings.genesis.chain_id,
+            core=ConsensusCore(settings.genesis.chain_id, parameters, address),
+            ledger=self.executor,
+            wal=opened.wal,
+            signer=opened.signer,
+            broadcast=self.broadcaster.consensus_message,
+            clock_ms=wall_clock_ms,
+        )
+        self.intake = Intake(
+            chain=opened.chain,
+            driver=self.driver,
+            pool=self.pool,
+            requests=network.requests,
+            peers=network.peers,
+            clock_ms=wall_clock_ms,
+        )
+        self.sync = BlockSync(
+            chain=opened.chain,
+            driver=self.driver,
+            executor=self.executor,
+            requests=network.requests,
+            peers=network.peers,
+        )
+        self.catch_up = CatchUp(
+            chain=opened.chain,
+            driver=self.driver,
+            intake=self.intake,
+            sync=self.sync,
+            broadcaster=self.broadcaster,
+            requests=network.requests,
+            peers=network.peers,
+            patience_s=pace.idle_ms / 1000 + STANDSTILL_MARGIN_S,
+        )
+        self.chain = NodeChain(
+            chain=opened.chain,
+            pool=self.pool,
+            sync=self.sync,
+            broadcaster=self.broadcaster,
+            account_key=settings.account_key,
+        )
+
+    @property
+    def blobs(self) -> Blobs:
+        """Content-addressed files."""
+        return self.network.blobs
+
+    async def run(self) -> None:
+        """Take part until cancelled. An `InvariantViolation` of any part ends all of them."""
+        self._serve_requests()
+        self.network.set_head(self.ledger.head.height)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.driver.run, self.files.records)
+            nursery.start_soon(self.broadcaster.run)
+            nursery.start_soon(self.intake.run, self.network.gossip if self.settings.gossip else None)
+            nursery.start_soon(self.catch_up.run)
+            nursery.start_soon(self.sync.run)
+
+    def _serve_requests(self) -> None:
+        requests = self.network.requests
+        requests.serve(wire.METHOD_STATUS, self.catch_up.serve_status, max_request_bytes=limits.MIB)
+        requests.serve(wire.METHOD_BLOCKS, self.sync.serve_blocks, timeout_s=15.0)
+        requests.serve(wire.METHOD_TRANSACTIONS, self.intake.serve_transactions, max_request_bytes=limits.MIB)
+
+    def _committed(self, committed: CommittedBlock) -> None:
+        self.network.set_head(committed.head.height)
+        self.chain.publish(committed)
+        log.info(
+            "block_committed",
+            height=committed.head.height,
+            transactions=len(committed.block.transactions),
+            round=self.driver.round,
+            id=committed.head.block_id.hex(),
+        )
+
+
+@asynccontextmanager
+async def open_node(settings: NodeSettings) -> AsyncIterator[Node]:
+    """Start a node; it works until the block is left. `Rejection` when the home cannot be used."""
+    async with AsyncExitStack() as stack:
+        stack.enter_context(lock_home(settings.home))
+        opened = open_home(settings)
+        stack.callback(opened.chain.close)
+        stack.callback(opened.wal.close)
+        network = await stack.enter_async_context(open_network(network_config(settings)))
+        node = Node(settings, opened, network)
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        stack.callback(nursery.cancel_scope.cancel)
+        nursery.start_soon(node.run)
+        yield node
+
+
+def network_config(settings: NodeSettings) -> NetworkConfig:
+    """The network's part of the settings."""
+    p2p = settings.config.p2p
+    return NetworkConfig(
+        chain_id=settings.genesis.chain_id,
+        genesis_hash=genesis_hash(settings.genesis),
+        identity_seed=settings.p2p_key.seed,
+        directory=settings.home.path / "network",
+        listen=p2p.listen,
+        seeds=p2p.seeds,
+        peers_max=p2p.peers_max,
+    )
+
+
+Service = Callable[[Node], Awaitable[None]]
+"""Something that runs beside the chain until cancelled: the RPC server, the roles."""
+
+
+async def run_node(settings: NodeSettings, services: tuple[Service, ...] = ()) -> None:
+    """Run a node until SIGTERM or SIGINT. What is half done then is found again at the next start."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with open_node(settings) as node, trio.open_nursery() as nursery:
+            for service in services:
+                nursery.start_soon(service, node)
+            log.info("node_started", chain=settings.genesis.chain_id, height=node.ledger.head.height)
+            async for number in signals:
+                log.info("node_stopping", signal=signal.Signals(number).name)
+                break
+            nursery.cancel_scope.cancel()

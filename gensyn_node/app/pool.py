@@ -1,0 +1,107 @@
+"""Pending transactions of this node: checked against the head, put in, taken out again by blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import trio
+
+from consensus.ledger import keys
+from consensus.ledger.execute import check_transaction
+from consensus.ledger.fees import transaction_units
+from consensus.ledger.messages import Transaction, decode_transaction, transaction_id, verify_signature
+from consensus.ledger.records import Account
+from consensus.mempool import KNOWN, Mempool, PendingTransaction
+from gensyn_node.app.chain import Chain, CommittedBlock
+from gensyn_node.primitives import codec
+from gensyn_node.primitives.errors import Rejection
+
+
+class Pool:
+    """The mempool with the checks that need the ledger."""
+
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+        self._mempool = Mempool()
+        self._arrived = trio.Event()
+
+    def __len__(self) -> int:
+        return len(self._mempool)
+
+    def add(self, data: bytes) -> bytes:
+        """Check an encoded transaction and keep it; its id. `Rejection` says what is wrong with it."""
+        name = transaction_id(data)
+        if name in self._mempool:
+            raise Rejection(KNOWN, name.hex())
+        transaction = decode_transaction(data)
+        view = self._chain.view()
+        check_transaction(view, transaction)
+        verify_signature(transaction)
+        sender = transaction.sender_address
+        pending = PendingTransaction(
+            name, sender, transaction.nonce, transaction.fee_nano, data, self._chain.head.height
+        )
+        self._mempool.insert(pending, self._account_nonce(sender))
+        self._arrived.set()
+        return name
+
+    def get(self, name: bytes) -> bytes | None:
+        """A pending transaction's bytes."""
+        pending = self._mempool.get(name)
+        return None if pending is None else pending.data
+
+    def next_nonce(self, address: bytes) -> int:
+        """Nonce of the account's next transaction, pending ones counted."""
+        return self._mempool.next_nonce(address, self._account_nonce(address))
+
+    def reap(self, max_bytes: int) -> tuple[bytes, ...]:
+        """What goes into the next block, best paying first, within bytes and the block's space in units."""
+        parameters = self._chain.genesis.parameters
+        units_left = parameters.block_units_max
+        reaped: list[bytes] = []
+        for pending in self._mempool.reap(max_bytes):
+            message = decode_transaction(pending.data).message
+            units_left -= transaction_units(message, len(pending.data), parameters)
+            if units_left < 0:
+                break
+            reaped.append(pending.data)
+        return tuple(reaped)
+
+    def verified(self, names: Iterable[bytes]) -> frozenset[bytes]:
+        """Those of the transactions whose signature was checked when they came in."""
+        return frozenset(name for name in names if name in self._mempool)
+
+    async def wait_for_work(self) -> None:
+        """Return as soon as a transaction is pending."""
+        if not len(self._mempool):
+            self._arrived = trio.Event()
+            await self._arrived.wait()
+
+    def after_block(self, committed: CommittedBlock) -> None:
+        """Drop what the new head used up or made impossible. The chain is already at the new head."""
+        senders = {decode_sender(data) for data in committed.block.transactions} - {None}
+        nonces = {sender: self._account_nonce(sender) for sender in senders if sender is not None}
+        view = self._chain.view()
+
+        def still_valid(pending: PendingTransaction) -> bool:
+            try:
+                check_transaction(view, decode_transaction(pending.data))
+            except Rejection:
+                return False
+            return True
+
+        self._mempool.after_block(committed.head.height, nonces, still_valid)
+
+    def _account_nonce(self, address: bytes) -> int:
+        data = self._chain.view().get(keys.account(address))
+        account: Account = Account() if data is None else codec.decode(Account, data)
+        return account.nonce
+
+
+def decode_sender(data: bytes) -> bytes | None:
+    """The paying account of a transaction in a block; None when it does not decode."""
+    try:
+        transaction: Transaction = decode_transaction(data)
+    except Rejection:
+        return None
+    return transaction.sender_address

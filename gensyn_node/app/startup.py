@@ -1,0 +1,129 @@
+"""Making a home's files, and checking against each other what a run before this one left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+import structlog
+
+from consensus.ledger import keys, tree
+from consensus.ledger.block import ValidatorUpdate
+from consensus.ledger.genesis import genesis_delta, genesis_hash
+from consensus.ledger.records import Genesis
+from consensus.tendermint.types import NIL, Validator
+from consensus.tendermint.validators import new_validator_set, next_validator_set
+from gensyn_node.app.chain import Chain, ChainState
+from gensyn_node.app.settings import CHAIN_FOLDER, LOG_FOLDER, SIGN_STATE_FILE, NodeSettings
+from gensyn_node.config.home import Home
+from gensyn_node.primitives import codec
+from gensyn_node.primitives.crypto import SecretKey, address_of
+from gensyn_node.primitives.errors import Rejection
+from gensyn_node.storage import reasons
+from gensyn_node.storage.chain_store import ChainStore, Head
+from gensyn_node.storage.files import replace_file
+from gensyn_node.storage.signer import Signer
+from gensyn_node.storage.wal import WriteAheadLog
+from proofs import merkle
+
+CHECKED_LINKS = 16
+"""Blocks below the head whose links are checked at every start."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The files of a home, open and consistent."""
+
+    chain: Chain
+    wal: WriteAheadLog
+    records: tuple[bytes, ...]
+    signer: Signer | None
+
+
+def init_storage(home: Home, genesis: Genesis, consensus_key: SecretKey) -> None:
+    """Write the genesis, the database at height 0 and an empty sign state. `Rejection` STORE_EXISTS for a used home."""
+    home.make()
+    signer_path = home.signer / SIGN_STATE_FILE
+    if (home.data / CHAIN_FOLDER).exists() or signer_path.exists():
+        raise Rejection(reasons.STORE_EXISTS, f"{home.path} is initialised already")
+    replace_file(home.genesis, codec.encode(genesis))
+    create_chain(home, genesis).close()
+    Signer.create(signer_path, consensus_key)
+
+
+def create_chain(home: Home, genesis: Genesis) -> Chain:
+    """A database with the genesis as its head."""
+    delta = genesis_delta(genesis)
+    validators = new_validator_set([_validator(update) for update in delta.validator_updates])
+    following = next_validator_set(validators, [])
+    state = ChainState(
+        time_ms=genesis.time_ms,
+        results_root=merkle.root([]),
+        beacon=genesis_hash(genesis),
+        last_validators=None,
+        validators=validators,
+        next_validators=following,
+    )
+    store = ChainStore.create(
+        home.data / CHAIN_FOLDER,
+        genesis_hash(genesis),
+        Head(0, NIL, delta.app_hash, codec.encode(state)),
+        validators=[(1, codec.encode(validators)), (2, codec.encode(following))],
+        ledger_writes=delta.writes,
+        tree_nodes=delta.new_nodes,
+    )
+    return Chain(store, genesis)
+
+
+def _validator(update: ValidatorUpdate) -> Validator:
+    return Validator(address_of(update.public_key), update.public_key, update.power)
+
+
+def open_home(settings: NodeSettings) -> Opened:
+    """Open database, log and sign state, and check them against each other. Raises `Rejection` (E20…)."""
+    home = settings.home
+    chain = Chain.open(home.data / CHAIN_FOLDER, settings.genesis)
+    signer = None
+    if settings.config.node.validator:
+        signer = Signer.open(home.signer / SIGN_STATE_FILE, settings.consensus_key)
+    check_chain(chain)
+    height = chain.head.height + 1
+    _check_logs(home, height)
+    opened = WriteAheadLog.open(home.data / LOG_FOLDER, height)
+    if opened.quarantined is not None:
+        log.error("log_corrupt", set_aside=str(opened.quarantined), code=reasons.LOG_CORRUPT.code)
+        if signer is not None:
+            signer.sit_out()
+    return Opened(chain, opened.log, opened.records, signer)
+
+
+def check_chain(chain: Chain) -> None:
+    """`Rejection` HEADS_DISAGREE unless head, blocks, commits and ledger state fit together."""
+    head = chain.head
+    _check_ledger(chain)
+    expected = head.block_id
+    for height in range(head.height, max(0, head.height - CHECKED_LINKS), -1):
+        block, commit = chain.block(height), chain.commit(height)
+        if block is None or commit is None or block.id != expected or commit.block_id != expected:
+            raise Rejection(reasons.HEADS_DISAGREE, f"block {height} is missing or is another one")
+        expected = block.header.previous_block_id
+
+
+def _check_ledger(chain: Chain) -> None:
+    """The state tree has the root that the head names, and the ledger holds what the tree says (the supply record)."""
+    view = chain.view()
+    if sha256(view.read_node(view.root)).digest() != chain.head.app_hash:
+        raise Rejection(reasons.HEADS_DISAGREE, "the state tree's root is not the head's app hash")
+    proof = tree.prove(view.root, view.read_node, keys.SUPPLY)
+    if not tree.verify(view.root, keys.SUPPLY, view.get(keys.SUPPLY), proof):
+        raise Rejection(reasons.HEADS_DISAGREE, "the ledger's records are not those of its state tree")
+
+
+def _check_logs(home: Home, height: int) -> None:
+    for path in (home.data / LOG_FOLDER).glob("*.log"):
+        if path.stem.isdigit() and int(path.stem) > height:
+            raise Rejection(
+                reasons.HEADS_DISAGREE, f"{path.name} is of a later height than the database's next, {height}"
+            )
