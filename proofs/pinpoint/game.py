@@ -35,6 +35,8 @@ def open_game(claim: t.Claim, context: Context) -> t.Game:
         raise Rejection(BAD_CLAIM, f"roots of {lengths} bytes")
     if claim.challenger_root == (claim.evidence if evidence else claim.end_root):
         raise Rejection(BAD_CLAIM, "both parties claim the same")
+    if initial and not context.checkpoint and any(isinstance(entry.initial, Given) for entry in context.program.state):
+        raise Rejection(BAD_CLAIM, "entries are given, but the task has no checkpoint")
     for batch_input in range(len(context.program.batch)):
         if not 0 < context.dataset_of(batch_input).records <= RECORDS_MAX:
             raise Rejection(BAD_CLAIM, "the dataset has too few or too many records")

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from proofs import tensors
+from proofs.pinpoint.context import Context
 from proofs.program.types import Program
 from proofs.tensors import Array
 
@@ -64,6 +65,7 @@ class ArrayOracle:
 
     def __init__(self, program: Program, execution: Execution) -> None:
         self._program = program
+        self._types = Context(program, (), b"").types
         self._execution = execution
         self._values = lru_cache(maxsize=1)(execution.values)
         self._leaves = lru_cache(maxsize=8)(self._hash_value)
@@ -75,13 +77,12 @@ class ArrayOracle:
 
     def entry_roots(self, step: int) -> Sequence[bytes]:
         """See `Oracle`."""
-        return [tensors.root_of(array) for array in self._values(step)[: len(self._program.state)]]
+        return [self._root(step, value) for value in range(len(self._program.state))]
 
     def value_roots(self, step: int) -> Sequence[bytes]:
         """See `Oracle`."""
-        arrays = self._values(step)
-        index = self._program.step_index_value
-        return [tensors.root_of(array) for array in (*arrays[len(self._program.state) : index], *arrays[index + 1 :])]
+        values, index = range(self._program.value_count), self._program.step_index_value
+        return [self._root(step, value) for value in (*values[len(self._program.state) : index], *values[index + 1 :])]
 
     def tile_leaves(self, step: int, value: int) -> Sequence[bytes]:
         """See `Oracle`."""
@@ -94,6 +95,10 @@ class ArrayOracle:
     def dataset_tile(self, batch_input: int, index: int) -> Array:
         """See `Oracle`."""
         return tensors.tile_of(self._execution.dataset_array(batch_input), index)
+
+    def _root(self, step: int, value: int) -> bytes:
+        """The root under the program's type: numpy likes to turn a scalar into one dimension."""
+        return tensors.tensor_root(self._types[value], tensors.tile_leaves(self._values(step)[value]))
 
     def _hash_value(self, step: int, value: int) -> list[bytes]:
         return tensors.tile_leaves(self._values(step)[value])

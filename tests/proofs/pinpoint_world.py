@@ -97,7 +97,7 @@ class Run:
         return array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class World:
     """A program with its data."""
 

@@ -10,8 +10,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pinpoint_world import (
     BOUND,
+    SEED,
+    Array,
     Builder,
     Fault,
+    Run,
     World,
     evidence_claim,
     honest,
@@ -30,7 +33,9 @@ from gensyn_node.primitives.limits import ARBITRATION_BYTES_MAX
 from proofs import merkle, tensors
 from proofs.pinpoint import arbitration, strategy, walk
 from proofs.pinpoint import types as t
+from proofs.pinpoint.context import Context
 from proofs.pinpoint.game import forfeit, open_game, play
+from proofs.pinpoint.oracle import ArrayOracle
 from proofs.program.types import F32, BatchInput, Given, StateEntry, TensorType, Uniform
 from proofs.reasons import BAD_CLAIM, GAME_OVER, MOVE_TOO_LARGE, NOT_YOUR_TURN, WRONG_MOVE
 
@@ -332,6 +337,38 @@ class TestOrder:
         with pytest.raises(Rejection) as caught:
             open_game(t.Claim(**(fields | {"challenger_root": self.claim.end_root})), self.context)
         assert caught.value.reason is BAD_CLAIM
+
+
+def test_given_entries_need_a_checkpoint() -> None:
+    world = random_world(1)
+    claim = initial_claim(world.run(), world.run(Fault(0, 0, 0, 1)))
+    assert open_game(claim, world.context).turn == t.DEFENDER
+    with pytest.raises(Rejection) as caught:
+        open_game(claim, Context(world.context.program, world.context.dataset, world.context.seed))
+    assert caught.value.reason is BAD_CLAIM
+
+
+def test_a_dataset_without_the_batch_cannot_be_disputed() -> None:
+    world = random_world(1)
+    claim = segment_claim(1, world.run(Fault(0, 0, 0, 1)), world.run(Fault(0, 0, 0, 30)))
+    for dataset in (world.context.dataset[:1], world.context.dataset[1:], ()):
+        with pytest.raises(Rejection) as caught:
+            open_game(claim, Context(world.context.program, dataset, SEED, world.context.checkpoint))
+        assert caught.value.reason is BAD_CLAIM
+
+
+def test_scalars_may_come_with_one_dimension() -> None:
+    """An execution whose arrays have lost the shape of a scalar still plays by the program's types."""
+    world = random_world(2)
+
+    class Flat(Run):
+        def values(self, step: int) -> list[Array]:
+            return [np.ascontiguousarray(array) for array in super().values(step)]
+
+    plain = world.oracle(world.run())
+    flat = ArrayOracle(world.context.program, Flat(world.context, world.initial, world.dataset))
+    assert flat.value_roots(0) == plain.value_roots(0)
+    assert flat.entry_roots(1) == plain.entry_roots(1)
 
 
 def test_levels_agree_with_the_walk() -> None:
