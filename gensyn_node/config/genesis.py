@@ -1,25 +1,20 @@
-"""The genesis file: the canonical encoding of a `Genesis`, and the hash that names the chain."""
+"""The genesis file: the canonical encoding of a `Genesis`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from consensus.ledger.genesis import genesis_delta
 from consensus.ledger.records import Genesis
 from consensus.tendermint.types import Validator, ValidatorSet
 from consensus.tendermint.validators import new_validator_set
 from gensyn_node.config import reasons
-from gensyn_node.primitives.codec import decode, encode
+from gensyn_node.primitives.codec import decode
 from gensyn_node.primitives.crypto import address_of
 from gensyn_node.primitives.errors import Rejection
-from gensyn_node.primitives.hashing import tagged_hash
 from gensyn_node.primitives.limits import MIB
 
 GENESIS_BYTES_MAX = 16 * MIB
-
-
-def genesis_hash(genesis: Genesis) -> bytes:
-    """What names a chain beyond its id: in the handshake, in the store, and as the first beacon."""
-    return tagged_hash("gensyn/genesis/1", encode(genesis))
 
 
 def read_genesis(path: Path) -> Genesis:
@@ -43,11 +38,9 @@ def decode_genesis(data: bytes, source: str = "the genesis") -> Genesis:
 
 def genesis_validators(genesis: Genesis) -> ValidatorSet:
     """The validator set of the first height."""
-    unit, least = genesis.parameters.power_unit_nano, genesis.parameters.stake_min_nano
     return new_validator_set(
-        tuple(
-            Validator(address_of(validator.public_key), validator.public_key, validator.stake_nano // unit)
-            for validator in genesis.validators
-            if validator.stake_nano >= least
-        )
+        [
+            Validator(address_of(update.public_key), update.public_key, update.power)
+            for update in genesis_delta(genesis).validator_updates
+        ]
     )

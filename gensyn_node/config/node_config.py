@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -17,7 +17,8 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 ShortText = Annotated[str, Meta(max_length=200)]
 
-ROLES = ("auto", "solver", "verifier", "whistleblower", "none")
+Role = Literal["auto", "solver", "verifier", "whistleblower", "none"]
+ROLES: tuple[Role, ...] = get_args(Role)
 DEVNET_PREFIX = "devnet"
 
 
@@ -29,7 +30,7 @@ class NodeSection(Section, frozen=True):
     """`[node]`: what this machine does."""
 
     name: ShortText = ""
-    role: Literal["auto", "solver", "verifier", "whistleblower", "none"] = "auto"
+    role: Role = "auto"
     validator: bool = True
     """Take part in consensus when the key is in the validator set."""
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gensyn_node.primitives.errors import Rejection
+from gensyn_node.primitives.hashing import HASH_BYTES
 from gensyn_node.primitives.limits import BLOB_CHUNK_BYTES
 from gensyn_node.sdk import reasons
 from gensyn_node.sdk.client import NodeClient, Progress
@@ -19,6 +20,17 @@ def blob_id_of_file(path: Path) -> tuple[bytes, int]:
     """Id and length of a file's content, read once."""
     length = path.stat().st_size
     return blobs.blob_id([blobs.chunk_hash(chunk) for chunk in _chunks(path)], length), length
+
+
+def parse_id(text: str) -> bytes:
+    """The id of a blob, task or dispute that 64 hexadecimal digits stand for; BAD_IDENTIFIER otherwise."""
+    try:
+        identifier = bytes.fromhex(text)
+    except ValueError:
+        identifier = b""
+    if len(identifier) != HASH_BYTES:
+        raise Rejection(reasons.BAD_IDENTIFIER, f"{text[:80]!r} is not 64 hexadecimal digits")
+    return identifier
 
 
 def upload(client: NodeClient, path: Path, progress: Progress | None = None) -> bytes:

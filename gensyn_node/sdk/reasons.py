@@ -34,6 +34,9 @@ TRANSACTION_FAILED = reason(
     "E1825", "transaction_failed", "The transaction is in a block and was refused there.", "Read the reason in it."
 )
 UPLOAD_FAILED = reason("E1826", "upload_failed", "The node did not accept the upload.", "Repeat it: it resumes.")
+BAD_IDENTIFIER = reason(
+    "E1827", "bad_identifier", "The id is not one of a blob, task or dispute.", "Copy all 64 digits of it."
+)
 NO_MODEL = reason("E1831", "no_model", "The task has no model.", "See its state with gensyn task show.")
 TASK_NOT_FINISHED = reason(
     "E1832",
@@ -43,7 +46,7 @@ TASK_NOT_FINISHED = reason(
 )
 STILL_RUNNING = reason("E1833", "still_running", "The task goes on.", "Wait longer, or watch it.")
 BAD_CERTIFICATE = reason(
-    "E1841", "bad_task_certificate", "The certificate proves nothing.", "Get it again from another node; do not trust it."
+    "E1841", "bad_certificate", "The certificate proves nothing.", "Get it again from another node; do not trust it."
 )
 OTHER_GENESIS = reason(
     "E1842", "other_genesis", "The certificate is of another chain than the one you trust.", "Use that chain's genesis."

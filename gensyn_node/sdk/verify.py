@@ -14,11 +14,12 @@ from safetensors.numpy import load_file
 
 from consensus.ledger import keys, tree
 from consensus.ledger.certificate import spec_hash
+from consensus.ledger.genesis import genesis_hash
 from consensus.ledger.messages import APPROVED
 from consensus.ledger.records import TASK_FINISHED, VERIFICATION_SLASHED, Genesis, TaskRecord
 from consensus.tendermint.types import CommitFlag, Validator, ValidatorSet, Vote, VoteType, is_quorum, vote_sign_bytes
 from consensus.tendermint.validators import new_validator_set
-from gensyn_node.config.genesis import decode_genesis, genesis_hash, genesis_validators
+from gensyn_node.config.genesis import decode_genesis, genesis_validators
 from gensyn_node.primitives import crypto, limits
 from gensyn_node.primitives.codec import decode, encode
 from gensyn_node.primitives.errors import Rejection

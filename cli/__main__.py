@@ -1,0 +1,5 @@
+"""`python -m cli` is `gensyn`."""
+
+from cli.main import main
+
+main()

@@ -1,0 +1,58 @@
+"""`gensyn chain …`: blocks and validators."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from cli.options import HomeOption, JsonOption, NodeOption, client_of
+from cli.output import emit, facts, short, table
+
+app = typer.Typer(help="Blocks and validators.", no_args_is_help=True, rich_markup_mode=None)
+HeightArgument = Annotated[int | None, typer.Argument(help="Height; the newest when left out.", min=0)]
+
+
+@app.command()
+def block(
+    height: HeightArgument = None, home: HomeOption = None, node: NodeOption = None, as_json: JsonOption = False
+) -> None:
+    """A block and its transactions."""
+    with client_of(home, node, None) as client:
+        value = client.call("block", height=height)
+
+    def show() -> None:
+        facts(
+            [
+                ("Height", value["height"]),
+                ("Block", value["block_id"]),
+                ("Time", datetime.fromtimestamp(value["time_ms"] / 1000, UTC).isoformat(timespec="milliseconds")),
+                ("Proposer", value["proposer"]),
+                ("State", value["app_hash"]),
+                ("Round", value["commit_round"]),
+                ("Signatures", value["signatures"]),
+                ("Bytes", value["bytes"]),
+            ]
+        )
+        rows = [_row(transaction) for transaction in value["transactions"]]
+        table("Transactions", ("Transaction", "Sender", "Kind", "Result"), rows, "No transactions.")
+
+    emit(as_json, value, show)
+
+
+@app.command()
+def validators(
+    height: HeightArgument = None, home: HomeOption = None, node: NodeOption = None, as_json: JsonOption = False
+) -> None:
+    """The validators that sign a block."""
+    with client_of(home, node, None) as client:
+        value = client.call("validators", height=height)
+    total = sum(validator["power"] for validator in value) or 1
+    rows = [(one["address"], one["power"], f"{100 * one['power'] / total:.1f} %") for one in value]
+    emit(as_json, value, lambda: table("Validators", ("Address", "Power #", "Share #"), rows, "none"))
+
+
+def _row(transaction: dict[str, Any]) -> tuple[object, ...]:
+    result = "ok" if transaction["accepted"] else f"{transaction['code']} {transaction['error']}"
+    return short(transaction["transaction_id"]), transaction["sender"], transaction["kind"], result

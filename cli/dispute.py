@@ -1,0 +1,93 @@
+"""`gensyn dispute …`: who disagrees with whom, and how it is narrowed down."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from cli.options import HomeOption, JsonOption, NodeOption, client_of
+from cli.output import emit, facts, say, short, table
+
+app = typer.Typer(help="Disputes and their moves.", no_args_is_help=True, rich_markup_mode=None)
+DisputeArgument = Annotated[str, typer.Argument(help="The dispute's id.")]
+POLL_S = 0.5
+
+
+@app.command("list")
+def list_(
+    task: Annotated[str | None, typer.Option("--task", help="Only those of this task.")] = None,
+    home: HomeOption = None,
+    node: NodeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """All disputes."""
+    with client_of(home, node, None) as client:
+        value = client.call("disputes", task_id=task)
+    rows = [
+        (
+            short(one["dispute_id"]),
+            short(one["task_id"]),
+            one["phase"],
+            one["outcome"] or one["turn"],
+            len(one["moves"]),
+        )
+        for one in value
+    ]
+    emit(
+        as_json,
+        value,
+        lambda: table("Disputes", ("Dispute", "Task", "Phase", "Turn or outcome", "Moves #"), rows, "None."),
+    )
+
+
+@app.command()
+def show(
+    dispute_id: DisputeArgument, home: HomeOption = None, node: NodeOption = None, as_json: JsonOption = False
+) -> None:
+    """One dispute, move by move."""
+    with client_of(home, node, None) as client:
+        value = client.call("dispute", dispute_id=dispute_id)
+    emit(as_json, value, lambda: _show(value))
+
+
+@app.command()
+def watch(
+    dispute_id: DisputeArgument, home: HomeOption = None, node: NodeOption = None, as_json: JsonOption = False
+) -> None:
+    """Follow a dispute until it is over."""
+    shown = 0
+    with client_of(home, node, None) as client:
+        while True:
+            value = client.call("dispute", dispute_id=dispute_id)
+            if not as_json:
+                for move in value["moves"][shown:]:
+                    say(_move(move))
+            shown = len(value["moves"])
+            if value["final"]:
+                break
+            time.sleep(POLL_S)
+    emit(as_json, value, lambda: say(f"Over: {value['outcome']}."))
+
+
+def _show(value: dict[str, Any]) -> None:
+    facts(
+        [
+            ("Dispute", value["dispute_id"]),
+            ("Task", value["task_id"]),
+            ("State", value["state"]),
+            ("Defender", value["defender"]),
+            ("Challenger", value["challenger"]),
+            ("Phase", value["phase"]),
+            ("Operator", value["operator"] or "not known yet"),
+            ("Turn", value["turn"] or "nobody's"),
+            ("Outcome", value["outcome"] or "open"),
+        ]
+    )
+    for move in value["moves"]:
+        say(_move(move))
+
+
+def _move(move: dict[str, Any]) -> str:
+    return f"  block {move['height']}  {move['mover']:<10}  {move['description']}  ({move['bytes']} bytes)"

@@ -1,0 +1,178 @@
+"""`gensyn node …`: make a home, run a node, look at it, change its role."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.options import (
+    HomeOption,
+    JsonOption,
+    NodeOption,
+    PassphraseOption,
+    PlainOption,
+    TokenOption,
+    client_of,
+    home_of,
+)
+from cli.output import console, emit, facts, say, table
+
+app = typer.Typer(help="Make, run and look at a node.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command()
+def init(
+    genesis: Annotated[Path, typer.Option("--genesis", help="The genesis file of the chain.")],
+    seed: Annotated[list[str] | None, typer.Option("--seed", help="Multiaddress of a node to call first.")] = None,
+    role: Annotated[str, typer.Option("--role", help="auto, solver, verifier, whistleblower or none.")] = "auto",
+    home: HomeOption = None,
+    plain: PlainOption = False,
+    passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a home: keys, a commented config.toml, an empty chain."""
+    from consensus.ledger.genesis import genesis_hash
+    from gensyn_node.app.startup import init_storage
+    from gensyn_node.config import reasons
+    from gensyn_node.config.genesis import read_genesis
+    from gensyn_node.config.node_config import parse_config
+    from gensyn_node.config.template import render_config
+    from gensyn_node.keys.keyring import ACCOUNT, CONSENSUS, P2P, Keyring, new_key
+    from gensyn_node.keys.passphrase import find_passphrase
+    from gensyn_node.keys.recovery import words_of
+    from gensyn_node.primitives.bech32 import encode_address
+    from gensyn_node.primitives.errors import Rejection
+
+    place, chain = home_of(home), read_genesis(genesis)
+    if place.config.exists():
+        raise Rejection(reasons.HOME_EXISTS, f"{place.path} has a node")
+    config = parse_config(
+        f"[node]\nrole = {_quoted(role)}\n[p2p]\nseeds = [{', '.join(map(_quoted, seed or []))}]\n", "--role, --seed"
+    )
+    passphrase = None if plain else find_passphrase(new=True, file=passphrase_file)
+    keys = {name: new_key() for name in (ACCOUNT, CONSENSUS, P2P)}
+    place.make()
+    for name, key in keys.items():
+        Keyring(place.keys).add(name, key, passphrase)
+    init_storage(place, chain, keys[CONSENSUS])
+    place.config.write_text(render_config(config), "utf-8")
+    value = {
+        "home": str(place.path),
+        "chain_id": chain.chain_id,
+        "genesis_hash": genesis_hash(chain).hex(),
+        "address": encode_address(keys[ACCOUNT].address),
+        "recovery_words": words_of(keys[ACCOUNT]),
+    }
+
+    def show() -> None:
+        facts([("Home", value["home"]), ("Chain", value["chain_id"]), ("Account", value["address"])])
+        say("\nRecovery words of the account. Write them down now; they are not shown again:\n")
+        console.print(f"  {value['recovery_words']}\n")
+        say("Next: gensyn node run")
+
+    emit(as_json, value, show)
+
+
+@app.command()
+def run(home: HomeOption = None, passphrase_file: PassphraseOption = None) -> None:
+    """Run the node of the home until Ctrl-C. It logs to log/node.log in the home."""
+    from gensyn_node.roles.runner import run_roles
+
+    from gensyn_node.app.service import run_process
+    from gensyn_node.app.settings import load_settings
+    from gensyn_node.config.node_config import check_cheat, read_config
+    from gensyn_node.keys.keyring import ACCOUNT, Keyring
+    from gensyn_node.keys.passphrase import find_passphrase
+
+    place = home_of(home)
+    read_config(place)
+    encrypted = Keyring(place.keys).is_encrypted(ACCOUNT)
+    settings = load_settings(place, find_passphrase(file=passphrase_file) if encrypted else "")
+    check_cheat(settings.config, settings.genesis.chain_id)
+    raise typer.Exit(run_process(settings, (run_roles,)))
+
+
+@app.command()
+def status(home: HomeOption = None, node: NodeOption = None, as_json: JsonOption = False) -> None:
+    """What the node does, and why."""
+    from gensyn_node.primitives.money import format_amount
+
+    with client_of(home, node, None) as client:
+        value: dict[str, Any] = client.call("status")
+        value["duties"] = client.call("duties")
+        value["seeds"] = client.call("seeds")
+        account = client.call("account", address=value["address"])
+    value["account"] = account
+
+    def show() -> None:
+        behind = " (catching up)" if value["syncing"] else ""
+        facts(
+            [
+                ("Chain", f"{value['chain_id']}, block {value['height']}{behind}"),
+                ("Peers", value["peers"]),
+                ("Validator", "yes" if value["validator"] else "no"),
+                ("Role", value["role"]),
+                ("Now", value["activity"]),
+                ("Account", value["address"]),
+                ("Balance", format_amount(account["balance_nano"])),
+                ("Bonded", format_amount(account["bonded_nano"])),
+                ("Locked", format_amount(account["locked_nano"])),
+                ("Version", value["version"]),
+            ]
+        )
+        rows = [(one["role"], one["state"], one["explanation"]) for one in value["duties"]]
+        table("Duties", ("Role", "State", "Why"), rows, "No duties.")
+        for seed in value["seeds"]:
+            if not seed["connected"]:
+                say(f"Seed {seed['address']} is down, next try in {seed['next_attempt_s']} s: {seed['note']}")
+
+    emit(as_json, value, show)
+
+
+@app.command()
+def peers(home: HomeOption = None, node: NodeOption = None, as_json: JsonOption = False) -> None:
+    """The peers of the node, and its seeds."""
+    with client_of(home, node, None) as client:
+        value = {"peers": client.call("peers"), "seeds": client.call("seeds")}
+
+    def show() -> None:
+        rows = [
+            (
+                one["peer_id"],
+                "in" if one["inbound"] else "out",
+                one["height"],
+                one["score"],
+                one["version"],
+                one["note"],
+            )
+            for one in value["peers"]
+        ]
+        table("Peers", ("Peer", "Way", "Height #", "Score #", "Version", "Note"), rows, "No peers.")
+        seeds = [(one["address"], "up" if one["connected"] else "down", one["note"]) for one in value["seeds"]]
+        table("Seeds", ("Address", "State", "Note"), seeds, "No seeds are configured.")
+
+    emit(as_json, value, show)
+
+
+@app.command()
+def role(
+    new: Annotated[
+        str | None, typer.Argument(help="auto, solver, verifier, whistleblower or none; shows it when left out.")
+    ] = None,
+    home: HomeOption = None,
+    node: NodeOption = None,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show or change the role. Work under way is finished first."""
+    with client_of(home, node, token_file) as client:
+        value = {"role": client.call("role") if new is None else client.call("set_role", role=new)}
+    emit(as_json, value, lambda: say(value["role"]))
+
+
+def _quoted(text: str) -> str:
+    import json
+
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,57 @@
+"""Options that many commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from gensyn_node.config.home import Home
+    from gensyn_node.primitives.crypto import SecretKey
+    from gensyn_node.sdk.client import NodeClient
+
+HomeOption = Annotated[
+    Path | None, typer.Option("--home", help="The home folder (else GENSYN_HOME, else ~/.gensyn).", show_default=False)
+]
+NodeOption = Annotated[
+    str | None,
+    typer.Option("--node", help="Address of a node's RPC (else the node of the home).", show_default=False),
+]
+TokenOption = Annotated[
+    Path | None, typer.Option("--token-file", help="The node's token, when it is not in the home.", show_default=False)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
+KeyOption = Annotated[str, typer.Option("--key", help="Name of the key that signs and pays.")]
+PassphraseOption = Annotated[
+    Path | None, typer.Option("--passphrase-file", help="File with the passphrase.", show_default=False)
+]
+PlainOption = Annotated[
+    bool, typer.Option("--insecure-plain", help="Store the key without a passphrase. For devnets only.")
+]
+
+
+def home_of(given: Path | None) -> Home:
+    """The home that the options name."""
+    from gensyn_node.config.home import find_home
+
+    return find_home(given)
+
+
+def client_of(home: Path | None, node: str | None, token_file: Path | None) -> NodeClient:
+    """A client of the node that the options name."""
+    from gensyn_node.sdk.client import connect
+
+    return connect(home_of(home), node, token_file)
+
+
+def key_of(home: Path | None, name: str, passphrase_file: Path | None = None) -> SecretKey:
+    """The named key; asks for its passphrase only when it has one."""
+    from gensyn_node.keys.keyring import Keyring
+    from gensyn_node.keys.passphrase import find_passphrase
+
+    ring = Keyring(home_of(home).keys)
+    passphrase = find_passphrase(file=passphrase_file) if ring.is_encrypted(name) else ""
+    return ring.open(name, passphrase)

@@ -1,0 +1,23 @@
+"""Progress bars, silent under `--json` and where there is no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from cli.output import console
+
+
+@contextmanager
+def byte_bar(title: str, as_json: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes; the block gets a `progress(done, total)`."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, disable=as_json or not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+
+        def update(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield update

@@ -1,0 +1,220 @@
+"""`gensyn task …`: describe, price, submit, follow and fetch a training task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import task_view
+from cli.options import (
+    HomeOption,
+    JsonOption,
+    KeyOption,
+    NodeOption,
+    PassphraseOption,
+    TokenOption,
+    YesOption,
+    client_of,
+    home_of,
+    key_of,
+)
+from cli.output import confirm, emit, facts, say, short, table
+from cli.progress import byte_bar
+
+if TYPE_CHECKING:
+    from gensyn_node.sdk.task_build import BuiltTask
+
+app = typer.Typer(help="Training tasks.", no_args_is_help=True, rich_markup_mode=None)
+FileArgument = Annotated[Path, typer.Argument(help="The task file.")]
+TaskArgument = Annotated[str, typer.Argument(help="The task's id.")]
+BLOCK_MS_OFFLINE = 1000
+"""Assumed length of a block where no node is asked."""
+
+
+@app.command()
+def init(file: FileArgument = Path("task.toml"), as_json: JsonOption = False) -> None:
+    """Write a commented task file to start from."""
+    from gensyn_node.primitives.errors import Rejection
+    from gensyn_node.sdk import reasons
+    from gensyn_node.sdk.task_file import TEMPLATE
+
+    try:
+        with file.open("x", encoding="utf-8") as opened:
+            opened.write(TEMPLATE)
+    except OSError as error:
+        raise Rejection(reasons.BAD_TASK_FILE, f"{file} cannot be written: {error.strerror}") from None
+    emit(as_json, {"file": str(file)}, lambda: say(f"Wrote {file}. Next: gensyn task validate {file}"))
+
+
+@app.command()
+def validate(file: FileArgument = Path("task.toml"), home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Check a task file and its data, capture the program. Needs no network."""
+    task = _build(home, file, BLOCK_MS_OFFLINE)
+    value = task_view.described(task)
+    emit(as_json, {"valid": True, **value}, lambda: facts([("Task file", "valid"), *value.items()]))
+
+
+@app.command()
+def quote(
+    file: FileArgument = Path("task.toml"),
+    home: HomeOption = None,
+    node: NodeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What the task would cost, and who could do it."""
+    from gensyn_node.rpc.json_view import to_json
+    from gensyn_node.sdk.task_flow import quote_task
+
+    with client_of(home, node, None) as client:
+        found = quote_task(client, _build(home, file, client.call("status")["block_interval_ms"]))
+    value = {**to_json(found), "problem": found.problem}
+    emit(as_json, value, lambda: task_view.show_quote(found))
+
+
+@app.command()
+def submit(
+    file: FileArgument = Path("task.toml"),
+    key: KeyOption = "account",
+    home: HomeOption = None,
+    node: NodeOption = None,
+    token_file: TokenOption = None,
+    passphrase_file: PassphraseOption = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Quote, ask, upload the data, hold the price, submit. The machine may be switched off afterwards."""
+    from gensyn_node.primitives.money import format_amount
+    from gensyn_node.sdk.quote import check_quote
+    from gensyn_node.sdk.task_flow import quote_task, submit_task
+
+    with client_of(home, node, token_file) as client:
+        task = _build(home, file, client.call("status")["block_interval_ms"])
+        found = quote_task(client, task)
+        if not as_json:
+            task_view.show_quote(found)
+        check_quote(found)
+        if not confirm(f"Hold {format_amount(task.spec.max_price_nano)} and submit?", yes):
+            raise typer.Abort
+        with byte_bar("Uploading", as_json) as progress:
+            outcome = submit_task(client, key_of(home, key, passphrase_file), task, progress)
+    value = {"task_id": outcome.transaction_id.hex(), "height": outcome.height, "fee_nano": outcome.fee_nano}
+
+    def show() -> None:
+        say(f"Submitted in block {outcome.height}: {value['task_id']}")
+        say(f"Follow it: gensyn task watch {value['task_id']}")
+
+    emit(as_json, value, show)
+
+
+@app.command("list")
+def list_(
+    limit: Annotated[int, typer.Option("--limit", min=1, max=200, help="How many, newest first.")] = 50,
+    home: HomeOption = None,
+    node: NodeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The newest tasks."""
+    with client_of(home, node, None) as client:
+        value = client.call("tasks", limit=limit)
+    rows = [
+        (short(one["task_id"]), one["record"]["name"], one["state"], f"{one['step']}/{one['record']['steps']}")
+        for one in value
+    ]
+    emit(as_json, value, lambda: table("Tasks", ("Task", "Name", "State", "Step #"), rows, "No tasks."))
+
+
+@app.command()
+def show(task_id: TaskArgument, home: HomeOption = None, node: NodeOption = None, as_json: JsonOption = False) -> None:
+    """One task: state, money, instalments, and why it waits when it waits."""
+    with client_of(home, node, None) as client:
+        value = client.call("task", task_id=task_id)
+        value["why"] = client.call("why", task_id=task_id)
+        value["disputes"] = client.call("disputes", task_id=task_id)
+    emit(as_json, value, lambda: task_view.show_task(value))
+
+
+@app.command()
+def watch(task_id: TaskArgument, home: HomeOption = None, node: NodeOption = None, as_json: JsonOption = False) -> None:
+    """Follow a task live: loss curve, who works, verification, disputes. Ends with the task."""
+    from gensyn_node.sdk.blobs import parse_id
+
+    with client_of(home, node, None) as client:
+        value = task_view.watch_task(client, parse_id(task_id), quiet=as_json)
+    emit(as_json, value, lambda: task_view.show_task(value))
+
+
+@app.command()
+def cancel(
+    task_id: TaskArgument,
+    key: KeyOption = "account",
+    home: HomeOption = None,
+    node: NodeOption = None,
+    token_file: TokenOption = None,
+    passphrase_file: PassphraseOption = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop a task. What was committed is still verified and paid; the rest comes back."""
+    from gensyn_node.sdk.blobs import parse_id
+    from gensyn_node.sdk.task_flow import cancel_task
+
+    identifier = parse_id(task_id)
+    if not confirm(f"Cancel the task {short(task_id)}?", yes):
+        raise typer.Abort
+    with client_of(home, node, token_file) as client:
+        outcome = cancel_task(client, key_of(home, key, passphrase_file), identifier)
+    value = {"task_id": task_id, "height": outcome.height}
+    emit(as_json, value, lambda: say(f"Cancelled in block {outcome.height}."))
+
+
+@app.command()
+def download(
+    task_id: TaskArgument,
+    folder: Annotated[Path, typer.Option("--to", help="Where to put the files.")] = Path("."),
+    home: HomeOption = None,
+    node: NodeOption = None,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch model.safetensors and model.cert, and check one against the other."""
+    from gensyn_node.rpc.json_view import to_json
+    from gensyn_node.sdk.blobs import parse_id
+    from gensyn_node.sdk.task_flow import download_verified
+
+    with client_of(home, node, token_file) as client, byte_bar("Downloading", as_json) as progress:
+        found, verified = download_verified(client, parse_id(task_id), folder, home_of(home), progress)
+    value = {"model": str(found.model), "certificate": str(found.certificate), "bytes": found.bytes}
+
+    def show_files() -> None:
+        facts([("Model", found.model), ("Certificate", f"{found.certificate}, valid"), ("Bytes", found.bytes)])
+        say(f"Check it anywhere: gensyn verify {found.certificate} --model {found.model}")
+
+    emit(as_json, {**value, "verified": to_json(verified)}, show_files)
+
+
+@app.command()
+def wait(
+    task_id: TaskArgument,
+    timeout_s: Annotated[
+        float | None, typer.Option("--timeout", min=0, help="Seconds; for ever when left out.")
+    ] = None,
+    home: HomeOption = None,
+    node: NodeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Wait for the end. Exit code 0: finished; 4: ended otherwise; 6: still running."""
+    from gensyn_node.sdk.blobs import parse_id
+    from gensyn_node.sdk.task_flow import wait_task
+
+    with client_of(home, node, None) as client:
+        value: dict[str, Any] = wait_task(client, parse_id(task_id), timeout_s)
+    emit(as_json, value, lambda: say(f"Finished: {value['step']} steps."))
+
+
+def _build(home: Path | None, file: Path, block_interval_ms: int) -> BuiltTask:
+    from gensyn_node.sdk.task_build import build_task
+    from gensyn_node.sdk.task_file import read_task_file
+
+    return build_task(home_of(home), read_task_file(file), file.absolute().parent, block_interval_ms)

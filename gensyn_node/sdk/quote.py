@@ -1,0 +1,116 @@
+"""What a task costs and who could do it: the ledger's own rules, applied to the providers of the moment."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from consensus.ledger import schedule
+from consensus.ledger.messages import ROLE_SOLVER, ROLE_VERIFIER, TaskSpec
+from consensus.ledger.money import work_price
+from consensus.ledger.parameters import Parameters
+from consensus.ledger.records import PROVIDER_ACTIVE
+from gensyn_node.primitives.errors import Rejection
+from gensyn_node.sdk import reasons
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """An estimate before any money moves."""
+
+    gas_per_step: int
+    train_gas: int
+    verify_gas: int
+    """At most; verifiers are paid for what they repeat."""
+    bid_price_nano: int
+    """Highest ask per giga-gas that the maximum price covers."""
+    low_nano: int | None
+    """Whole price if the cheapest eligible providers are drawn; None when nobody is eligible."""
+    high_nano: int | None
+    max_price_nano: int
+    solvers: int
+    """Eligible now."""
+    verifiers: int
+    solver_bond_nano: int
+    """What the dearest eligible solver puts at stake."""
+    end_bound_blocks: int
+    """Whatever happens, the task is paid or refunded within this many blocks."""
+    excluded: dict[str, int]
+    """Why providers are not eligible, and how many."""
+
+    @property
+    def problem(self) -> str:
+        """Why this task would not start now; empty when it would."""
+        if self.solvers == 0:
+            return "no eligible solver: " + _shown(self.excluded)
+        if self.verifiers == 0:
+            return "no eligible verifier besides the solver: " + _shown(self.excluded)
+        return ""
+
+
+def make_quote(spec: TaskSpec, gas_per_step: int, parameters: Parameters, providers: list[dict[str, Any]]) -> Quote:
+    """The quote of a task with these providers (their records as JSON)."""
+    train, verify = schedule.train_gas(spec, gas_per_step), schedule.verify_gas_max(spec, gas_per_step)
+    bid = schedule.bid_price(spec, gas_per_step)
+    excluded: Counter[str] = Counter()
+    solvers, verifiers = [], []
+    for provider in providers:
+        ask = int(provider["ask_price_nano"])
+        why = _exclusion(spec, bid, provider)
+        if why:
+            excluded[why] += 1
+            continue
+        free = int(provider["bond_nano"]) - int(provider["locked_nano"])
+        bond = schedule.solver_bond(spec, gas_per_step, ask, parameters)
+        if int(provider["roles"]) & ROLE_SOLVER and free >= bond:
+            solvers.append((ask, bond))
+        elif int(provider["roles"]) & ROLE_SOLVER:
+            excluded["bond"] += 1
+        if int(provider["roles"]) & ROLE_VERIFIER and free >= schedule.verifier_bond(bond, parameters):
+            verifiers.append(ask)
+    asks = [ask for ask, _ in solvers]
+    others = max(0, len(verifiers) - 1) if len(solvers) == 1 else len(verifiers)
+    return Quote(
+        gas_per_step=gas_per_step,
+        train_gas=train,
+        verify_gas=verify,
+        bid_price_nano=bid,
+        low_nano=_price(train, verify, min(asks), min(verifiers, default=0)) if asks else None,
+        high_nano=_price(train, verify, max(asks), max(verifiers, default=0)) if asks else None,
+        max_price_nano=spec.max_price_nano,
+        solvers=len(solvers),
+        verifiers=others,
+        solver_bond_nano=max((bond for _, bond in solvers), default=0),
+        end_bound_blocks=schedule.task_end_bound(spec, gas_per_step, parameters),
+        excluded=dict(sorted(excluded.items())),
+    )
+
+
+def check_quote(quote: Quote) -> None:
+    """PRICE_ABOVE_MAXIMUM or NOBODY_ELIGIBLE when the task could not start now."""
+    if quote.solvers == 0 and set(quote.excluded) == {"price"}:
+        raise Rejection(
+            reasons.PRICE_ABOVE_MAXIMUM,
+            f"{quote.max_price_nano} nano pay at most {quote.bid_price_nano} nano a giga-gas; everybody asks more",
+        )
+    if quote.problem:
+        raise Rejection(reasons.NOBODY_ELIGIBLE, quote.problem)
+
+
+def _exclusion(spec: TaskSpec, bid: int, provider: dict[str, Any]) -> str:
+    if provider["state"] != PROVIDER_ACTIVE:
+        return "state"
+    if int(provider["memory_bytes"]) < spec.memory_bytes:
+        return "memory"
+    if int(provider["ask_price_nano"]) > bid:
+        return "price"
+    return ""
+
+
+def _price(train: int, verify: int, solver_ask: int, verifier_ask: int) -> int:
+    return work_price(train, solver_ask) + work_price(verify, verifier_ask)
+
+
+def _shown(excluded: dict[str, int]) -> str:
+    return ", ".join(f"{count} by {why}" for why, count in excluded.items()) or "nobody is registered"

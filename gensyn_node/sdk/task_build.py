@@ -1,0 +1,157 @@
+"""From a task file to what is submitted: data set, step program, specification. All on this machine, offline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import UNSET
+
+from consensus.ledger.messages import ARITHMETIC_REP_V1, TaskSpec
+from gensyn_node.config.home import Home
+from gensyn_node.primitives import limits
+from gensyn_node.primitives.codec import encode
+from gensyn_node.primitives.errors import Rejection
+from gensyn_node.sdk import reasons
+from gensyn_node.sdk.datasets import make_dataset
+from gensyn_node.sdk.task_file import ModelTable, TaskFile
+from proofs.program.types import F32, I64, Program, TensorType, program_id
+from proofs.program.validate import gas_of_step
+
+if TYPE_CHECKING:
+    from ml.data.manifest import Manifest
+    from ml.presets import Built
+
+BLOCK_MS_MIN = 100
+"""A node that has just started knows no block interval; deadlines are computed with at least this."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltTask:
+    """A task, ready to be submitted."""
+
+    spec: TaskSpec
+    program: Program
+    gas_per_step: int
+    parameter_count: int
+    """Elements of all parameters."""
+    folder: Path
+    """The data set on this machine."""
+    manifest: Manifest
+
+
+def build_task(home: Home, task: TaskFile, base: Path, block_interval_ms: int) -> BuiltTask:
+    """Read the data (relative to `base`), capture the program, compare it with PyTorch on one real batch.
+
+    `Rejection`: BAD_DATA_FILE, TASK_TOO_LARGE, or what capture says (E15).
+    """
+    folder, manifest = make_dataset(home, base / task.data.train, context=_context(task.model))
+    built = capture_program(task, folder, manifest)
+    _check_first_batch(built, folder, task.train.batch_size)
+    encoded = encode(built.program)
+    if len(encoded) > limits.PROGRAM_BYTES_MAX:
+        raise Rejection(
+            reasons.TASK_TOO_LARGE, f"the program has {len(encoded)} bytes, at most {limits.PROGRAM_BYTES_MAX}"
+        )
+    tensors = {tensor.name: tensor for tensor in manifest.dataset}
+    spec = TaskSpec(
+        name=task.name,
+        program_id=program_id(built.program),
+        dataset=tuple(tensors[item.name] for item in built.program.batch),
+        dataset_manifest=_manifest_blob(folder),
+        checkpoint_root=b"",
+        checkpoint_blob=b"",
+        steps=task.train.steps,
+        segment_steps=task.verify.segment,
+        instalments=task.verify.instalments,
+        arithmetic=ARITHMETIC_REP_V1,
+        verifiers=task.verify.verifiers,
+        samples=task.verify.samples,
+        max_price_nano=task.max_price_nano,
+        deadline_blocks=task.deadline_blocks(max(BLOCK_MS_MIN, block_interval_ms)),
+        memory_bytes=_memory_bytes(built.program),
+        endpoints=(),
+    )
+    parameters = sum(entry.type.elements for entry in built.program.state if entry.name.startswith("parameter."))
+    return BuiltTask(spec, built.program, gas_of_step(built.program), parameters, folder, manifest)
+
+
+def capture_program(task: TaskFile, folder: Path, manifest: Manifest) -> Built:
+    """The step program of the task's model on this data."""
+    from ml.presets import build
+
+    return build(_preset(task.model, folder, manifest), _optimizer(task), task.train.batch_size)
+
+
+def _preset(model: ModelTable, folder: Path, manifest: Manifest) -> dict[str, Any]:
+    """The preset's configuration; what the data decides is taken from the data."""
+    tensors = {tensor.name: tensor.record for tensor in manifest.dataset}
+    if model.preset == "gpt":
+        tokens = _tensor(tensors, "tokens", "a text file")
+        given = {name: getattr(model, name) for name in ("layers", "width", "heads", "context")}
+        return {"name": "gpt", **given, "vocabulary": len(manifest.vocabulary), "tokens": tokens.dtype}
+    x, y = _tensor(tensors, "x", "an array x"), _tensor(tensors, "y", "an array y")
+    if x.dtype != F32 or len(x.shape) != 1 or y != TensorType(I64, ()):
+        raise Rejection(
+            reasons.BAD_DATA_FILE,
+            f"x has records {x.dtype}{list(x.shape)}, y {y.dtype}{list(y.shape)}; f32[features] and i64[] are needed",
+        )
+    preset = {"name": "mlp", "inputs": x.shape[0], "widths": model.widths, "classes": _classes(model, folder, manifest)}
+    return preset if model.activation is UNSET else {**preset, "activation": model.activation}
+
+
+def _tensor(tensors: Mapping[str, TensorType], name: str, what: str) -> TensorType:
+    if name not in tensors:
+        raise Rejection(reasons.BAD_DATA_FILE, f"the data has {', '.join(sorted(tensors))}; {what} is needed")
+    return tensors[name]
+
+
+def _classes(model: ModelTable, folder: Path, manifest: Manifest) -> int:
+    """The classes given, or as many as the labels show; labels outside are refused."""
+    from ml.data.dataset import open_dataset
+
+    labels = open_dataset(folder, check=False).array("y")
+    low, high = int(labels.min()), int(labels.max())
+    classes = model.classes if isinstance(model.classes, int) else len(manifest.vocabulary) or max(2, high + 1)
+    if low < 0 or high >= classes:
+        raise Rejection(
+            reasons.BAD_DATA_FILE, f"labels go from {low} to {high}; with {classes} classes: 0 to {classes - 1}"
+        )
+    return classes
+
+
+def _optimizer(task: TaskFile) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(task.train.optimizer)
+    return plain
+
+
+def _context(model: ModelTable) -> int | None:
+    return model.context if isinstance(model.context, int) else None
+
+
+def _manifest_blob(folder: Path) -> bytes:
+    from gensyn_node.sdk.blobs import blob_id_of_file
+    from ml.data.manifest import manifest_path
+
+    return blob_id_of_file(manifest_path(folder))[0]
+
+
+def _memory_bytes(program: Program) -> int:
+    from ml.interpreter import Interpreter
+    from ml.memory import predict_memory
+
+    return predict_memory(Interpreter(program)).process_bytes
+
+
+def _check_first_batch(built: Built, folder: Path, batch_size: int) -> None:
+    """The captured program does what PyTorch does, on real records."""
+    from ml.capture.check import check_against_eager
+    from ml.data.dataset import open_dataset
+
+    dataset = open_dataset(folder, check=False)
+    values = dataset.batch(built.program, bytes(32), 0)
+    batch = {item.name: value for item, value in zip(built.program.batch, values, strict=True)}
+    check_against_eager(built.program, built.module, built.loss, built.optimizer, batch)
