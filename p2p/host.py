@@ -124,7 +124,18 @@ class Host:
         async with self.raw.run(listen_addrs=self._listen):
             if self._listen and not self.raw.get_transport_addrs():
                 raise OSError(f"cannot listen on {', '.join(map(str, self._listen))}")
-            yield
+            try:
+                yield
+            finally:
+                await self._close()
+
+    async def _close(self) -> None:
+        """The library's own end is cancelled half way and leaves listening sockets open until the process ends."""
+        with trio.CancelScope(deadline=trio.current_time() + 2 * bounds.CLOSE_S, shield=True):
+            async with trio.open_nursery() as nursery:
+                for peer in list(self._network.connections):
+                    nursery.start_soon(self.hang_up, str(peer))
+            await self._network.close()
 
     def addresses(self) -> list[str]:
         """Where we listen, with our id."""
