@@ -22,9 +22,11 @@ from consensus.tendermint.types import (
     NIL,
     Block,
     BlockId,
+    Certificate,
     Commit,
     Evidence,
     FullProposal,
+    HeightStatus,
     Proposal,
     Validator,
     ValidatorSet,
@@ -36,7 +38,7 @@ from consensus.tendermint.types import (
 from consensus.tendermint.validators import new_validator_set
 from consensus.tendermint.verify import SignatureCheck
 from gensyn_node.primitives import crypto
-from gensyn_node.primitives.errors import Rejection
+from gensyn_node.primitives.errors import InvariantViolation, Rejection
 
 
 class Violation(AssertionError):  # noqa: N818  (it names what happened)
@@ -55,6 +57,8 @@ class Schedule:
     duplicate: float = 0.0
     slow: float = 0.0
     """Share of messages with a heavy-tailed delay."""
+    filter: float = 0.0
+    """Chance that one receiver gets none of one kind of message of one round: what hides a polka or a decision."""
     partition_every_ms: int = 0
     one_way: bool = False
     crash_probability: float = 0.0
@@ -86,6 +90,7 @@ def draw(seed: int) -> Schedule:
         crash_every_ms=rng.choice([0, 0, 900, 3_000]),
         skew_ms=rng.choice([0, 80]),
         real_signatures=rng.random() < 0.02,
+        filter=rng.choice([0.0, 0.0, 0.3, 0.6]),
     )
 
 
@@ -139,6 +144,7 @@ class Simulation(World):
         self._heap: list[tuple[int, int, int, Any]] = []
         self._sequence = 0
         self.events = 0
+        self._filters: dict[tuple[int, int, int, str], bool] = {}
         self.check = crypto.verify if schedule.real_signatures else stub_check
         self._build_nodes()
         self.groups = [0] * len(self.nodes)
@@ -193,13 +199,28 @@ class Simulation(World):
             blocked = self.groups[sender] != self.groups[receiver]
             if schedule.one_way and self.groups[sender] > self.groups[receiver]:
                 blocked = False
-            if blocked or rng.random() < schedule.drop:
+            if blocked or rng.random() < schedule.drop or self._filtered(receiver, message):
                 return
             copies += rng.random() < schedule.duplicate
             if rng.random() < schedule.slow:
                 delay = int(40 * rng.paretovariate(0.8))
         for _ in range(copies):
             self.later(receiver, min(delay, 20_000), ("message", sender, message))
+
+    def _filtered(self, receiver: int, message: Any) -> bool:
+        """One roll for all messages of one kind, height and round to one receiver."""
+        if not self.schedule.filter or isinstance(message, HeightStatus):
+            return False
+        match message:
+            case Vote(kind, height, round) | Certificate(kind, height, round):
+                place = (receiver, height, round, kind.name)
+            case FullProposal(proposal):
+                place = (receiver, proposal.height, proposal.round, "proposal")
+            case _:
+                place = (receiver, message.block.header.height, 0, "stored block")
+        if place not in self._filters:
+            self._filters[place] = self.rng.random() < self.schedule.filter
+        return self._filters[place]
 
     # Attacks.
 
@@ -319,7 +340,7 @@ def run(seed: int, schedule: Schedule | None = None) -> Checks:
     simulation = Simulation(seed, schedule or draw(seed))
     try:
         return simulation.run()
-    except Violation as violation:
+    except (Violation, InvariantViolation) as violation:
         again = f"PYTHONPATH=. python tests/simulator/simulation.py {seed}"
         raise Violation(f"{violation}\nseed {seed}: {simulation.schedule}\nrepeat with: {again}") from None
 
