@@ -143,14 +143,14 @@ def _run_due_item(state: State, context: BlockContext, item: DueItem) -> None:
 # --- transactions
 
 
-def check_transaction(reader: Reader, transaction: m.Transaction) -> None:
-    """Whether the transaction may wait in a mempool: chain, fee, balance for the fee, nonce not used.
+def check_transaction(reader: Reader, transaction: m.Transaction, size: int) -> None:
+    """Whether a transaction of `size` bytes may wait in a mempool: chain, fee, balance for the fee, nonce not used.
 
     A higher nonce than the next is accepted (it may follow others); the signature is not looked at. `Rejection` else.
     """
     state = State(reader)
     chain_id = state.need(keys.CHAIN, str)
-    _check_chain_and_fee(state, transaction, len(m.encode_transaction(transaction)), chain_id)
+    _check_chain_and_fee(state, transaction, size, chain_id)
     account = state.account(transaction.sender_address)
     if transaction.nonce < account.nonce:
         raise Rejection(BAD_NONCE, f"nonce {transaction.nonce} is used, the next is {account.nonce}")

@@ -165,7 +165,10 @@ class Task(Struct):
     """Memory a solver or verifier needs: the spec's or the program's, whichever is more."""
     bid_price_nano: Nano
     """The highest ask per giga-gas that the escrow can pay to everybody."""
+    price_nano: Nano
+    """What was escrowed at submission."""
     escrow_nano: Nano
+    """What is left of it: the price less all payments and refunds."""
     solver_paid_nano: Nano
     verifiers_paid_nano: Nano
     refunded_nano: Nano

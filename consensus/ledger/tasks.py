@@ -130,6 +130,7 @@ def submit_task(state: State, call: Call, message: SubmitTask) -> None:
         gas_per_step=program.gas_per_step,
         memory_bytes=max(spec.memory_bytes, program.memory_bytes),
         bid_price_nano=bid_price(spec, program.gas_per_step),
+        price_nano=spec.max_price_nano,
         escrow_nano=0,
         solver_paid_nano=0,
         verifiers_paid_nano=0,

@@ -1,0 +1,142 @@
+"""The full audit of a ledger: it reads everything, so it is for tests and the simulator.
+
+What every block checks is `money.check_supply`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from consensus.ledger import keys
+from consensus.ledger.messages import TaskSpec
+from consensus.ledger.parameters import Parameters
+from consensus.ledger.records import (
+    DISPUTE_OPEN,
+    INSTALMENT_INVALID,
+    INSTALMENT_SETTLED,
+    TASK_ENDED,
+    Account,
+    DisputeRecord,
+    DueItem,
+    Instalment,
+    PendingChallenge,
+    ProgramRecord,
+    Provider,
+    Supply,
+    Task,
+    TaskRecord,
+    Unbonding,
+    ValidatorRecord,
+)
+from consensus.ledger.view import Counters
+from gensyn_node.primitives.codec import decode
+from gensyn_node.primitives.errors import InvariantViolation
+from proofs.pinpoint import Game
+
+_TYPES: dict[bytes, Any] = {
+    b"account": Account,
+    b"validator": ValidatorRecord,
+    b"unbonding": Unbonding,
+    b"provider": Provider,
+    b"program": ProgramRecord,
+    b"task": Task,
+    b"spec": TaskSpec,
+    b"instalment": Instalment,
+    b"challenge": PendingChallenge,
+    b"dispute": DisputeRecord,
+    b"game": Game,
+    b"record": TaskRecord,
+    b"due": tuple[DueItem, ...],
+    b"tasks": tuple[bytes, ...],
+    b"disputes": tuple[bytes, ...],
+}
+_SINGLE: dict[bytes, Any] = {
+    keys.SUPPLY: Supply,
+    keys.PARAMETERS: Parameters,
+    keys.CHAIN: str,
+    keys.VALIDATORS: tuple[bytes, ...],
+    keys.PROVIDERS: tuple[bytes, ...],
+    keys.COUNTERS: Counters,
+}
+
+
+def check_invariants(items: Iterable[tuple[bytes, bytes]], height: int) -> None:
+    """`InvariantViolation` when the stored ledger after block `height` contradicts itself."""
+    records: dict[bytes, list[Any]] = {kind: [] for kind in _TYPES}
+    single: dict[bytes, Any] = {}
+    for key, data in items:
+        if key in _SINGLE:
+            single[key] = decode(_SINGLE[key], data, max_bytes=len(data))
+            continue
+        kind, _, rest = key.partition(b"/")
+        records[kind].append(decode(_TYPES[kind], data, max_bytes=len(data)))
+        if kind == b"due" and int(rest) <= height:
+            raise InvariantViolation(f"something due at {int(rest)} was not handled by {height}")
+    _check_money(records, single[keys.SUPPLY])
+    _check_locks(records)
+    _check_tasks(records)
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise InvariantViolation(message)
+
+
+def _check_money(records: dict[bytes, list[Any]], supply: Supply) -> None:
+    sums = {
+        "balances_nano": [account.balance_nano for account in records[b"account"]],
+        "stakes_nano": [validator.stake_nano for validator in records[b"validator"]],
+        "unbonding_nano": [entry.amount_nano for entry in records[b"unbonding"]],
+        "bonds_nano": [provider.bond_nano for provider in records[b"provider"]],
+        "escrows_nano": [task.escrow_nano for task in records[b"task"]],
+    }
+    for name, amounts in sums.items():
+        _require(all(amount >= 0 for amount in amounts), f"a negative amount in {name}")
+        _require(sum(amounts) == getattr(supply, name), f"{name}: {sum(amounts)}, the supply says otherwise: {supply}")
+    everything = sum(getattr(supply, name) for name in supply.__struct_fields__ if name != "minted_nano")
+    _require(everything == supply.minted_nano, f"money is not conserved: {supply}")
+
+
+def _check_locks(records: dict[bytes, list[Any]]) -> None:
+    """What is locked of every bond is exactly what its duties lock, and every duty is listed."""
+    locked: Counter[bytes] = Counter()
+    for task in records[b"task"]:
+        locked[task.solver] += task.solver_bond_nano
+    for instalment in records[b"instalment"]:
+        for slot in instalment.verifications:
+            locked[slot.verifier] += slot.bond_nano
+    for pending in records[b"challenge"]:
+        locked[pending.challenger] += pending.bond_nano
+    for dispute in records[b"dispute"]:
+        for challenger in dispute.challengers:
+            locked[challenger.address] += challenger.bond_nano
+    providers = {provider.address: provider for provider in records[b"provider"]}
+    for address, amount in locked.items():
+        _require(amount == 0 or address in providers, f"{address.hex()} has locked bond and is no provider")
+    for provider in providers.values():
+        _require(provider.locked_nano == locked[provider.address], f"{provider.name}: locked bond does not add up")
+        _require(provider.locked_nano <= provider.bond_nano, f"{provider.name}: more is locked than bonded")
+        _require(len(provider.work) >= provider.solving + provider.verifying, f"{provider.name}: unlisted duties")
+        _require(bool(provider.work) or provider.locked_nano == 0, f"{provider.name}: locked without a duty")
+
+
+def _check_tasks(records: dict[bytes, list[Any]]) -> None:
+    ended = {task.task_id for task in records[b"task"] if task.state in TASK_ENDED}
+    for task in records[b"task"]:
+        _require(task.settled <= task.committed <= task.instalments, "instalments out of order")
+        moved = task.solver_paid_nano + task.verifiers_paid_nano + task.refunded_nano
+        _require(task.escrow_nano + moved == task.price_nano, f"escrow and payments of {task.name!r} do not add up")
+        if task.task_id in ended:
+            _require(task.escrow_nano == 0 and task.solver == b"", f"an ended task holds {task.escrow_nano} nano")
+    recorded = {record.task_id for record in records[b"record"]}
+    _require(recorded == ended, "the ended tasks are not those with a record")
+    for instalment in records[b"instalment"]:
+        over = instalment.state in (INSTALMENT_SETTLED, INSTALMENT_INVALID)
+        _require(not (over and instalment.open_disputes), "a dispute is open over what is settled or invalid")
+        _require(over or instalment.task_id not in ended, "an ended task has an open instalment")
+    open_ids = {dispute.dispute_id for dispute in records[b"dispute"] if dispute.state == DISPUTE_OPEN}
+    listed = {dispute_id for instalment in records[b"instalment"] for dispute_id in instalment.open_disputes}
+    _require(open_ids == listed, "the open disputes are not those of open instalments")
+    _require(len(records[b"game"]) == len(open_ids), "games without an open dispute")

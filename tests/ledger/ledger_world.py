@@ -1,0 +1,348 @@
+"""A small chain in memory with actors that follow the ledger's list of duties; what the ledger's tests share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from consensus.ledger import queries
+from consensus.ledger.block import BlockContext, BlockDelta, Event, TransactionResult
+from consensus.ledger.duties import Duty, duties
+from consensus.ledger.execute import execute_block
+from consensus.ledger.fees import fee_for
+from consensus.ledger.genesis import genesis_delta
+from consensus.ledger.invariants import check_invariants
+from consensus.ledger.memory import MemoryLedger
+from consensus.ledger.messages import (
+    APPROVED,
+    DISAGREED,
+    ROLES_ALL,
+    CommitInstalment,
+    DisputeMove,
+    Finding,
+    Message,
+    PublishProgram,
+    RegisterProvider,
+    StartTask,
+    SubmitTask,
+    TaskSpec,
+    VerdictCommit,
+    VerdictReveal,
+    encode_transaction,
+    sign_transaction,
+    transaction_id,
+    verdict_commitment,
+)
+from consensus.ledger.parameters import Parameters, devnet_parameters
+from consensus.ledger.records import Genesis, GenesisAccount, GenesisValidator, Task
+from consensus.ledger.schedule import instalment_segments, segment_span
+from gensyn_node.primitives.codec import encode
+from gensyn_node.primitives.crypto import SecretKey
+from gensyn_node.primitives.money import NANO_PER_GSN
+from proofs import tensors
+from proofs.arithmetic.whole import compute_value
+from proofs.dataset import DatasetTensor
+from proofs.pinpoint import strategy
+from proofs.pinpoint.context import Context
+from proofs.pinpoint.oracle import ArrayOracle
+from proofs.program.initial import initial_tensor
+from proofs.program.types import BatchInput, Node, Program, StateEntry, TensorType, Uniform, program_id
+from proofs.sampling import batch_indices
+from proofs.state import evidence_root
+
+CHAIN = "test-chain"
+GSN = NANO_PER_GSN
+HALF = int(np.float32(0.5).view(np.uint32))
+
+_W = TensorType("f32", (2, 3))
+PROGRAM = Program(
+    opset=1,
+    state=(StateEntry("parameter.w", _W, Uniform(HALF)),),
+    batch_size=2,
+    batch=(BatchInput("x", TensorType("f32", (3,))),),
+    nodes=(Node("add", (0, 1), ()), Node("reshape", (3,), (1, 6)), Node("sum_last", (4,), ()), Node("reshape", (5,), ())),
+    state_outputs=(3,),
+    loss=6,
+)
+DATA = np.arange(30, dtype=np.float32).reshape(10, 3) / np.float32(7)
+DATASET = (DatasetTensor("x", TensorType("f32", (3,)), 10, tensors.root_of(DATA)),)
+
+
+def key(name: str) -> SecretKey:
+    """The key of a named actor."""
+    return SecretKey(sha256(name.encode()).digest())
+
+
+def spec(**changes: Any) -> TaskSpec:
+    """A valid task of 12 steps: 6 segments of 2 in 2 instalments, 2 verifiers with 2 samples."""
+    base = TaskSpec(
+        name="task",
+        program_id=program_id(PROGRAM),
+        dataset=DATASET,
+        dataset_manifest=b"",
+        checkpoint_root=b"",
+        checkpoint_blob=b"",
+        steps=12,
+        segment_steps=2,
+        instalments=2,
+        arithmetic="rep-v1",
+        verifiers=2,
+        samples=2,
+        max_price_nano=10 * GSN,
+        deadline_blocks=2_000,
+        memory_bytes=1 << 20,
+        endpoints=(),
+    )
+    return msgspec.structs.replace(base, **changes)
+
+
+@dataclass
+class Run:
+    """Executes the program step by step; a fault adds 1 to the new state of a step (or, at -1, to the initial one)."""
+
+    seed: bytes
+    faults: tuple[int, ...] = ()
+    steps: list[list[Any]] = field(default_factory=list)
+
+    @property
+    def context(self) -> Context:
+        return Context(PROGRAM, DATASET, self.seed)
+
+    def values(self, step: int) -> list[Any]:
+        while len(self.steps) <= step:
+            number = len(self.steps)
+            values = [self.state(number), np.ascontiguousarray(DATA[batch_indices(self.seed, number, 2, 10)])]
+            values.append(np.array(number, np.int64))
+            for position, node in enumerate(PROGRAM.nodes):
+                value = compute_value(node, [values[i] for i in node.inputs])
+                values.append(value + np.float32(1) if position == 0 and number in self.faults else value)
+            self.steps.append(values)
+        return self.steps[step]
+
+    def state(self, step: int) -> Any:
+        if step:
+            return self.values(step - 1)[3]
+        initial = initial_tensor(PROGRAM.state[0], 0, self.seed)
+        return initial + np.float32(1) if -1 in self.faults else initial
+
+    def state_roots(self, first_step: int, steps: int) -> list[bytes]:
+        roots = [tensors.root_of(self.state(step)) for step in range(first_step, first_step + steps + 1)]
+        return [self.context.state_root(first_step + i, [root]) for i, root in enumerate(roots)]
+
+    def dataset_array(self, batch_input: int) -> Any:
+        return DATA
+
+
+@dataclass
+class Actor:
+    """A provider that does what `duties` lists. A liar computes with faults; a lazy one approves without looking."""
+
+    name: str
+    faults: tuple[int, ...] = ()
+    lazy: bool = False
+    silent: bool = False
+
+    @property
+    def key(self) -> SecretKey:
+        return key(self.name)
+
+    @property
+    def address(self) -> bytes:
+        return self.key.address
+
+    def act(self, world: World) -> list[Message]:
+        """Messages for the next block."""
+        if self.silent:
+            return []
+        found = (self.answer(world, duty) for duty in duties(world.ledger, self.address, world.height))
+        return [message for message in found if message is not None]
+
+    def answer(self, world: World, duty: Duty) -> Message | None:
+        task = world.task(duty.task_id)
+        order = queries.spec(world.ledger, duty.task_id)
+        run = Run(task.seed, self.faults)
+        match duty.kind:
+            case "start":
+                return StartTask(duty.task_id)
+            case "train":
+                return self.commit(run, task, order, duty.instalment)
+            case "verify":
+                findings, initial = self.verdict(run, world, duty)
+                salt = sha256(self.name.encode()).digest()
+                commitment = verdict_commitment(
+                    self.address, duty.task_id, duty.instalment, duty.attempt, findings, initial, salt
+                )
+                return VerdictCommit(duty.task_id, duty.instalment, duty.attempt, commitment)
+            case "reveal":
+                findings, initial = self.verdict(run, world, duty)
+                salt = sha256(self.name.encode()).digest()
+                return VerdictReveal(duty.task_id, duty.instalment, duty.attempt, findings, initial, salt)
+            case "move":
+                game = queries.game(world.ledger, duty.dispute_id)
+                move = strategy.respond(game, ArrayOracle(PROGRAM, run), run.context)
+                return None if move is None else DisputeMove(duty.dispute_id, encode(move))
+            case _:
+                return None
+
+    def commit(self, run: Run, task: Task, order: TaskSpec, number: int) -> CommitInstalment:
+        ends = [sum(segment_span(order, segment)) for segment in instalment_segments(order, number)]
+        return CommitInstalment(
+            task_id=task.task_id,
+            instalment=number,
+            initial_root=run.state_roots(0, 0)[0] if number == 0 else b"",
+            segment_roots=tuple(run.state_roots(end, 0)[0] for end in ends),
+            state_blobs=(),
+            losses=tuple(end for end in ends),
+            endpoints=(self.name,),
+        )
+
+    def verdict(self, run: Run, world: World, duty: Duty) -> tuple[tuple[Finding, ...], bytes]:
+        findings = []
+        for work in duty.segments:
+            if self.lazy:
+                findings.append(Finding(work.segment, APPROVED, sha256(b"lazy").digest()))
+                continue
+            roots = segment_roots(run, work.first_step, work.steps, work.start_root)
+            if roots[-1] == work.end_root:
+                findings.append(Finding(work.segment, APPROVED, evidence_root(roots)))
+            else:
+                findings.append(Finding(work.segment, DISAGREED, roots[-1]))
+        initial = b""
+        if duty.check_initial and not self.lazy:
+            own = run.state_roots(0, 0)[0]
+            initial = b"" if own == world.task(duty.task_id).initial_root else own
+        return tuple(findings), initial
+
+
+def segment_roots(run: Run, first: int, steps: int, start_root: bytes) -> list[bytes]:
+    """State roots of a segment re-executed from the *claimed* start; the tests' faults always sit inside one segment."""
+    return run.state_roots(first, steps)
+
+
+class World:
+    """A chain with actors; every block is audited."""
+
+    def __init__(self, parameters: Parameters | None = None, **actors: Actor) -> None:
+        names = ["alice", "bob", "carol", "dave", "erin", "submitter", "operator"]
+        genesis = Genesis(
+            chain_id=CHAIN,
+            time_ms=0,
+            validators=(GenesisValidator(key("validator").public, key("operator").address, 100 * GSN, "v"),),
+            accounts=tuple(GenesisAccount(key(name).address, 1_000 * GSN) for name in names),
+            parameters=parameters or devnet_parameters(),
+        )
+        self.parameters = genesis.parameters
+        self.ledger = MemoryLedger()
+        self.ledger.apply(genesis_delta(genesis))
+        self.height = 0
+        self.actors: dict[str, Actor] = {}
+        self.events: list[Event] = []
+        self.deltas: list[BlockDelta] = []
+
+    # --- blocks
+
+    def context(self, height: int) -> BlockContext:
+        beacon = sha256(b"beacon" + height.to_bytes(8, "big")).digest()
+        return BlockContext(CHAIN, height, height * 1000, key("validator").address, beacon)
+
+    def block(self, *messages: tuple[str, Message]) -> list[TransactionResult]:
+        """One block with these messages, signed by the named actors; the results."""
+        nonces: dict[str, int] = {}
+        data = []
+        for name, message in messages:
+            nonce = nonces.get(name, queries.account(self.ledger, key(name).address).nonce)
+            nonces[name] = nonce + 1
+            data.append(self.sign(name, message, nonce))
+        return self.raw_block(*data)
+
+    def raw_block(self, *data: bytes) -> list[TransactionResult]:
+        self.height += 1
+        delta = execute_block(self.ledger, self.context(self.height), data)
+        self.ledger.apply(delta)
+        self.events += delta.events
+        self.deltas.append(delta)
+        check_invariants(self.ledger.items(), self.height)
+        return list(delta.results)
+
+    def sign(self, name: str, message: Message, nonce: int) -> bytes:
+        fee = fee_for(self.parameters, CHAIN, key(name), nonce, message)
+        return encode_transaction(sign_transaction(key(name), CHAIN, nonce, fee, message))
+
+    def do(self, name: str, message: Message) -> TransactionResult:
+        """One block with one message that must be applied."""
+        result = self.block((name, message))[0]
+        assert result.applied, result
+        return result
+
+    def refused(self, name: str, message: Message) -> str:
+        """One block with one message that must be refused; its code. Nothing but nonce and fee may change."""
+        before = dict(self.ledger.items())
+        result = self.block((name, message))[0]
+        assert not result.applied
+        assert all(event.kind != "transfer" for event in self.deltas[-1].events)
+        changed = {key for key, _ in self.deltas[-1].writes if not key.startswith((b"due/",))}
+        allowed = {b"account/" + key(name).address, b"account/" + key("operator").address}
+        assert changed <= allowed, changed
+        assert before.keys() == dict(self.ledger.items()).keys() | {b"due/%d" % self.height} & before.keys()
+        return result.code
+
+    # --- stories
+
+    def register(self, *actors: Actor, bond: int = 300 * GSN, ask: int = 10_000_000) -> None:
+        for actor in actors:
+            self.actors[actor.name] = actor
+            offer = RegisterProvider(ROLES_ALL, "cpu", 1 << 30, ask, bond, (actor.name,), actor.name)
+            self.do(actor.name, offer)
+
+    def submit(self, order: TaskSpec | None = None) -> bytes:
+        """Publish the program if needed and submit a task; its id."""
+        if queries.program(self.ledger, program_id(PROGRAM)) is None:
+            self.do("submitter", PublishProgram(encode(PROGRAM)))
+        return self.do("submitter", SubmitTask(order or spec())).transaction_id
+
+    def step(self) -> list[TransactionResult]:
+        """One block in which every actor does its duties."""
+        messages = [(actor.name, message) for actor in self.actors.values() for message in actor.act(self)]
+        return self.block(*messages)
+
+    def until(self, condition: Any, limit: int = 600) -> None:
+        """Blocks with duties until the condition holds."""
+        for _ in range(limit):
+            if condition():
+                return
+            self.step()
+        raise AssertionError(f"not reached within {limit} blocks")
+
+    def finish(self, task_id: bytes, limit: int = 600) -> Task:
+        self.until(lambda: self.task(task_id).ended_height, limit)
+        return self.task(task_id)
+
+    # --- looking
+
+    def task(self, task_id: bytes) -> Task:
+        found = queries.task(self.ledger, task_id)
+        assert found is not None
+        return found
+
+    def balance(self, name: str) -> int:
+        return queries.account(self.ledger, key(name).address).balance_nano
+
+    def worth(self, name: str) -> int:
+        """Balance and bond."""
+        provider = queries.provider(self.ledger, key(name).address)
+        return self.balance(name) + (provider.bond_nano if provider else 0)
+
+    def kinds(self) -> list[str]:
+        return [event.kind for event in self.events]
+
+    def name_of(self, address: bytes) -> str:
+        return next(name for name in self.actors if key(name).address == address)
+
+
+def id_of(data: bytes) -> bytes:
+    """Id of an encoded transaction."""
+    return transaction_id(data)
