@@ -21,6 +21,7 @@ from consensus.tendermint.types import CommitFlag, Validator, ValidatorSet, Vote
 from consensus.tendermint.validators import new_validator_set
 from gensyn_node.config.genesis import decode_genesis, genesis_validators
 from gensyn_node.primitives import crypto, limits
+from gensyn_node.primitives.bech32 import encode_address
 from gensyn_node.primitives.codec import decode, encode
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.sdk import reasons
@@ -53,6 +54,8 @@ class Verified:
     """Distinct segments that at least one paid verifier repeated and approved."""
     verdicts: int
     disputes: int
+    solvers: tuple[str, ...]
+    """Addresses of those whose work was settled."""
     model_checked: bool
 
 
@@ -92,6 +95,7 @@ def verify_certificate(
         segments_verified=len(_approved_segments(record)),
         verdicts=sum(bool(verdict.findings) for part in record.instalments for verdict in part.verdicts),
         disputes=len(record.disputes),
+        solvers=tuple(sorted({encode_address(part.solver) for part in record.instalments})),
         model_checked=model is not None,
     )
 

@@ -1,0 +1,67 @@
+"""A story as a file: how many nodes, who cheats, which task, and how it has to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from gensyn_node.config.strict_toml import load_toml
+from gensyn_node.devnet import reasons
+from gensyn_node.primitives.errors import Rejection
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the file's tables."""
+
+
+class Network(Table, frozen=True):
+    """`[network]`."""
+
+    nodes: Annotated[int, Meta(ge=1, le=32)] = 4
+    cheats: tuple[str, ...] = ()
+    """The last nodes cheat, one each."""
+    block_ms: Annotated[int, Meta(ge=50, le=60_000)] = 500
+
+
+class Expectation(Table, frozen=True):
+    """`[expect]`: what makes the story a success."""
+
+    state: Literal["finished", "cancelled", "expired"] = "finished"
+    accuracy_min: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    disputes_min: Annotated[int, Meta(ge=0)] = 0
+    disputes_max: Annotated[int, Meta(ge=0)] = 1_000
+    cheater_slashed: bool = False
+    """The cheating node lost money, and nobody else did."""
+    outcome: Literal["", "defender_wrong", "challenger_wrong"] = ""
+    """How every ruled dispute ended."""
+
+
+class Scenario(Table, frozen=True):
+    """A whole scenario file."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,40}\Z")]
+    title: Annotated[str, Meta(max_length=200)]
+    task: Annotated[str, Meta(max_length=200)]
+    """The task file, relative to the scenario's."""
+    data: Literal["digits"]
+    """Written beside the task file under the name that the task file gives."""
+    network: Network = Network()
+    expect: Expectation = Expectation()
+    time_limit_s: Annotated[int, Meta(ge=1, le=3600)] = 300
+
+
+def parse_scenario(text: str, source: str = "scenario.toml") -> Scenario:
+    """The scenario in `text`; BAD_SCENARIO with the line otherwise."""
+    return load_toml(text, Scenario, source=source, bad=reasons.BAD_SCENARIO, unknown=reasons.BAD_SCENARIO, remedies={})
+
+
+def read_scenario(path: Path) -> Scenario:
+    """The scenario in a file."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Rejection(reasons.BAD_SCENARIO, f"{path} cannot be read: {error}") from None
+    return parse_scenario(text, str(path))

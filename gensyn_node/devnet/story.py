@@ -1,0 +1,256 @@
+"""Run a scenario on a fresh devnet, from genesis to the checked model, and judge how it ended."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gensyn_node.devnet import reasons
+from gensyn_node.devnet.account_book import Book, addresses, read_book
+from gensyn_node.devnet.digits import write_digits
+from gensyn_node.devnet.layout import Devnet, create_devnet, plans_with_cheats
+from gensyn_node.devnet.processes import check_alive, running
+from gensyn_node.devnet.scenario import Scenario
+from gensyn_node.keys.keyring import ACCOUNT, Keyring
+from gensyn_node.primitives.errors import Rejection
+from gensyn_node.sdk.client import NodeClient, connect
+from gensyn_node.sdk.evaluate import Evaluation, evaluate_model
+from gensyn_node.sdk.quote import check_quote
+from gensyn_node.sdk.task_build import BuiltTask, build_task
+from gensyn_node.sdk.task_file import TaskFile, read_task_file
+from gensyn_node.sdk.task_flow import download_verified, follow_task, quote_task, submit_task
+from gensyn_node.sdk.verify import Verified
+
+Json = dict[str, Any]
+Tell = Callable[[str, Any], None]
+"""tell(kind, data): what happens, as it happens. Kinds: network, quote, submitted, task, move, verified, evaluated."""
+PROVIDERS_S = 90.0
+_POLL_S = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """One dispute, told afterwards."""
+
+    dispute_id: str
+    outcome: str
+    operator: str
+    moves: int
+    arbitration_bytes: int
+    """Bytes of the last move, which carried the evidence; 0 when it did not come to that."""
+    seconds: float
+    """From opening to ruling, by the blocks' times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a story ended."""
+
+    name: str
+    title: str
+    state: str
+    accuracy: float
+    loss: float
+    certificate_valid: bool
+    segments: int
+    segments_verified: int
+    verdicts: int
+    disputes: tuple[Dispute, ...]
+    slashed: tuple[str, ...]
+    """Names of the nodes that lost a bond."""
+    cheaters: tuple[str, ...]
+    solvers: tuple[str, ...]
+    """Names of the nodes whose work was settled."""
+    blocks: int
+    block_interval_s: float
+    seconds: float
+    before: Book
+    after: Book
+    failures: tuple[str, ...]
+    """What did not end as the scenario expects; empty for a success."""
+
+    @property
+    def money_conserved(self) -> bool:
+        """Not a nano was lost or made."""
+        return self.before.conserved and self.after.conserved and self.before.total_nano == self.after.total_nano
+
+
+def run_story(scenario: Scenario, folder: Path, workdir: Path, tell: Tell = lambda kind, data: None) -> Ending:
+    """Run `scenario`, whose files are in `folder`, in the empty `workdir`. Every process is gone when it returns.
+
+    `Rejection` when it cannot even be told; an unexpected ending is in `Ending.failures`.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    network = scenario.network
+    plans = plans_with_cheats(network.nodes, network.cheats)
+    devnet = create_devnet(workdir / "net", plans, block_ms=network.block_ms)
+    cheaters = tuple(home.path.name for home, plan in zip(devnet.homes, plans, strict=True) if plan.cheat)
+    task_file = workdir / "task.toml"
+    shutil.copyfile(folder / scenario.task, task_file)
+    task = read_task_file(task_file)
+    held_out = write_digits(workdir / task.data.train)
+    started = time.monotonic()
+    with running(devnet), connect(devnet.client, _address(devnet), devnet.homes[0].token) as client:
+        tell("network", {"chain_id": devnet.chain_id, "nodes": devnet.nodes, "cheaters": cheaters})
+        return _Story(scenario, devnet, client, task, workdir, held_out, cheaters, started, tell).run()
+
+
+def _address(devnet: Devnet) -> str:
+    return devnet.homes[0].endpoint.read_text("ascii").strip()
+
+
+@dataclass(frozen=True, slots=True)
+class _Story:
+    """A story under way."""
+
+    scenario: Scenario
+    devnet: Devnet
+    client: NodeClient
+    task: TaskFile
+    workdir: Path
+    held_out: dict[str, Any]
+    cheaters: tuple[str, ...]
+    started: float
+    tell: Tell
+
+    def run(self) -> Ending:
+        self._wait_for_providers()
+        before = read_book(self.client, self.devnet)
+        built = build_task(self.devnet.client, self.task, self.workdir, self.scenario.network.block_ms)
+        task_id = self._submit(built)
+        view = self._follow(task_id)
+        verified, evaluation = self._fetch(task_id, view)
+        disputes = tuple(self._told(one) for one in self.client.call("disputes", task_id=task_id.hex()))
+        ending = Ending(
+            name=self.scenario.name,
+            title=self.scenario.title,
+            state=view["state"],
+            accuracy=evaluation.accuracy if evaluation else 0.0,
+            loss=evaluation.loss if evaluation else float("nan"),
+            certificate_valid=verified is not None,
+            segments=verified.segments if verified else 0,
+            segments_verified=verified.segments_verified if verified else 0,
+            verdicts=verified.verdicts if verified else 0,
+            disputes=disputes,
+            slashed=self._slashed(),
+            cheaters=self.cheaters,
+            solvers=self._names(verified.solvers if verified else ()),
+            **self._blocks(),
+            seconds=time.monotonic() - self.started,
+            before=before,
+            after=read_book(self.client, self.devnet),
+            failures=(),
+        )
+        return _judged(ending, self.scenario)
+
+    def _wait_for_providers(self) -> None:
+        """Every node offers its work before the task comes."""
+        end = time.monotonic() + PROVIDERS_S
+        while len(self.client.call("providers")) < self.devnet.nodes:
+            check_alive(self.devnet)
+            if time.monotonic() > end:
+                raise Rejection(reasons.NOT_READY, f"not every node registered as a provider in {PROVIDERS_S:g} s")
+            time.sleep(_POLL_S)
+
+    def _submit(self, built: BuiltTask) -> bytes:
+        quote = quote_task(self.client, built)
+        self.tell("quote", quote)
+        check_quote(quote)
+        key = Keyring(self.devnet.client.keys).open(ACCOUNT)
+        outcome = submit_task(self.client, key, built)
+        self.tell("submitted", {"task_id": outcome.transaction_id.hex(), "height": outcome.height})
+        return outcome.transaction_id
+
+    def _follow(self, task_id: bytes) -> Json:
+        """Watch the task and its disputes to the end, or to the time limit."""
+        told: dict[str, int] = {}
+        end = self.started + self.scenario.time_limit_s
+        view: Json = {}
+        for view in follow_task(self.client, task_id, _POLL_S):
+            self.tell("task", view)
+            self._tell_moves(task_id, told)
+            check_alive(self.devnet)
+            if time.monotonic() > end:
+                raise Rejection(
+                    reasons.STORY_FAILED, f"the task is {view['state']} after {self.scenario.time_limit_s} s"
+                )
+        self._tell_moves(task_id, told)
+        return view
+
+    def _tell_moves(self, task_id: bytes, told: dict[str, int]) -> None:
+        for dispute in self.client.call("disputes", task_id=task_id.hex()):
+            known = told.get(dispute["dispute_id"], 0)
+            for move in dispute["moves"][known:]:
+                self.tell("move", {"dispute": dispute, "move": move})
+            told[dispute["dispute_id"]] = len(dispute["moves"])
+
+    def _fetch(self, task_id: bytes, view: Json) -> tuple[Verified | None, Evaluation | None]:
+        """Model and certificate, checked offline and on records that the network never saw."""
+        if view["model_blob"] is None:
+            return None, None
+        found, verified = download_verified(self.client, task_id, self.workdir / "model", self.devnet.client)
+        self.tell("verified", verified)
+        evaluation = evaluate_model(self.devnet.client, self.task, self.workdir, found.model, self.held_out)
+        self.tell("evaluated", evaluation)
+        return verified, evaluation
+
+    def _told(self, dispute: Json) -> Dispute:
+        record, moves = dispute["record"], dispute["moves"]
+        arbitrated = record["how"] == "arbitration" and bool(moves)
+        return Dispute(
+            dispute_id=dispute["dispute_id"],
+            outcome=dispute["outcome"],
+            operator=dispute["operator"],
+            moves=len(moves),
+            arbitration_bytes=int(moves[-1]["bytes"]) if arbitrated else 0,
+            seconds=(self._time_ms(record["resolved_height"]) - self._time_ms(record["opened_height"])) / 1000,
+        )
+
+    def _time_ms(self, height: int) -> int:
+        return int(self.client.call("block", height=height)["time_ms"])
+
+    def _slashed(self) -> tuple[str, ...]:
+        lost = [one["address"] for one in self.client.call("providers") if int(one["slashed_nano"]) > 0]
+        return self._names(lost)
+
+    def _names(self, found: Any) -> tuple[str, ...]:
+        names = {address: name for name, address in addresses(self.devnet).items()}
+        return tuple(sorted({names.get(address, address) for address in found}))
+
+    def _blocks(self) -> Json:
+        head = self.client.call("block", height=None)
+        height = int(head["height"])
+        interval = (int(head["time_ms"]) - self._time_ms(1)) / 1000 / max(1, height - 1)
+        return {"blocks": height, "block_interval_s": round(interval, 3)}
+
+
+def _judged(ending: Ending, scenario: Scenario) -> Ending:
+    """The ending with everything that differs from the scenario's expectation."""
+    expect, failures = scenario.expect, []
+
+    def require(holds: bool, message: str) -> None:
+        if not holds:
+            failures.append(message)
+
+    require(ending.state == expect.state, f"the task is {ending.state}, not {expect.state}")
+    require(ending.accuracy >= expect.accuracy_min, f"accuracy {ending.accuracy:.4f} < {expect.accuracy_min}")
+    require(expect.state != "finished" or ending.certificate_valid, "there is no valid certificate")
+    count = len(ending.disputes)
+    require(expect.disputes_min <= count <= expect.disputes_max, f"{count} disputes")
+    ruled = [one.outcome for one in ending.disputes if one.outcome != "moot"]
+    require(not expect.outcome or set(ruled) == {expect.outcome}, f"the disputes ended {ruled}, not {expect.outcome}")
+    expected = ending.cheaters if expect.cheater_slashed else ()
+    require(ending.slashed == tuple(sorted(expected)), f"slashed: {ending.slashed or 'nobody'}, not {expected}")
+    require(not set(ending.solvers) & _cheating_solvers(ending, scenario), "the cheater's work was paid")
+    require(ending.money_conserved, "money was lost or made")
+    return replace(ending, failures=tuple(failures))
+
+
+def _cheating_solvers(ending: Ending, scenario: Scenario) -> set[str]:
+    """Names of the nodes that cheat as solvers; the cheats belong to the last nodes, in order."""
+    named = zip(ending.cheaters, scenario.network.cheats, strict=True)
+    return {name for name, cheat in named if cheat.startswith("flip-bit")}
