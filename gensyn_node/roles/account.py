@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from consensus.ledger.execute import least_fee
+from consensus.ledger.fees import fee_for
 from consensus.ledger.messages import Message, encode_transaction, sign_transaction
 from gensyn_node.primitives.crypto import SecretKey
 from gensyn_node.primitives.errors import Rejection
@@ -13,8 +13,6 @@ from gensyn_node.roles.reasons import TRANSACTION_REFUSED
 
 CONFIRMATION_TIMEOUT_S = 120.0
 """Long enough for several slow blocks; a duty that is still open afterwards is done again."""
-FEE_FIELD_BYTES = 9
-"""The fee itself is part of the transaction: its longest encoding."""
 
 
 class Unconfirmed(Exception):  # noqa: N818  (it names the event)
@@ -39,18 +37,16 @@ class NodeAccount:
 
         Raises `Rejection` when the node or the ledger refuses it, `Unconfirmed` when no block takes it in time.
         """
+        chain, key = self._chain, self._key
         async with self._turn:
-            identity = await self._chain.submit_transaction(self._encode(message))
-        outcome = await self._chain.wait_transaction(identity, CONFIRMATION_TIMEOUT_S)
+            nonce = chain.next_nonce(self.address)
+            fee_nano = fee_for(chain.parameters, chain.chain_id, key, nonce, message)
+            transaction = sign_transaction(key, chain.chain_id, nonce, fee_nano, message)
+            identity = await chain.submit_transaction(encode_transaction(transaction))
+        outcome = await chain.wait_transaction(identity, CONFIRMATION_TIMEOUT_S)
         name = type(message).__name__
         if outcome is None:
             raise Unconfirmed(f"{name} {identity.hex()[:12]} is in no block after {CONFIRMATION_TIMEOUT_S:.0f} s")
         if not outcome.accepted:
             raise Rejection(TRANSACTION_REFUSED, f"{name}: {outcome.code} {outcome.error}")
         return outcome
-
-    def _encode(self, message: Message) -> bytes:
-        nonce = self._chain.next_nonce(self.address)
-        unpriced = encode_transaction(sign_transaction(self._key, self._chain.chain_id, nonce, 0, message))
-        fee_nano = least_fee(message, len(unpriced) + FEE_FIELD_BYTES, self._chain.parameters)
-        return encode_transaction(sign_transaction(self._key, self._chain.chain_id, nonce, fee_nano, message))

@@ -15,13 +15,11 @@ from pathlib import Path
 
 import trio
 
-from consensus.ledger import keys
+from consensus.ledger import queries
 from consensus.ledger.block import Reader
 from consensus.ledger.messages import TaskSpec
-from consensus.ledger.records import Instalment, ProgramRecord, Task
-from gensyn_node.primitives.codec import decode
+from consensus.ledger.records import Task
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
-from gensyn_node.primitives.limits import PROGRAM_BYTES_MAX
 from gensyn_node.roles.reasons import DATA_MISMATCH, STATE_UNAVAILABLE
 from ml.data.manifest import Manifest, manifest_path, read_manifest, shard_path
 from ml.worker.messages import Fault, Job, state_path
@@ -55,8 +53,9 @@ class Materials:
 
         Raises `Rejection` DATA_MISMATCH or STATE_UNAVAILABLE.
         """
-        spec = read_spec(view, task.task_id)
-        record = _need(view, keys.program(task.program_id), ProgramRecord, PROGRAM_BYTES_MAX + 1024)
+        spec, record = queries.spec(view, task.task_id), queries.program(view, task.program_id)
+        if spec is None or record is None:
+            raise InvariantViolation(f"task {task.task_id.hex()} has no spec or no program")
         directory = await self._dataset(task.task_id, spec)
         initial = ""
         if spec.checkpoint_blob:
@@ -82,7 +81,7 @@ class Materials:
         return directory
 
     async def fetch_state(self, task: Task, root: bytes, blob_id: bytes, step: int, states: Path) -> None:
-        """Bring the state before `step` into a folder of states. The worker checks it against `root` when it reads it."""
+        """Bring the state before `step` into a folder of states; the worker checks its root when it reads it."""
         target = state_path(states, step)
         if target.exists():
             return
@@ -93,6 +92,11 @@ class Materials:
         if not name:
             raise Rejection(STATE_UNAVAILABLE, f"no peer has the state before step {step} of task {task.task_id.hex()}")
         _link(await self._blob(name, f"the state before step {step}"), target)
+
+    def drop_state(self, step: int, states: Path) -> None:
+        """Delete a fetched state that turned out to be another one."""
+        with suppress(FileNotFoundError):
+            state_path(states, step).unlink()
 
     async def publish_state(self, root: bytes, path: Path) -> bytes:
         """Serve a state to whoever verifies; its blob id."""
@@ -118,30 +122,6 @@ class Materials:
         return sorted(bytes.fromhex(entry.name) for entry in self._folder.iterdir() if len(entry.name) == 64)
 
 
-def read_task(view: Reader, task_id: bytes) -> Task | None:
-    """The task as the view has it."""
-    data = view.get(keys.task(task_id))
-    return decode(Task, data) if data is not None else None
-
-
-def read_spec(view: Reader, task_id: bytes) -> TaskSpec:
-    """The spec of a task that exists."""
-    return _need(view, keys.spec(task_id), TaskSpec)
-
-
-def read_instalment(view: Reader, task_id: bytes, number: int) -> Instalment | None:
-    """An instalment, once it was committed."""
-    data = view.get(keys.instalment(task_id, number))
-    return decode(Instalment, data) if data is not None else None
-
-
-def _need(view: Reader, key: bytes, type_: type, max_bytes: int = 1 << 22) -> object:
-    data = view.get(key)
-    if data is None:
-        raise InvariantViolation(f"the ledger lacks {key[:24]!r}")
-    return decode(type_, data, max_bytes=max_bytes)
-
-
 def _link(source: Path, target: Path) -> None:
     """Give a blob a second name; a copy where the file system has no hard links."""
     aside = target.with_name(target.name + ".new")
@@ -152,3 +132,18 @@ def _link(source: Path, target: Path) -> None:
     except OSError:
         shutil.copyfile(source, aside)
     os.replace(aside, target)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file that must survive a crash: what was committed to and not shown yet costs a bond when it is lost."""
+    aside = path.with_name(path.name + ".new")
+    with aside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

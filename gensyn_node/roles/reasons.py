@@ -32,3 +32,27 @@ WORKER_DIED = reason(
 WORKER_REFUSED = reason(
     "E1956", "worker_refused", "The training process refused a request.", "Read the worker's own reason in the message."
 )
+BAD_CHEAT = reason(
+    "E1957",
+    "bad_cheat",
+    "The rehearsed cheat is not known.",
+    "Write flip-bit@step=37 or lazy-verifier, or leave it empty.",
+)
+NO_LONGER_OURS = reason(
+    "E1958", "no_longer_ours", "The task moved on while this node worked on it.", "Nothing to do: another node goes on."
+)
+VERDICT_LOST = reason(
+    "E1959",
+    "verdict_lost",
+    "A verdict that was committed to is not on disk any more.",
+    "Do not delete a node's work folder while it has duties.",
+)
+CHALLENGE_LOST = reason(
+    "E1960",
+    "challenge_lost",
+    "A challenge that was announced is not on disk any more.",
+    "Do not delete a node's work folder while it has duties.",
+)
+UNKNOWN_ROLE = reason(
+    "E1961", "unknown_role", "There is no such role.", "Choose auto, solver, verifier, whistleblower or none."
+)

@@ -1,0 +1,52 @@
+"""Dishonest behaviour for rehearsals on local networks: a node plays the liar so that its defeat can be watched.
+
+Configured as `[devnet] cheat` and refused on any chain whose id does not begin with `devnet`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from gensyn_node.primitives.errors import Rejection
+from gensyn_node.roles.reasons import BAD_CHEAT
+from ml.worker.messages import Fault
+from proofs.program.types import Program
+
+LAZY_VERIFIER = "lazy-verifier"
+_FLIP_BIT = re.compile(r"^flip-bit@step=([0-9]{1,9})$")
+FLIPPED_BIT = 22
+"""The highest bit of the fraction: the value changes by half, no NaN, no overflow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cheats:
+    """What this node does wrong on purpose; the default is nothing."""
+
+    flip_bit_step: int | None = None
+    """As solver: flip one bit of one operator's output in this step, and stand by the result."""
+    lazy_verifier: bool = False
+    """As verifier: approve everything without work, with made-up evidence."""
+
+
+def parse_cheat(text: str) -> Cheats:
+    """The cheat in the configuration's words; `Rejection` BAD_CHEAT otherwise."""
+    if not text:
+        return Cheats()
+    if text == LAZY_VERIFIER:
+        return Cheats(lazy_verifier=True)
+    if match := _FLIP_BIT.match(text):
+        return Cheats(flip_bit_step=int(match[1]))
+    raise Rejection(BAD_CHEAT, f"{text!r} is neither flip-bit@step=N nor {LAZY_VERIFIER}")
+
+
+def fault_for(cheats: Cheats, program: Program) -> Fault | None:
+    """The fault that a flip-bit solver puts into this program: in the last operator that sums over the batch.
+
+    That is a gradient on its way into the update, so the flipped bit surely reaches the state.
+    """
+    if cheats.flip_bit_step is None:
+        return None
+    numbers = [number for number, node in enumerate(program.nodes) if node.operator in ("sum_first", "matmul")]
+    target = numbers[-1] if numbers else len(program.nodes) - 1
+    return Fault(cheats.flip_bit_step, program.first_node_value + target, 0, FLIPPED_BIT)

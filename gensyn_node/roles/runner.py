@@ -1,0 +1,242 @@
+"""Drives the roles: at every block, start what the ledger says is this node's to do and is not being done yet.
+
+The runner keeps no state of its own that matters: after a restart the ledger names the same duties again, and the work
+folder holds what was done. A duty that fails is tried again some blocks later, as long as the ledger still names it.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import structlog
+import trio
+
+from consensus.ledger import queries
+from consensus.ledger.duties import (
+    DUTY_MOVE,
+    DUTY_REVEAL,
+    DUTY_REVEAL_CHALLENGE,
+    DUTY_SERVE,
+    DUTY_START,
+    DUTY_TRAIN,
+    DUTY_VERIFY,
+    Duty,
+    duties,
+)
+from consensus.ledger.messages import ROLE_WHISTLEBLOWER
+from consensus.ledger.records import TASK_ENDED
+from gensyn_node.primitives.crypto import SecretKey
+from gensyn_node.primitives.errors import Rejection
+from gensyn_node.roles.account import NodeAccount, Unconfirmed
+from gensyn_node.roles.api import ChainApi, NodeApi
+from gensyn_node.roles.cheats import Cheats
+from gensyn_node.roles.disputant import Disputant
+from gensyn_node.roles.materials import Materials
+from gensyn_node.roles.policy import REFERENCE_ASK_NANO, Offer, mask_of, registration, why_idle
+from gensyn_node.roles.solver import Solver
+from gensyn_node.roles.status import Activity
+from gensyn_node.roles.verifier import Verifier
+from gensyn_node.roles.whistleblower import Whistleblower
+from gensyn_node.roles.worker_client import Worker, WorkerSettings
+
+RETRY_BLOCKS = 3
+"""Blocks to wait after a failed try at a duty."""
+REGISTRATION_RETRY_BLOCKS = 10
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class RoleSettings:
+    """What the owner decided about work for others."""
+
+    role: str
+    register: bool
+    """Offer this machine to the network when the account can pay the bond."""
+    name: str
+    ask_price_nano: int
+    """Per giga-gas; 0: the reference price."""
+    bond_nano: int
+    memory_bytes: int
+    threads: int
+    work_folder: Path
+    log_path: Path
+    cheats: Cheats
+
+
+class RoleRunner:
+    """The roles of one node."""
+
+    def __init__(self, node: NodeApi, key: SecretKey, peer_id: str, settings: RoleSettings) -> None:
+        self._chain: ChainApi = node.chain
+        self._settings = settings
+        self._role = settings.role
+        self._mask = mask_of(settings.role)
+        self.activity = Activity()
+        self._account = NodeAccount(self._chain, key)
+        cache = settings.work_folder / "cache"
+        cache.mkdir(parents=True, exist_ok=True)
+        self._worker = Worker(WorkerSettings(settings.threads, settings.memory_bytes, settings.log_path, cache))
+        materials = Materials(settings.work_folder, node.blobs, settings.threads)
+        self._materials = materials
+        parts = (self._chain, self._account, materials, self._worker, self.activity)
+        self._solver = Solver(*parts, peer_id, settings.memory_bytes, settings.cheats)
+        self._verifier = Verifier(*parts, settings.cheats)
+        self._disputant = Disputant(*parts, settings.cheats)
+        self._whistleblower = Whistleblower(self._chain, self._account, materials, self._verifier, self.activity)
+        self._offer = Offer(
+            device_class=f"cpu-{platform.machine()}",
+            memory_bytes=settings.memory_bytes,
+            ask_price_nano=settings.ask_price_nano or REFERENCE_ASK_NANO,
+            bond_nano=settings.bond_nano,
+            endpoints=(peer_id,),
+            name=settings.name,
+        )
+        self._actions: dict[str, Callable[[Duty], Awaitable[None]]] = {
+            DUTY_START: self._solver.start,
+            DUTY_TRAIN: self._solver.train,
+            DUTY_VERIFY: self._verifier.verify,
+            DUTY_REVEAL: self._verifier.reveal,
+            DUTY_MOVE: self._disputant.move,
+            DUTY_REVEAL_CHALLENGE: self._whistleblower.reveal,
+        }
+        self._running: set[tuple[object, ...]] = set()
+        self._retry_at: dict[tuple[object, ...], int] = {}
+        self._registration_height = 0
+
+    @property
+    def role(self) -> str:
+        """The word of the role in force."""
+        return self._role
+
+    @property
+    def sandbox(self) -> str:
+        """What holds the training process in; empty before it first ran."""
+        return self._worker.sandbox
+
+    def set_role(self, role: str) -> str:
+        """Change the role: what the node is bound to is finished, new work comes by the new one. `Rejection` if unknown."""
+        self._mask, self._role = mask_of(role), role
+        self._registration_height = 0
+        return role
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        try:
+            async with trio.open_nursery() as nursery, self._chain.blocks() as heights:
+                await self._new_block(nursery, self._chain.head_height())
+                async for height in heights:
+                    await self._new_block(nursery, height)
+        finally:
+            await self._worker.stop()
+
+    async def _new_block(self, nursery: trio.Nursery, height: int) -> None:
+        if self._chain.syncing():
+            self.activity.now("catching up with the chain")
+            return
+        if height >= self._registration_height:
+            self._start(nursery, height, ("registration",), self._register)
+        view, address = self._chain.view(), self._account.address
+        found = [duty for duty in duties(view, address, height) if duty.kind != DUTY_SERVE]
+        for duty in found:
+            self._start(nursery, height, _key(duty), partial(self._actions[duty.kind], duty))
+        self._look_around(nursery, height)
+        self._forget_ended()
+        if not self._running:
+            self.activity.now(self._why_idle())
+
+    async def _register(self) -> None:
+        """Bring the ledger's record of this node in line with what it offers."""
+        self._registration_height = self._chain.head_height() + REGISTRATION_RETRY_BLOCKS
+        view, address = self._chain.view(), self._account.address
+        provider = queries.provider(view, address)
+        if provider is None and not self._settings.register:
+            return
+        balance = queries.account(view, address).balance_nano
+        message = registration(provider, self._mask, self._offer, self._chain.parameters, balance)
+        if message is not None:
+            await self._account.send(message)
+            log.info("provider_record_sent", message=type(message).__name__, role=self._role)
+        if provider is not None or message is not None:
+            # In line now: nothing to do until the owner changes the role.
+            self._registration_height = 1 << 62
+
+    def _look_around(self, nursery: trio.Nursery, height: int) -> None:
+        """Compare evidence on what this node verified; audit one instalment that others verified."""
+        if not self._mask:
+            return
+        provider = queries.provider(self._chain.view(), self._account.address)
+        if provider is None:
+            return
+        for task_id in dict.fromkeys(provider.work):
+            task = queries.task(self._chain.view(), task_id)
+            if task is None or task.state in TASK_ENDED or task.solver == self._account.address:
+                continue
+            for number in range(task.settled, task.committed):
+                key = ("cross-check", task_id, number)
+                self._start(nursery, height, key, partial(self._whistleblower.cross_check, task_id, number))
+        if self._mask & ROLE_WHISTLEBLOWER and not self._worker.busy:
+            audit = self._whistleblower.next_audit()
+            if audit is not None:
+                self._start(nursery, height, ("audit",), partial(self._whistleblower.audit, audit))
+
+    def _start(
+        self,
+        nursery: trio.Nursery,
+        height: int,
+        key: tuple[object, ...],
+        action: Callable[[], Awaitable[None]],
+    ) -> None:
+        if key not in self._running and self._retry_at.get(key, 0) <= height:
+            self._running.add(key)
+            nursery.start_soon(self._attempt, key, action)
+
+    async def _attempt(self, key: tuple[object, ...], action: Callable[[], Awaitable[None]]) -> None:
+        """Do it; what goes wrong outside of our own code is shown and tried again, as long as it is due."""
+        self._retry_at.pop(key, None)
+        try:
+            await action()
+        except* (Rejection, Unconfirmed, OSError) as group:
+            error = _first(group)
+            self.activity.failed(str(key[0]), error)
+            log.warning("duty_failed", duty=str(key[0]), error=str(error))
+            self._retry_at[key] = self._chain.head_height() + RETRY_BLOCKS
+        finally:
+            self._running.discard(key)
+
+    def _forget_ended(self) -> None:
+        """Delete the working files of tasks that are over."""
+        view = self._chain.view()
+        for task_id in self._materials.tasks():
+            task = queries.task(view, task_id)
+            if task is not None and task.state in TASK_ENDED and not any(task_id in key for key in self._running):
+                self._materials.forget(task_id)
+
+    def _why_idle(self) -> str:
+        view, address = self._chain.view(), self._account.address
+        provider = queries.provider(view, address)
+        bond = max(self._offer.bond_nano, self._chain.parameters.provider_bond_min_nano)
+        open_tasks = []
+        if provider is not None:
+            with suppress(Rejection):
+                open_tasks = queries.why_provider(view, address)
+        return why_idle(self._mask, provider, bond, queries.account(view, address).balance_nano, open_tasks)
+
+
+def _key(duty: Duty) -> tuple[object, ...]:
+    """Names one piece of work; a dispute's next move is another one, because its due height moves on."""
+    due = duty.due_height if duty.kind == DUTY_MOVE else 0
+    return duty.kind, duty.task_id, duty.attempt, duty.instalment, duty.dispute_id, due
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first plain exception of a group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,186 @@
+"""The solver: accept an assignment, train an instalment segment by segment, serve its states, commit."""
+
+from __future__ import annotations
+
+import math
+import struct
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import trio
+
+from consensus.ledger import queries
+from consensus.ledger.duties import Duty
+from consensus.ledger.messages import CommitInstalment, Heartbeat, StartTask, TaskSpec
+from consensus.ledger.records import TASK_TRAINING, Task
+from gensyn_node.primitives.codec import decode
+from gensyn_node.primitives.errors import InvariantViolation, Rejection
+from gensyn_node.primitives.limits import PROGRAM_BYTES_MAX
+from gensyn_node.roles.account import NodeAccount, Unconfirmed
+from gensyn_node.roles.api import ChainApi
+from gensyn_node.roles.cheats import Cheats, fault_for
+from gensyn_node.roles.materials import OWN, Materials
+from gensyn_node.roles.reasons import NO_LONGER_OURS, TASK_TOO_LARGE
+from gensyn_node.roles.status import Activity
+from gensyn_node.roles.worker_client import Worker
+from ml.worker.messages import Job, MemoryPredicted, PredictMemory, Progress, SegmentDone, Train, Trained
+from proofs.program.types import Program
+
+HEARTBEAT_INTERVAL_S = 4.0
+"""Between two heartbeats at least: live to people, cheap to the chain."""
+PROGRESS_PER_SEGMENT = 10
+
+log = structlog.get_logger()
+
+
+@dataclass
+class _Done:
+    """What training has brought so far in an instalment."""
+
+    initial_root: bytes
+    segment_roots: list[bytes]
+    state_blobs: list[bytes]
+    losses: list[float]
+
+
+class Solver:
+    """Drives one node's training."""
+
+    def __init__(
+        self,
+        chain: ChainApi,
+        account: NodeAccount,
+        materials: Materials,
+        worker: Worker,
+        activity: Activity,
+        endpoint: str,
+        memory_bytes: int,
+        cheats: Cheats,
+    ) -> None:
+        self._chain = chain
+        self._account = account
+        self._materials = materials
+        self._worker = worker
+        self._activity = activity
+        self._endpoint = endpoint
+        self._memory_bytes = memory_bytes
+        self._cheats = cheats
+        self._last_heartbeat = -math.inf
+
+    async def start(self, duty: Duty) -> None:
+        """Fetch everything, see that it fits, accept."""
+        task = self._task(duty)
+        self._activity.now(f"preparing task {duty.task_id.hex()[:12]}", duty.task_id)
+        job = await self._job(task)
+        predicted = await self._worker.final(PredictMemory(job.program, job.threads))
+        if not isinstance(predicted, MemoryPredicted):
+            raise InvariantViolation(f"the worker answered {type(predicted).__name__} to PredictMemory")
+        if predicted.process_bytes > self._memory_bytes:
+            need, have = predicted.process_bytes >> 20, self._memory_bytes >> 20
+            raise Rejection(TASK_TOO_LARGE, f"the task needs {need} MiB, worker.memory_mib gives {have} MiB")
+        await self._account.send(StartTask(duty.task_id))
+        log.info("task_started", task=duty.task_id.hex())
+
+    async def train(self, duty: Duty) -> None:
+        """Train the instalment that is due and commit it. Work done before an interruption is found on disk."""
+        task = self._task(duty)
+        spec = queries.spec(self._chain.view(), duty.task_id)
+        if spec is None:
+            raise InvariantViolation("a duty of a task without a spec")
+        job = await self._job(task)
+        states = self._materials.states(duty.task_id, OWN)
+        if duty.first_step:
+            await self._materials.fetch_state(task, duty.start_root, duty.start_blob, duty.first_step, states)
+        done = _Done(b"", [], [], [])
+        async with trio.open_nursery() as heartbeats:
+            for first in range(duty.first_step, duty.first_step + duty.steps, spec.segment_steps):
+                steps = min(spec.segment_steps, duty.first_step + duty.steps - first)
+                request = Train(
+                    job, str(states), first, steps, spec.segment_steps, max(1, steps // PROGRESS_PER_SEGMENT)
+                )
+                await self._train_segment(duty, spec, request, done, heartbeats)
+                if not self._still_ours(duty):
+                    raise Rejection(NO_LONGER_OURS, f"task {duty.task_id.hex()[:12]} is not ours to train any more")
+            heartbeats.cancel_scope.cancel()
+        await self._commit(duty, done)
+
+    async def _train_segment(
+        self, duty: Duty, spec: TaskSpec, request: Train, done: _Done, heartbeats: trio.Nursery
+    ) -> None:
+        start: bytes = b""
+        async with aclosing(self._worker.run(request)) as replies:  # type: ignore[type-var]
+            async for reply in replies:
+                match reply:
+                    case Progress():
+                        self._activity.training(duty.task_id, reply.step + 1, spec.steps, reply.loss)
+                        self._maybe_heartbeat(duty, reply.step + 1, reply.loss, heartbeats)
+                    case SegmentDone() if reply.step > request.first_step:
+                        done.segment_roots.append(reply.state_root)
+                        done.losses.append(reply.loss)
+                        path = Path(reply.path)
+                        done.state_blobs.append(await self._materials.publish_state(reply.state_root, path))
+                    case Trained():
+                        start = reply.initial_root
+                    case _:
+                        continue
+        if request.first_step == 0:
+            done.initial_root = start
+
+    def _maybe_heartbeat(self, duty: Duty, step: int, loss: float, heartbeats: trio.Nursery) -> None:
+        if trio.current_time() - self._last_heartbeat >= HEARTBEAT_INTERVAL_S:
+            self._last_heartbeat = trio.current_time()
+            heartbeats.start_soon(self._heartbeat, Heartbeat(duty.task_id, step, loss_bits(loss), b""))
+
+    async def _heartbeat(self, message: Heartbeat) -> None:
+        try:
+            await self._account.send(message)
+        except (Rejection, Unconfirmed) as error:
+            # A heartbeat that comes too late is no loss: the next one, or the commit, says the same.
+            log.info("heartbeat_lost", task=message.task_id.hex(), error=str(error))
+
+    async def _commit(self, duty: Duty, done: _Done) -> None:
+        message = CommitInstalment(
+            task_id=duty.task_id,
+            instalment=duty.instalment,
+            initial_root=done.initial_root if duty.instalment == 0 else b"",
+            segment_roots=tuple(done.segment_roots),
+            state_blobs=tuple(done.state_blobs),
+            losses=tuple(loss_bits(loss) for loss in done.losses),
+            endpoints=(self._endpoint,),
+        )
+        await self._account.send(message)
+        log.info("instalment_committed", task=duty.task_id.hex(), instalment=duty.instalment, loss=done.losses[-1])
+
+    async def _job(self, task: Task) -> Job:
+        job = await self._materials.job(self._chain.view(), task)
+        return with_fault(job, self._cheats)
+
+    def _task(self, duty: Duty) -> Task:
+        task = queries.task(self._chain.view(), duty.task_id)
+        if task is None:
+            raise InvariantViolation("a duty of a task that does not exist")
+        return task
+
+    def _still_ours(self, duty: Duty) -> bool:
+        task = self._task(duty)
+        return (task.solver, task.attempt, task.state, task.committed) == (
+            self._account.address,
+            duty.attempt,
+            TASK_TRAINING,
+            duty.instalment,
+        )
+
+
+def with_fault(job: Job, cheats: Cheats) -> Job:
+    """The job as this node runs it when it solves: with the fault that it was told to make, if any."""
+    program: Program = decode(Program, job.program, max_bytes=PROGRAM_BYTES_MAX)
+    fault = fault_for(cheats, program)
+    return Job(job.program, job.dataset_directory, job.seed, job.initial_path, job.threads, fault)
+
+
+def loss_bits(loss: float) -> int:
+    """The IEEE-754 bits of a loss as f32."""
+    value = struct.unpack("<I", struct.pack("<f", loss))[0]
+    return int(value)

@@ -1,0 +1,143 @@
+"""The whistleblower: re-executes what verifiers approved, and challenges a wrong result or made-up evidence.
+
+A node that verified an instalment itself compares the other verifiers' evidence with its own, which costs nothing.
+"""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import structlog
+import trio
+
+from consensus.ledger import queries
+from consensus.ledger.block import Reader
+from consensus.ledger.duties import Audit, Duty, audits
+from consensus.ledger.messages import (
+    APPROVED,
+    DISAGREED,
+    Challenge,
+    EvidenceChallenge,
+    Finding,
+    OpenChallengeCommit,
+    OpenChallengeReveal,
+    SegmentChallenge,
+    challenge_commitment,
+)
+from consensus.ledger.records import INSTALMENT_WINDOW, VERIFICATION_REVEALED, Instalment
+from gensyn_node.primitives.codec import Struct, decode, encode
+from gensyn_node.primitives.errors import Rejection
+from gensyn_node.roles.account import NodeAccount
+from gensyn_node.roles.api import ChainApi
+from gensyn_node.roles.materials import Materials, write_durably
+from gensyn_node.roles.reasons import CHALLENGE_LOST
+from gensyn_node.roles.status import Activity
+from gensyn_node.roles.verifier import Verifier, line_of
+
+log = structlog.get_logger()
+
+
+class Announced(Struct):
+    """A challenge that was committed to, kept on disk until it is shown."""
+
+    challenge: Challenge
+    salt: bytes
+
+
+class Whistleblower:
+    """Drives one node's audits."""
+
+    def __init__(
+        self, chain: ChainApi, account: NodeAccount, materials: Materials, verifier: Verifier, activity: Activity
+    ) -> None:
+        self._chain = chain
+        self._account = account
+        self._materials = materials
+        self._verifier = verifier
+        self._activity = activity
+        self._seen: set[tuple[bytes, int, int]] = set()
+        """(task, instalment, attempt) already looked at."""
+
+    def next_audit(self) -> Audit | None:
+        """An instalment to look into, drawn at random among those in their window that this node has not seen yet."""
+        found = [
+            audit
+            for audit in audits(self._chain.view(), self._account.address)
+            if (audit.task_id, audit.instalment, audit.attempt) not in self._seen
+        ]
+        return secrets.choice(found) if found else None
+
+    async def audit(self, audit: Audit) -> None:
+        """Re-execute one approved segment, drawn at random; challenge what is wrong."""
+        self._seen.add((audit.task_id, audit.instalment, audit.attempt))
+        view = self._chain.view()
+        task, instalment = queries.task(view, audit.task_id), _instalment(view, audit.task_id, audit.instalment)
+        approved = {finding.segment for _, finding in _approvals(instalment)} if instalment else set()
+        candidates = [work for work in audit.segments if work.segment in approved]
+        if task is None or instalment is None or not candidates:
+            return
+        work = secrets.choice(candidates)
+        self._activity.now(f"auditing task {audit.task_id.hex()[:12]}, segment {work.segment}", audit.task_id)
+        job = await self._materials.job(view, task)
+        own = await self._verifier.examine_segment(task, audit.attempt, job, work)
+        if own.verdict == DISAGREED:
+            await self._announce(
+                instalment, SegmentChallenge(instalment.number, instalment.attempt, work.segment, own.root)
+            )
+        elif own.verdict == APPROVED:
+            await self._compare(instalment, (own,))
+
+    async def cross_check(self, task_id: bytes, number: int) -> None:
+        """Compare the other verifiers' evidence with one's own, where both approved the same segment."""
+        instalment = _instalment(self._chain.view(), task_id, number)
+        if instalment is None or (task_id, number, instalment.attempt) in self._seen:
+            return
+        if instalment.state == INSTALMENT_WINDOW:
+            self._seen.add((task_id, number, instalment.attempt))
+            own = await self._verifier.own_findings(task_id, instalment.attempt, number)
+            await self._compare(instalment, own)
+
+    async def _compare(self, instalment: Instalment, own: tuple[Finding, ...]) -> None:
+        roots = {finding.segment: finding.root for finding in own if finding.verdict == APPROVED}
+        for verifier, finding in _approvals(instalment):
+            mine = roots.get(finding.segment, finding.root)
+            if mine != finding.root and verifier != self._account.address:
+                challenge = EvidenceChallenge(instalment.number, instalment.attempt, finding.segment, verifier, mine)
+                await self._announce(instalment, challenge)
+                return
+
+    async def _announce(self, instalment: Instalment, challenge: Challenge) -> None:
+        salt = secrets.token_bytes(32)
+        path = self._path(instalment.task_id, instalment.attempt, instalment.number)
+        await trio.to_thread.run_sync(write_durably, path, encode(Announced(challenge, salt)))
+        commitment = challenge_commitment(self._account.address, instalment.task_id, challenge, salt)
+        log.warning("challenge", task=instalment.task_id.hex(), kind=type(challenge).__name__)
+        await self._account.send(OpenChallengeCommit(instalment.task_id, instalment.number, commitment))
+
+    async def reveal(self, duty: Duty) -> None:
+        """Show the challenge committed to."""
+        path = self._path(duty.task_id, duty.attempt, duty.instalment)
+        if not path.exists():
+            raise Rejection(CHALLENGE_LOST, f"{path} is gone: the challenge against {duty.task_id.hex()[:12]} is lost")
+        announced: Announced = decode(Announced, await trio.Path(path).read_bytes())
+        await self._account.send(OpenChallengeReveal(duty.task_id, announced.challenge, announced.salt))
+
+    def _path(self, task_id: bytes, attempt: int, number: int) -> Path:
+        return self._materials.states(task_id, line_of(attempt)) / f"challenge-{number}"
+
+
+def _instalment(view: Reader, task_id: bytes, number: int) -> Instalment | None:
+    found = {one.number: one for one in queries.instalments(view, task_id)}
+    return found.get(number)
+
+
+def _approvals(instalment: Instalment) -> list[tuple[bytes, Finding]]:
+    """(verifier, finding) of everything that was approved and stands."""
+    return [
+        (slot.verifier, finding)
+        for slot in instalment.verifications
+        if slot.state == VERIFICATION_REVEALED
+        for finding in slot.findings
+        if finding.verdict == APPROVED
+    ]
