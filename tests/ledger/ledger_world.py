@@ -21,6 +21,7 @@ from consensus.ledger.messages import (
     APPROVED,
     DISAGREED,
     ROLES_ALL,
+    UNAVAILABLE,
     CommitInstalment,
     DisputeMove,
     Finding,
@@ -38,7 +39,7 @@ from consensus.ledger.messages import (
     verdict_commitment,
 )
 from consensus.ledger.parameters import Parameters, devnet_parameters
-from consensus.ledger.records import Genesis, GenesisAccount, GenesisValidator, Task
+from consensus.ledger.records import DisputeRecord, Genesis, GenesisAccount, GenesisValidator, Instalment, Task
 from consensus.ledger.schedule import instalment_segments, segment_span
 from gensyn_node.primitives.codec import encode
 from gensyn_node.primitives.crypto import SecretKey
@@ -56,6 +57,8 @@ from proofs.state import evidence_root
 
 CHAIN = "test-chain"
 GSN = NANO_PER_GSN
+ASK = 10**14
+"""So that the tiny program's steps cost millions of nano."""
 HALF = int(np.float32(0.5).view(np.uint32))
 
 _W = TensorType("f32", (2, 3))
@@ -145,6 +148,12 @@ class Actor:
     faults: tuple[int, ...] = ()
     lazy: bool = False
     silent: bool = False
+    patient: bool = False
+    """Trains an instalment only when all before it are settled."""
+    blind: bool = False
+    """As a verifier, it cannot fetch any state."""
+    mute: tuple[str, ...] = ()
+    """Duties it never does."""
 
     @property
     def key(self) -> SecretKey:
@@ -165,6 +174,8 @@ class Actor:
         task = world.task(duty.task_id)
         order = queries.spec(world.ledger, duty.task_id)
         run = Run(task.seed, self.faults)
+        if duty.kind in self.mute or (self.patient and duty.kind == "train" and task.settled < duty.instalment):
+            return None
         match duty.kind:
             case "start":
                 return StartTask(duty.task_id)
@@ -203,10 +214,13 @@ class Actor:
     def verdict(self, run: Run, world: World, duty: Duty) -> tuple[tuple[Finding, ...], bytes]:
         findings = []
         for work in duty.segments:
+            if self.blind:
+                findings.append(Finding(work.segment, UNAVAILABLE, b""))
+                continue
             if self.lazy:
                 findings.append(Finding(work.segment, APPROVED, sha256(b"lazy").digest()))
                 continue
-            roots = segment_roots(run, work.first_step, work.steps, work.start_root)
+            roots = run.state_roots(work.first_step, work.steps)
             if roots[-1] == work.end_root:
                 findings.append(Finding(work.segment, APPROVED, evidence_root(roots)))
             else:
@@ -218,15 +232,10 @@ class Actor:
         return tuple(findings), initial
 
 
-def segment_roots(run: Run, first: int, steps: int, start_root: bytes) -> list[bytes]:
-    """State roots of a segment re-executed from the *claimed* start; the tests' faults always sit inside one segment."""
-    return run.state_roots(first, steps)
-
-
 class World:
     """A chain with actors; every block is audited."""
 
-    def __init__(self, parameters: Parameters | None = None, **actors: Actor) -> None:
+    def __init__(self, parameters: Parameters | None = None) -> None:
         names = ["alice", "bob", "carol", "dave", "erin", "submitter", "operator"]
         genesis = Genesis(
             chain_id=CHAIN,
@@ -292,7 +301,7 @@ class World:
 
     # --- stories
 
-    def register(self, *actors: Actor, bond: int = 300 * GSN, ask: int = 10_000_000) -> None:
+    def register(self, *actors: Actor, bond: int = 300 * GSN, ask: int = ASK) -> None:
         for actor in actors:
             self.actors[actor.name] = actor
             offer = RegisterProvider(ROLES_ALL, "cpu", 1 << 30, ask, bond, (actor.name,), actor.name)
@@ -338,6 +347,27 @@ class World:
 
     def kinds(self) -> list[str]:
         return [event.kind for event in self.events]
+
+    def crew(self, *names: str, **settings: Any) -> list[Actor]:
+        """Register named actors with the same settings."""
+        actors = [Actor(name, **settings) for name in names]
+        self.register(*actors)
+        return actors
+
+    def solver_of(self, task_id: bytes) -> Actor:
+        """The task's solver, once drawn."""
+        self.until(lambda: self.task(task_id).solver)
+        return self.actors[self.name_of(self.task(task_id).solver)]
+
+    def instalment(self, task_id: bytes, number: int = 0) -> Instalment:
+        """An instalment as it stands."""
+        return next(found for found in queries.instalments(self.ledger, task_id) if found.number == number)
+
+    def dispute(self, task_id: bytes, position: int = 0) -> DisputeRecord:
+        """A dispute of the task, oldest first."""
+        found = queries.dispute(self.ledger, self.task(task_id).disputes[position])
+        assert found is not None
+        return found
 
     def name_of(self, address: bytes) -> str:
         return next(name for name in self.actors if key(name).address == address)
