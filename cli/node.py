@@ -78,19 +78,19 @@ def init(
 @app.command()
 def run(home: HomeOption = None, passphrase_file: PassphraseOption = None) -> None:
     """Run the node of the home until Ctrl-C. It logs to log/node.log in the home."""
+    from gensyn_node.app.node import serve_roles
     from gensyn_node.app.service import run_process
     from gensyn_node.app.settings import load_settings
     from gensyn_node.config.node_config import check_cheat, read_config
     from gensyn_node.keys.keyring import ACCOUNT, Keyring
     from gensyn_node.keys.passphrase import find_passphrase
-    from gensyn_node.roles.runner import run_roles
 
     place = home_of(home)
     read_config(place)
     encrypted = Keyring(place.keys).is_encrypted(ACCOUNT)
     settings = load_settings(place, find_passphrase(file=passphrase_file) if encrypted else "")
     check_cheat(settings.config, settings.genesis.chain_id)
-    raise typer.Exit(run_process(settings, (run_roles,)))
+    raise typer.Exit(run_process(settings))
 
 
 @app.command()

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Protocol
 
 import structlog
 import trio
@@ -21,8 +22,10 @@ from gensyn_node.app.chain import CommittedBlock
 from gensyn_node.app.chain_api import NodeChain
 from gensyn_node.app.driver import Driver
 from gensyn_node.app.executor import BUSY_MS, Executor, Pace
+from gensyn_node.app.history import History
 from gensyn_node.app.intake import Intake
 from gensyn_node.app.pool import Pool
+from gensyn_node.app.role_service import make_role_runner
 from gensyn_node.app.settings import NodeSettings
 from gensyn_node.app.startup import Opened, open_home
 from gensyn_node.config.home import lock_home
@@ -41,6 +44,21 @@ def wall_clock_ms() -> int:
     return int(time.time() * 1000)
 
 
+class RoleSeat(Protocol):
+    """The roles that run on a node, as its interface shows and changes them."""
+
+    @property
+    def role(self) -> str:
+        """The role in force."""
+
+    @property
+    def activity(self) -> str:
+        """What it does now, or why it is idle, in one sentence."""
+
+    async def set_role(self, role: str) -> str:
+        """Change the role after draining what it does; the role that is then in force. `Rejection` for no role."""
+
+
 class Node:
     """The parts of a running node. `open_node` makes it."""
 
@@ -50,6 +68,9 @@ class Node:
         self.files = opened
         self.ledger = opened.chain
         self.pool = Pool(opened.chain)
+        self.history = History()
+        self.roles: RoleSeat | None = None
+        """Set by the service that runs the roles."""
         gossip = network.gossip if settings.gossip else None
         self.broadcaster = Broadcaster(gossip)
         times = settings.config.consensus
@@ -110,6 +131,7 @@ class Node:
             broadcaster=self.broadcaster,
             account_key=settings.account_key,
         )
+        self.roles = make_role_runner(settings, self, network.peer_id)
 
     @property
     def blobs(self) -> Blobs:
@@ -135,6 +157,7 @@ class Node:
 
     def _committed(self, committed: CommittedBlock) -> None:
         self.network.set_head(committed.head.height)
+        self.history.add(committed)
         self.chain.publish(committed)
         log.info(
             "block_committed",
@@ -179,14 +202,34 @@ Service = Callable[[Node], Awaitable[None]]
 """Something that runs beside the chain until cancelled: the RPC server, the roles."""
 
 
+async def serve_roles(node: Node) -> None:
+    """The service that works for others."""
+    await node.roles.run()
+
+
 async def run_node(settings: NodeSettings, services: tuple[Service, ...] = ()) -> None:
-    """Run a node until SIGTERM or SIGINT. What is half done then is found again at the next start."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with open_node(settings) as node, trio.open_nursery() as nursery:
-            for service in services:
-                nursery.start_soon(service, node)
-            log.info("node_started", chain=settings.genesis.chain_id, height=node.ledger.head.height)
-            async for number in signals:
+    """Run a node until SIGTERM or SIGINT. What is half done then is found again at the next start.
+
+    Raises `Rejection` when the home cannot be used, `InvariantViolation` when the node halted itself.
+    """
+    failed: BaseException | None = None
+    try:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with open_node(settings) as node, trio.open_nursery() as nursery:
+                for service in services:
+                    nursery.start_soon(service, node)
+                log.info("node_started", chain=settings.genesis.chain_id, height=node.ledger.head.height)
+                number = await anext(signals)
                 log.info("node_stopping", signal=signal.Signals(number).name)
-                break
-            nursery.cancel_scope.cancel()
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        # The nurseries wrap one error in groups; the caller gets the error.
+        failed = _only_error(group)
+    if failed is not None:
+        raise failed
+
+
+def _only_error(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

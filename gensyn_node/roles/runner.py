@@ -120,7 +120,7 @@ class RoleRunner:
         return self._worker.sandbox
 
     def set_role(self, role: str) -> str:
-        """Change the role: what the node is bound to is finished, new work comes by the new one. `Rejection` if unknown."""
+        """Change the role: present duties are finished, new ones come by the new role. `Rejection` if unknown."""
         self._mask, self._role = mask_of(role), role
         self._registration_height = 0
         return role
