@@ -78,7 +78,6 @@ def init(
 @app.command()
 def run(home: HomeOption = None, passphrase_file: PassphraseOption = None) -> None:
     """Run the node of the home until Ctrl-C. It logs to log/node.log in the home."""
-    from gensyn_node.app.node import serve_roles
     from gensyn_node.app.service import run_process
     from gensyn_node.app.settings import load_settings
     from gensyn_node.config.node_config import check_cheat, read_config

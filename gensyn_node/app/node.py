@@ -25,7 +25,6 @@ from gensyn_node.app.executor import BUSY_MS, Executor, Pace
 from gensyn_node.app.history import History
 from gensyn_node.app.intake import Intake
 from gensyn_node.app.pool import Pool
-from gensyn_node.app.role_service import make_role_runner
 from gensyn_node.app.settings import NodeSettings
 from gensyn_node.app.startup import Opened, open_home
 from gensyn_node.config.home import lock_home
@@ -131,7 +130,6 @@ class Node:
             broadcaster=self.broadcaster,
             account_key=settings.account_key,
         )
-        self.roles = make_role_runner(settings, self, network.peer_id)
 
     @property
     def blobs(self) -> Blobs:
@@ -200,11 +198,6 @@ def network_config(settings: NodeSettings) -> NetworkConfig:
 
 Service = Callable[[Node], Awaitable[None]]
 """Something that runs beside the chain until cancelled: the RPC server, the roles."""
-
-
-async def serve_roles(node: Node) -> None:
-    """The service that works for others."""
-    await node.roles.run()
 
 
 async def run_node(settings: NodeSettings, services: tuple[Service, ...] = ()) -> None:

@@ -77,18 +77,19 @@ class RoleRunner:
         self._settings = settings
         self._role = settings.role
         self._mask = mask_of(settings.role)
-        self.activity = Activity()
+        self.progress = Activity()
+        """What is being done, for people and programs."""
         self._account = NodeAccount(self._chain, key)
         cache = settings.work_folder / "cache"
         cache.mkdir(parents=True, exist_ok=True)
         self._worker = Worker(WorkerSettings(settings.threads, settings.memory_bytes, settings.log_path, cache))
         materials = Materials(settings.work_folder, node.blobs, settings.threads)
         self._materials = materials
-        parts = (self._chain, self._account, materials, self._worker, self.activity)
+        parts = (self._chain, self._account, materials, self._worker, self.progress)
         self._solver = Solver(*parts, peer_id, settings.memory_bytes, settings.cheats)
         self._verifier = Verifier(*parts, settings.cheats)
         self._disputant = Disputant(*parts, settings.cheats)
-        self._whistleblower = Whistleblower(self._chain, self._account, materials, self._verifier, self.activity)
+        self._whistleblower = Whistleblower(self._chain, self._account, materials, self._verifier, self.progress)
         self._offer = Offer(
             device_class=f"cpu-{platform.machine()}",
             memory_bytes=settings.memory_bytes,
@@ -115,14 +116,20 @@ class RoleRunner:
         return self._role
 
     @property
+    def activity(self) -> str:
+        """What the node does for others now, or why it is idle, in one sentence."""
+        return self.progress.sentence
+
+    @property
     def sandbox(self) -> str:
         """What holds the training process in; empty before it first ran."""
         return self._worker.sandbox
 
-    def set_role(self, role: str) -> str:
+    async def set_role(self, role: str) -> str:
         """Change the role: present duties are finished, new ones come by the new role. `Rejection` if unknown."""
         self._mask, self._role = mask_of(role), role
         self._registration_height = 0
+        await trio.lowlevel.checkpoint()
         return role
 
     async def run(self) -> None:
@@ -137,7 +144,7 @@ class RoleRunner:
 
     async def _new_block(self, nursery: trio.Nursery, height: int) -> None:
         if self._chain.syncing():
-            self.activity.now("catching up with the chain")
+            self.progress.now("catching up with the chain")
             return
         if height >= self._registration_height:
             self._start(nursery, height, ("registration",), self._register)
@@ -148,7 +155,7 @@ class RoleRunner:
         self._look_around(nursery, height)
         self._forget_ended()
         if not self._running:
-            self.activity.now(self._why_idle())
+            self.progress.now(self._why_idle())
 
     async def _register(self) -> None:
         """Bring the ledger's record of this node in line with what it offers."""
@@ -203,7 +210,7 @@ class RoleRunner:
             await action()
         except* (Rejection, Unconfirmed, OSError) as group:
             error = _first(group)
-            self.activity.failed(str(key[0]), error)
+            self.progress.failed(str(key[0]), error)
             log.warning("duty_failed", duty=str(key[0]), error=str(error))
             self._retry_at[key] = self._chain.head_height() + RETRY_BLOCKS
         finally:
