@@ -156,6 +156,10 @@ class Chain:
         found: ValidatorSet = codec.decode(ValidatorSet, encoded, max_bytes=STORED_BYTES_MAX)
         return found
 
+    def set_changes(self) -> tuple[int, ...]:
+        """Heights of the headers that name another validator set for the next height, rising."""
+        return tuple(self.store.set_changes())
+
     def block(self, height: int) -> Block | None:
         """A committed block."""
         encoded = self.store.block(height)
@@ -203,6 +207,7 @@ class Chain:
                 ledger_writes=delta.writes,
                 tree_nodes=delta.new_nodes,
                 stale_nodes=delta.stale_nodes,
+                changes_set=committed.block.header.next_validators_hash != committed.block.header.validators_hash,
                 evidence=tuple((evidence_id(item), codec.encode(item)) for item in committed.block.evidence),
             ),
             keep_versions=KEEP_VERSIONS,

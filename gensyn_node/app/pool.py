@@ -35,7 +35,7 @@ class Pool:
             raise Rejection(KNOWN, name.hex())
         transaction = decode_transaction(data)
         view = self._chain.view()
-        check_transaction(view, transaction)
+        check_transaction(view, transaction, len(data))
         verify_signature(transaction)
         sender = transaction.sender_address
         pending = PendingTransaction(
@@ -85,7 +85,7 @@ class Pool:
 
         def still_valid(pending: PendingTransaction) -> bool:
             try:
-                check_transaction(view, decode_transaction(pending.data))
+                check_transaction(view, decode_transaction(pending.data), len(pending.data))
             except Rejection:
                 return False
             return True

@@ -7,13 +7,14 @@ Keys are a one-letter table and a key in it; heights are 8 bytes, big endian, so
     r   height → its results                 v   height → the validator set that signs it
     i   block id → height                    t   transaction id → height and index
     s   ledger key → value                   n   state tree node's hash → height of its last writing, its encoding
-    x   height → state tree nodes that this block made stale
+    w   heights at which the validator set changes
+    e   offence id → evidence                x   height → state tree nodes that this block made stale
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from gensyn_node.primitives import codec, limits
@@ -61,7 +62,10 @@ class BlockRecord:
     ledger_writes: Iterable[Change] = ()
     tree_nodes: Iterable[tuple[bytes, bytes]] = ()
     stale_nodes: tuple[bytes, ...] = ()
-    extra: Iterable[Change] = field(default=())
+    changes_set: bool = False
+    """Whether its header names another validator set for the next height; those headers can be listed."""
+    evidence: tuple[tuple[bytes, bytes], ...] = ()
+    """Id and encoding of each offence that the block punishes."""
 
 
 class Snapshot:
@@ -157,7 +161,9 @@ class ChainStore:
         if record.stale_nodes:
             changes.append((b"x" + key, codec.encode(record.stale_nodes)))
         changes += [change for change in self._prune(height - keep_versions) if change[0][1:] not in fresh]
-        changes += record.extra
+        if record.changes_set:
+            changes.append((b"w" + key, b""))
+        changes += [(b"e" + name, encoded) for name, encoded in record.evidence]
         self._database.write(changes)
         self._head = record.head
 
@@ -203,6 +209,16 @@ class ChainStore:
             return None
         place: Place = codec.decode(Place, encoded)
         return place
+
+    def evidence(self) -> Iterator[bytes]:
+        """All evidence that blocks carried, encoded."""
+        for _, encoded in self._database.items(b"e"):
+            yield encoded
+
+    def set_changes(self) -> Iterator[int]:
+        """Heights of the headers that name another validator set for the next height, rising."""
+        for key, _ in self._database.items(b"w"):
+            yield int.from_bytes(key, "big")
 
     def snapshot(self) -> Snapshot:
         """The ledger at the head, which stays as it is when the head moves on."""

@@ -79,7 +79,7 @@ def make_cluster(directory: Path, nodes: int, *, validators: int | None = None, 
     )
     ports = free_ports(nodes)
     addresses = [f"/ip4/127.0.0.1/tcp/{port}/p2p/{peer_id(key('p2p', n))}" for n, port in enumerate(ports)]
-    consensus = structs.replace(ConsensusSection(commit_ms=300), **times)
+    consensus = structs.replace(ConsensusSection(commit_ms=300, propose_ms=1500), **times)
     settings = []
     for n in range(nodes):
         home = Home(directory / f"node{n}")

@@ -6,9 +6,15 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from node_cluster import Cluster, balance, eventually, make_cluster, run, transfer
 
+from consensus.tendermint.types import CommitFlag, CommitSlot
+from gensyn_node.app import wire
+from gensyn_node.app.block_sync import BlockSync
 from gensyn_node.app.node import Node, open_node
+from gensyn_node.primitives import codec
+from gensyn_node.primitives.errors import Rejection
 
 pytestmark = pytest.mark.integration
 
@@ -52,5 +58,111 @@ def test_four_nodes_commit_transfers(tmp_path: Path) -> None:
             # Blocks go on without transactions as well.
             await eventually(lambda: all(n.ledger.head.height >= height + 2 for n in nodes), "empty blocks")
             assert all(len(node.pool) == 0 for node in nodes)
+
+    run(scenario)
+
+
+def test_a_node_that_missed_blocks_catches_up_and_votes_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        cluster = make_cluster(tmp_path, 4)
+        async with AsyncExitStack() as stack:
+            nodes = await start(stack, cluster, 0, 1, 2)
+            await eventually(lambda: nodes[0].ledger.head.height >= 8, "three of four go on alone")
+            (late,) = await start(stack, cluster, 3)
+            await eventually(lambda: late.ledger.head.height >= nodes[0].ledger.head.height - 1 > 8, "it catches up")
+            joined = late.ledger.head.height
+            await eventually(lambda: _signed_by(nodes[0], late, joined + 1), "its precommit is in a commit again")
+            assert_same_chain([*nodes, late])
+            assert not late.sync.syncing
+
+    run(scenario)
+
+
+def _signed_by(observer: Node, member: Node, first: int) -> bool:
+    """Whether a commit from height `first` on holds a precommit of `member`."""
+    address = member.settings.consensus_key.address
+    for height in range(first, observer.ledger.head.height + 1):
+        validators, commit = observer.ledger.validators(height), observer.ledger.commit(height)
+        if validators and commit and commit.slots[validators.positions[address]].flag is CommitFlag.COMMIT:
+            return True
+    return False
+
+
+def test_without_gossip_the_chain_is_still_live(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        cluster = make_cluster(tmp_path, 4).without_gossip()
+        async with AsyncExitStack() as stack:
+            nodes = await start(stack, cluster, 0, 1, 2, 3)
+            await eventually(lambda: all(n.ledger.head.height >= 3 for n in nodes), "three blocks by asking alone")
+            assert_same_chain(nodes)
+
+    run(scenario)
+
+
+def test_nodes_restart_from_their_homes(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        cluster = make_cluster(tmp_path, 4)
+        target = b"\x66" * 20
+        async with AsyncExitStack() as stack:
+            nodes = await start(stack, cluster, 0, 1, 2, 3)
+            name = await nodes[1].chain.submit_transaction(transfer(cluster, 0, 0, 7, target))
+            assert await nodes[2].chain.wait_transaction(name, 60)
+            await eventually(lambda: all(balance(n, target) == 7 for n in nodes), "all have it")
+            heights = [node.ledger.head.height for node in nodes]
+        async with AsyncExitStack() as stack:
+            nodes = await start(stack, cluster, 0, 1, 2, 3)
+            for node, height in zip(nodes, heights, strict=True):
+                assert node.ledger.head.height >= height
+                assert balance(node, target) == 7
+            await eventually(lambda: all(n.ledger.head.height > max(heights) + 1 for n in nodes), "they go on")
+            assert_same_chain(nodes)
+            assert all(not node.executor.evidence.pending() for node in nodes)
+
+    run(scenario)
+
+
+def test_a_second_node_on_one_home_is_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        cluster = make_cluster(tmp_path, 1)
+        async with AsyncExitStack() as stack:
+            await start(stack, cluster, 0)
+            with pytest.raises(Rejection) as caught:
+                await start(stack, cluster, 0)
+            assert caught.value.reason.name == "home_in_use"
+
+    run(scenario)
+
+
+def test_a_lying_peer_is_banned_and_the_chain_still_syncs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that serves blocks whose commit lacks a quorum loses its welcome; the blocks come from the others."""
+    honest = BlockSync.serve_blocks
+    liars: list[BlockSync] = []
+
+    async def serve_blocks(self: BlockSync, peer: str, request: bytes) -> bytes:
+        reply: wire.BlocksReply = codec.decode(wire.BlocksReply, await honest(self, peer, request))
+        if self not in liars:
+            return codec.encode(reply)
+        absent = CommitSlot(CommitFlag.ABSENT, b"")
+        without_quorum = tuple(
+            wire.SealedBlock(one.block, structs.replace(one.commit, slots=(*one.commit.slots[:2], absent, absent)))
+            for one in reply.blocks
+        )
+        return codec.encode(wire.BlocksReply(1_000_000, without_quorum))
+
+    monkeypatch.setattr(BlockSync, "serve_blocks", serve_blocks)
+
+    async def scenario() -> None:
+        cluster = make_cluster(tmp_path, 4)
+        async with AsyncExitStack() as stack:
+            nodes = await start(stack, cluster, 0, 1, 2)
+            await eventually(lambda: nodes[0].ledger.head.height >= 6, "some blocks")
+            liars.append(nodes[0].sync)
+            nodes[0].network.set_head(1_000_000)
+            (late,) = await start(stack, cluster, 3)
+            await eventually(lambda: late.ledger.head.height >= 6, "synced from the others")
+            await eventually(
+                lambda: nodes[0].network.peer_id in [ban.peer for ban in late.network.peers.bans()],
+                "the liar is banned",
+            )
 
     run(scenario)

@@ -1,0 +1,311 @@
+"""Implements `gensyn_node.rpc.backend.NodeBackend`: the node, as its RPC server sees it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+import trio
+
+from consensus.ledger import queries
+from consensus.ledger.duties import duties
+from gensyn_node.app import certify, views
+from gensyn_node.app.chain import CommittedBlock
+from gensyn_node.app.node import Node
+from gensyn_node.primitives import codec
+from gensyn_node.primitives.errors import Rejection
+from gensyn_node.rpc import backend as rpc
+from gensyn_node.rpc.reasons import NOT_FOUND
+from gensyn_node.sdk.certificate import pack_certificate
+from p2p.api import BlobUnavailable, Direction, SeedInfo
+from p2p.api import SeedState as Seed
+from proofs.blobs import chunk_count
+
+DISPUTES_SHOWN_MAX = 200
+NO_ROLES = "none"
+
+
+def software_version() -> str:
+    """The installed version."""
+    try:
+        return version("gensyn")
+    except PackageNotFoundError:
+        return "0.1.0"
+
+
+class Backend:
+    """Reads the chain at its head; writes go through the mempool and the blob store."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._started_ms = int(time.time() * 1000)
+        self._uploads: dict[bytes, int] = {}
+        """Chunks that are here of blobs under way."""
+
+    # --- the node
+
+    async def status(self) -> rpc.Status:
+        """The node in one screen."""
+        node, chain = self._node, self._node.ledger
+        address = node.settings.account_key.address
+        validator = chain.state.validators.by_address(node.settings.consensus_key.address)
+        return rpc.Status(
+            version=software_version(),
+            chain_id=chain.chain_id,
+            genesis_hash=chain.store.genesis_hash,
+            node_id=node.network.peer_id,
+            address=address,
+            height=chain.head.height,
+            head_time_ms=chain.state.time_ms,
+            head_id=chain.head.block_id,
+            app_hash=chain.head.app_hash,
+            syncing=node.sync.syncing,
+            peers=len(node.network.peers.connected()),
+            mempool=len(node.pool),
+            validator=validator is not None and node.files.signer is not None,
+            role=await self.role(),
+            activity=node.roles.activity if node.roles else "follows the chain",
+            started_ms=self._started_ms,
+            block_interval_ms=node.history.block_interval_ms(),
+            balance_nano=queries.account(chain.view(), address).balance_nano,
+            rejections={name: count for name, count in node.network.counters().items() if name.startswith("rejected_")},
+        )
+
+    async def peers(self) -> tuple[rpc.Peer, ...]:
+        """Connected peers, then banned ones."""
+        peers = self._node.network.peers
+        known = [
+            rpc.Peer(
+                peer_id=info.peer,
+                addresses=(info.address,),
+                connected=True,
+                inbound=info.direction is Direction.INBOUND,
+                height=info.head_height,
+                version=info.software_version,
+                score=info.score,
+            )
+            for info in peers.connected()
+        ]
+        banned = [rpc.Peer(ban.peer, (), False, note=f"banned: {ban.code} {ban.message}") for ban in peers.bans()]
+        return (*known, *banned)
+
+    async def seeds(self) -> tuple[rpc.SeedState, ...]:
+        """Every configured seed."""
+        return tuple(_seed(info) for info in self._node.network.peers.seeds())
+
+    async def validators(self, height: int | None) -> tuple[rpc.ValidatorView, ...]:
+        """The set that signs block `height` (the next block when None). `Rejection` NOT_FOUND for unknown heights."""
+        chain = self._node.ledger
+        members = chain.validators(chain.head.height + 1 if height is None else height)
+        if members is None:
+            raise Rejection(NOT_FOUND, f"the validator set of block {height} is not known")
+        return tuple(rpc.ValidatorView(one.address, one.public_key, one.power) for one in members.validators)
+
+    async def role(self) -> str:
+        """The role in force."""
+        return self._node.roles.role if self._node.roles else NO_ROLES
+
+    async def set_role(self, role: str) -> str:
+        """Change the role. `Rejection` NOT_FOUND for a node that runs without roles."""
+        if self._node.roles is None:
+            raise Rejection(NOT_FOUND, "this node runs without roles")
+        return await self._node.roles.set_role(role)
+
+    # --- blocks and transactions
+
+    async def block(self, height: int | None) -> rpc.BlockView | None:
+        """A committed block, the head when `height` is None."""
+        chain = self._node.ledger
+        return views.block_view(chain, chain.head.height if height is None else height)
+
+    async def transaction(self, transaction_id: bytes) -> rpc.TransactionView | None:
+        """A transaction that is in a block."""
+        chain = self._node.ledger
+        place = chain.store.place_of(transaction_id)
+        block = chain.block(place.height) if place else None
+        results = chain.results(place.height) if place else None
+        if place is None or block is None or results is None:
+            return None
+        data = block.transactions[place.index]
+        return views.transaction_view(data, place.height, place.index, results[place.index])
+
+    async def submit_transaction(self, data: bytes) -> bytes:
+        """Check, keep, spread; the transaction's id."""
+        return await self._node.chain.submit_transaction(data)
+
+    async def wait_transaction(self, transaction_id: bytes, timeout_s: float) -> rpc.TransactionView | None:
+        """The transaction once it is in a block; None when `timeout_s` passes first."""
+        await self._node.chain.wait_transaction(transaction_id, timeout_s)
+        return await self.transaction(transaction_id)
+
+    # --- the ledger
+
+    async def account(self, address: bytes) -> rpc.AccountView:
+        """An account; one that nobody paid yet is all zero."""
+        return views.account_view(self._node.ledger.view(), address, self._node.pool.next_nonce(address))
+
+    async def tasks(self, offset: int, limit: int) -> tuple[rpc.TaskView, ...]:
+        """Newest first."""
+        view = self._node.ledger.view()
+        found = queries.tasks(view, limit=limit, before=offset)
+        return tuple(views.task_view(view, task, self._node.history.losses(task.task_id)) for task in found)
+
+    async def task(self, task_id: bytes) -> rpc.TaskView | None:
+        """A task."""
+        view = self._node.ledger.view()
+        found = queries.task(view, task_id)
+        return None if found is None else views.task_view(view, found, self._node.history.losses(task_id))
+
+    async def duties(self) -> tuple[rpc.DutyView, ...]:
+        """What this node has to do, and for each task that draws somebody now, whether it can be drawn."""
+        view, address = self._node.ledger.view(), self._node.settings.account_key.address
+        own = [views.duty_view(duty) for duty in duties(view, address, self._node.ledger.head.height)]
+        if queries.provider(view, address) is None:
+            return (*own, rpc.DutyView(None, "", "not registered", "this account is not registered as a provider"))
+        return (*own, *(views.eligibility_view(entry) for entry in queries.why_provider(view, address)))
+
+    async def why(self, task_id: bytes) -> tuple[rpc.DutyView, ...]:
+        """Who is eligible for the task's next draw, and what excludes the others."""
+        view = self._node.ledger.view()
+        if not views.has_task(view, task_id):
+            raise Rejection(NOT_FOUND, f"there is no task {task_id.hex()}")
+        return tuple(views.eligibility_view(entry) for entry in queries.why_task(view, task_id))
+
+    async def disputes(self, task_id: bytes | None) -> tuple[rpc.DisputeView, ...]:
+        """Disputes, newest first; those of one task when it is named."""
+        view = self._node.ledger.view()
+        found = queries.disputes(view, limit=DISPUTES_SHOWN_MAX)
+        return tuple(views.dispute_view(view, one) for one in found if task_id in (None, one.task_id))
+
+    async def dispute(self, dispute_id: bytes) -> rpc.DisputeView | None:
+        """A dispute."""
+        view = self._node.ledger.view()
+        found = queries.dispute(view, dispute_id)
+        return None if found is None else views.dispute_view(view, found)
+
+    async def providers(self) -> tuple[object, ...]:
+        """The registered providers' records."""
+        return tuple(queries.providers(self._node.ledger.view()))
+
+    async def parameters(self) -> object:
+        """The protocol parameters in force."""
+        return queries.parameters(self._node.ledger.view())
+
+    async def genesis(self) -> bytes:
+        """The genesis, encoded."""
+        return codec.encode(self._node.ledger.genesis)
+
+    async def supply(self) -> dict[str, int]:
+        """Where all money is, in nano."""
+        return views.supply_view(self._node.ledger.view())
+
+    async def program(self, program_id: bytes) -> bytes | None:
+        """A published program, encoded."""
+        return views.program_bytes(self._node.ledger.view(), program_id)
+
+    async def proof(self, key: bytes, height: int | None) -> bytes | None:
+        """The encoded `MapProof` of a ledger key under the app hash after block `height`."""
+        found = certify.prove_key(self._node.ledger, key, height)
+        return None if found is None else codec.encode(found)
+
+    async def certificate(self, task_id: bytes) -> bytes | None:
+        """The task's certificate file; None until a block has signed the task's end."""
+        found = certify.certificate(self._node.ledger, task_id)
+        return None if found is None else pack_certificate(found)
+
+    # --- blobs
+
+    async def blob_info(self, blob_id: bytes) -> rpc.BlobInfo | None:
+        """What is here of a blob."""
+        if self._node.blobs.has(blob_id):
+            length = self._node.blobs.path(blob_id).stat().st_size
+            return rpc.BlobInfo(blob_id, length, chunk_count(length), chunk_count(length), True)
+        return None
+
+    async def blob_put(self, blob_id: bytes, length: int, chunk: int, data: bytes) -> rpc.BlobInfo:
+        """Store one chunk of an upload, in order; the last one makes it a blob."""
+        known = await self.blob_info(blob_id)
+        if known is not None:
+            return known
+        chunks, upload = chunk_count(length), blob_id.hex()
+        await self._node.blobs.add_chunk(upload, chunk, data)
+        received = self._uploads[blob_id] = max(self._uploads.get(blob_id, 0), chunk + 1)
+        if received < chunks:
+            return rpc.BlobInfo(blob_id, length, chunks, received, False)
+        await self._node.blobs.finish_upload(upload, expected_blob_id=blob_id)
+        del self._uploads[blob_id]
+        return rpc.BlobInfo(blob_id, length, chunks, chunks, True)
+
+    async def blob_fetch(self, blob_id: bytes) -> rpc.BlobInfo | None:
+        """Get a whole blob from the network unless it is here."""
+        try:
+            await self._node.blobs.fetch(blob_id)
+        except BlobUnavailable:
+            return None
+        return await self.blob_info(blob_id)
+
+    async def blob_get(self, blob_id: bytes, chunk: int) -> bytes | None:
+        """One chunk of a blob that is here."""
+        if not self._node.blobs.has(blob_id):
+            return None
+        return await self._node.blobs.read_chunk(blob_id, chunk)
+
+    # --- events
+
+    def events(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[rpc.Event]]:
+        """What happens from now on; a subscriber that does not keep up loses blocks."""
+        return self._events()
+
+    @asynccontextmanager
+    async def _events(self) -> AsyncIterator[trio.MemoryReceiveChannel[rpc.Event]]:
+        send, receive = trio.open_memory_channel[rpc.Event](0)
+        async with self._node.chain.committed() as blocks, trio.open_nursery() as nursery:
+            nursery.start_soon(_translate, blocks, send)
+            yield receive
+            nursery.cancel_scope.cancel()
+
+
+async def _translate(
+    blocks: trio.MemoryReceiveChannel[CommittedBlock], send: trio.MemorySendChannel[rpc.Event]
+) -> None:
+    async with send:
+        async for committed in blocks:
+            for event in block_events(committed):
+                await send.send(event)
+
+
+def block_events(committed: CommittedBlock) -> list[rpc.Event]:
+    """A block, its transactions and what the ledger did, as events."""
+    height, block = committed.head.height, committed.block
+    data = {
+        "block_id": committed.head.block_id,
+        "time_ms": block.header.time_ms,
+        "proposer": block.header.proposer,
+        "transactions": len(block.transactions),
+    }
+    events = [rpc.Event("block", height, data)]
+    for index, (raw, result) in enumerate(zip(block.transactions, committed.delta.results, strict=True)):
+        events.append(rpc.Event("transaction", height, views.transaction_view(raw, height, index, result)))
+    for event in committed.delta.events:
+        fields = {"event": event.kind, "subject": event.subject, **dict(event.fields)}
+        events.append(rpc.Event(_stream_of(event.kind), height, fields))
+    return events
+
+
+def _stream_of(kind: str) -> str:
+    """The stream that an event of the ledger belongs to."""
+    if kind == "heartbeat":
+        return "heartbeat"
+    return "dispute" if kind.startswith(("dispute", "challenge")) else "task"
+
+
+def _seed(info: SeedInfo) -> rpc.SeedState:
+    return rpc.SeedState(
+        address=info.address,
+        connected=info.state is Seed.CONNECTED,
+        attempts=info.attempts,
+        next_attempt_s=int(info.next_retry_s or 0),
+        note=info.last_error,
+    )
