@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import queue
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
@@ -163,3 +165,24 @@ async def serving(node: FakeNode, **settings: object) -> AsyncIterator[str]:
         address = await nursery.start(serve_rpc, node, RpcSettings(token=TOKEN, **settings))
         yield address
         nursery.cancel_scope.cancel()
+
+
+@contextmanager
+def serving_in_thread(node: FakeNode) -> Iterator[str]:
+    """The server in a thread of its own, for clients that block; yields its address."""
+    ready: queue.Queue[tuple[str, trio.lowlevel.TrioToken, trio.Event]] = queue.Queue()
+
+    async def main() -> None:
+        stop = trio.Event()
+        async with serving(node) as address:
+            ready.put((address, trio.lowlevel.current_trio_token(), stop))
+            await stop.wait()
+
+    thread = threading.Thread(target=trio.run, args=(main,), daemon=True)
+    thread.start()
+    address, token, stop = ready.get(timeout=20)
+    try:
+        yield address
+    finally:
+        token.run_sync_soon(stop.set)
+        thread.join(timeout=20)

@@ -1,0 +1,15 @@
+"""The fake node of the RPC tests, for clients of it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "rpc"))
+
+from rpc_fake_node import FakeNode
+
+
+@pytest.fixture
+def node() -> FakeNode:
+    return FakeNode()

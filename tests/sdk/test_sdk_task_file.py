@@ -1,0 +1,150 @@
+"""Task files: what is wrong is said with line, field and remedy, before anything else happens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gensyn_node.primitives.errors import Rejection
+from gensyn_node.sdk.task_file import REMEDIES, TEMPLATE, parse_task_file, read_task_file
+
+GOOD = """\
+name = "digits"
+[model]
+preset = "mlp"
+widths = [64]
+[data]
+train = "digits.npz"
+[train]
+steps = 600
+batch_size = 32
+optimizer = { name = "adamw", lr = 1e-3 }
+[verify]
+segment = 50
+instalments = 2
+[price]
+max = "10 GSN"
+deadline = "1h"
+"""
+GPT = """\
+[model]
+preset = "gpt"
+layers = 2
+width = 64
+heads = 4
+context = 32
+[data]
+train = "text.txt"
+[train]
+steps = 100
+batch_size = 8
+optimizer = { name = "sgd", lr = 0.1, momentum = 0.9 }
+[price]
+max = "10 GSN"
+"""
+
+
+def test_good_files() -> None:
+    task = parse_task_file(GOOD)
+    assert (task.train.steps, task.segments, task.max_price_nano) == (600, 12, 10 * 10**9)
+    assert task.deadline_blocks(500) == 7200
+    assert parse_task_file(GPT).model.heads == 4
+    assert parse_task_file(TEMPLATE).name == "digits"
+
+
+@pytest.mark.parametrize(
+    ("text", "interval_ms", "blocks"), [("90s", 1000, 90), ("2h", 6000, 1200), ("400 blocks", 1, 400), ("1s", 6000, 1)]
+)
+def test_deadlines(text: str, interval_ms: int, blocks: int) -> None:
+    assert parse_task_file(GOOD.replace('"1h"', f'"{text}"')).deadline_blocks(interval_ms) == blocks
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "line", "field"),
+    [
+        ('preset = "mlp"', 'preset = "resnet"', "E1811", 3, "model.preset"),
+        ('preset = "mlp"\n', "", "E1811", 2, "model.preset"),
+        ("widths = [64]", "widths = []", "E1811", 4, "model.widths"),
+        ("widths = [64]", "widths = [0]", "E1811", 4, "model.widths"),
+        ("widths = [64]", 'widths = "64"', "E1811", 4, "model.widths"),
+        ("widths = [64]\n", "", "E1811", 2, "model.widths"),
+        ("widths = [64]", "widths = [64]\nlayers = 2", "E1811", 5, "model.layers"),
+        ("widths = [64]", "widths = [64]\nclasses = 1", "E1811", 5, "model.classes"),
+        ("widths = [64]", "widths = [64]\ndepth = 2", "E1812", 5, "model.depth"),
+        ('train = "digits.npz"\n', "", "E1811", 5, "data.train"),
+        ('train = "digits.npz"', "train = 5", "E1811", 6, "data.train"),
+        ("steps = 600", "steps = 0", "E1811", 8, "train.steps"),
+        ("steps = 600", "steps = -600", "E1811", 8, "train.steps"),
+        ("steps = 600", "steps = 6.5", "E1811", 8, "train.steps"),
+        ("steps = 600", 'steps = "600"', "E1811", 8, "train.steps"),
+        ("steps = 600", "steps = true", "E1811", 8, "train.steps"),
+        ("steps = 600", "setps = 600", "E1812", 8, "train.setps"),
+        ("batch_size = 32", "batch_size = 70000", "E1811", 9, "train.batch_size"),
+        ("lr = 1e-3", "lr = 0", "E1811", 10, "train.optimizer.lr"),
+        ("lr = 1e-3", "lr = nan", "E1811", 10, "train.optimizer.lr"),
+        ("lr = 1e-3", 'lr = "fast"', "E1811", 10, "train.optimizer.lr"),
+        ('"adamw"', '"lion"', "E1811", 10, "train.optimizer.name"),
+        ("lr = 1e-3", "lr = 1e-3, momentum = 0.9", "E1811", 10, "train.optimizer.momentum"),
+        ("segment = 50", "segment = 2000", "E1811", 12, "verify.segment"),
+        ("instalments = 2", "instalments = 13", "E1811", 13, "verify.instalments"),
+        ("instalments = 2", "instalments = 17", "E1811", 13, "verify.instalments"),
+        ("instalments = 2", 'mode = "native"', "E1811", 13, "verify.mode"),
+        ("segment = 50", "segment = 1", "E1811", 13, "verify.instalments"),
+        ('"10 GSN"', '"10"', "E1811", 15, "price.max"),
+        ('"10 GSN"', '"0 GSN"', "E1811", 15, "price.max"),
+        ('"10 GSN"', '"-1 GSN"', "E1811", 15, "price.max"),
+        ('"10 GSN"', "10", "E1811", 15, "price.max"),
+        ('"1h"', '"soon"', "E1811", 16, "price.deadline"),
+        ('"1h"', '"0s"', "E1811", 16, "price.deadline"),
+        ('name = "digits"', 'nmae = "digits"', "E1812", 1, "nmae"),
+        ('[price]\nmax = "10 GSN"\ndeadline = "1h"\n', "", "E1811", 1, "price"),
+    ],
+)
+def test_mistakes_name_line_field_and_remedy(old: str, new: str, code: str, line: int, field: str) -> None:
+    assert old in GOOD
+    with pytest.raises(Rejection) as error:
+        parse_task_file(GOOD.replace(old, new, 1), "t.toml")
+    assert error.value.reason.code == code
+    assert error.value.message.startswith(f"t.toml line {line}, {field}: ")
+    if field in REMEDIES:
+        assert error.value.message.endswith(REMEDIES[field])
+
+
+def test_too_many_segments_of_an_instalment() -> None:
+    with pytest.raises(Rejection) as error:
+        parse_task_file(GOOD.replace("steps = 600", "steps = 100000"))
+    assert "at most 256" in error.value.message
+
+
+def test_width_and_heads_must_fit() -> None:
+    with pytest.raises(Rejection) as error:
+        parse_task_file(GPT.replace("heads = 4", "heads = 5"))
+    assert "line 4, model.width: 64 is not a multiple of heads = 5" in error.value.message
+
+
+@pytest.mark.parametrize("text", ["", "[model\n", "\x00", "a = 1\n[a]\n", "model = 3"])
+def test_no_task_file_at_all(text: str) -> None:
+    with pytest.raises(Rejection) as error:
+        parse_task_file(text)
+    assert error.value.reason.code in ("E1811", "E1812")
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    latin = tmp_path / "latin.toml"
+    latin.write_bytes(b'name = "\xe9"')
+    for path in (tmp_path / "missing.toml", tmp_path, latin):
+        with pytest.raises(Rejection) as error:
+            read_task_file(path)
+        assert error.value.reason.code == "E1811"
+
+
+@given(st.sampled_from(GOOD.splitlines()), st.text(max_size=30))
+@settings(max_examples=150, deadline=None)
+def test_any_line_may_be_garbled(line: str, garbage: str) -> None:
+    try:
+        parse_task_file(GOOD.replace(line, garbage, 1))
+    except Rejection as error:
+        assert error.reason.code in ("E1811", "E1812")
