@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from gensyn_node.primitives.errors import Rejection
 from ml import reasons
 from ml.checkpoint import root_of_state
@@ -37,7 +35,7 @@ class Reexecution:
     def values(self, step: int) -> Sequence[Array]:
         """See `Execution`. Holds all values of the step in memory."""
         values = start_of(self._run, self._directory, step).values()
-        return [np.ascontiguousarray(value.numpy()) for value in values]
+        return [value.contiguous().numpy() for value in values]
 
     def dataset_array(self, batch_input: int) -> Array:
         """See `Execution`."""

@@ -104,6 +104,23 @@ def _rsqrt(ops: Operations, out: TensorType, x: Value) -> Value:
     return ops.apply("reciprocal", ops.apply("sqrt", x))
 
 
+@lowers("aten.log1p.default")
+def _log1p(ops: Operations, out: TensorType, x: Value) -> Value:
+    # log(u) x / (u - 1) with u = 1 + x is accurate where log(1 + x) is not (D. Goldberg, 1991, theorem 4).
+    u = ops.add(1.0, x)
+    plain = ops.div(ops.mul(ops.apply("log", u), x), ops.sub(u, 1.0))
+    return ops.where(ops.binary("eq", u, 1.0), x, plain, F32)
+
+
+@lowers("aten.expm1.default")
+def _expm1(ops: Operations, out: TensorType, x: Value) -> Value:
+    # (u - 1) x / log(u) with u = exp(x), the counterpart (W. Kahan); far from 0 the plain form is exact enough.
+    u = ops.apply("exp", x)
+    less = ops.sub(u, 1.0)
+    near = ops.where(ops.binary("eq", u, 1.0), x, ops.div(ops.mul(less, x), ops.apply("log", u)), F32)
+    return ops.where(ops.binary("lt", ops.apply("abs", x), 1.0), near, less, F32)
+
+
 @lowers("aten.sigmoid.default")
 def _sigmoid(ops: Operations, out: TensorType, x: Value) -> Value:
     return ops.apply("reciprocal", ops.add(1.0, ops.apply("exp", ops.apply("neg", x))))
@@ -209,6 +226,29 @@ def _zeros(ops: Operations, out: TensorType, *_: Any, **__: Any) -> Value:
     return ops.constant(out.dtype, 0, out.shape)
 
 
+@lowers("aten.empty.memory_format", "aten.empty_like.default", "aten.empty_permuted.default")
+def _empty(ops: Operations, out: TensorType, *_: Any, **__: Any) -> Value:
+    # Whatever an uninitialised tensor holds may be zero; decompositions fill it at once.
+    return ops.constant(out.dtype, 0, out.shape)
+
+
+@lowers("aten.fill.Scalar")
+def _fill(ops: Operations, out: TensorType, x: Value, value: Number) -> Value:
+    return ops.constant(out.dtype, value, out.shape)
+
+
+@lowers("aten.isnan.default")
+def _isnan(ops: Operations, out: TensorType, x: Value) -> Value:
+    return ops.apply("ne", x, x)
+
+
+@lowers("aten.linalg_vector_norm.default")
+def _norm(ops: Operations, out: TensorType, x: Value, order: Number = 2, dims: Any = None, keep: bool = False) -> Value:
+    if order != 2:
+        raise unsupported(f"norm of order {order}; only of order 2")
+    return ops.apply("sqrt", ops.sum(ops.mul(x, x), axes_of(dims, len(x.shape)), keep))
+
+
 @lowers("aten.ones.default", "aten.ones_like.default", "aten.new_ones.default")
 def _ones(ops: Operations, out: TensorType, *_: Any, **__: Any) -> Value:
     return ops.constant(out.dtype, 1, out.shape)
@@ -270,6 +310,12 @@ def _amin(ops: Operations, out: TensorType, x: Value, dims: Any = None, keep: bo
 @lowers("aten.argmax.default")
 def _argmax(ops: Operations, out: TensorType, x: Value, dim: int | None = None, keep: bool = False) -> Value:
     return ops.last_reduction("argmax_last", x, axes_of(dim, len(x.shape)), keep)
+
+
+@lowers("aten.max.dim")
+def _max_with_index(ops: Operations, out: Any, x: Value, dim: int, keep: bool = False) -> tuple[Value, Value]:
+    axes = axes_of(dim, len(x.shape))
+    return ops.last_reduction("max_last", x, axes, keep), ops.last_reduction("argmax_last", x, axes, keep)
 
 
 @lowers("aten._softmax.default")

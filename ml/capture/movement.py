@@ -55,6 +55,14 @@ def _broadcast_in_dim(ops: Operations, out: TensorType, x: Value, shape: Any, ax
     return ops.broadcast_to(ops.reshape(x, tuple(spread)), out.shape)
 
 
+@lowers("aten.repeat.default")
+def _repeat(ops: Operations, out: TensorType, x: Value, times: Sequence[int]) -> Value:
+    sizes = (*([1] * (len(times) - len(x.shape))), *x.shape)
+    spread = tuple(part for size in sizes for part in (1, size))
+    full = tuple(part for count, size in zip(times, sizes, strict=True) for part in (count, size))
+    return ops.reshape(ops.broadcast_to(ops.reshape(x, spread), full), out.shape)
+
+
 def _bounds(size: int, start: int | None, stop: int | None) -> tuple[int, int]:
     low, high, _ = slice(start, None if stop is None or stop >= END else stop).indices(size)
     if high <= low:
@@ -120,14 +128,17 @@ def _select_scatter(ops: Operations, out: TensorType, x: Value, source: Value, d
 
 @lowers("aten.constant_pad_nd.default")
 def _pad(ops: Operations, out: TensorType, x: Value, amounts: Sequence[int], value: Number = 0) -> Value:
-    if value != 0 or any(amount < 0 for amount in amounts):
+    if value != 0:
         raise unsupported("padding by something else than zeros; concatenate a constant")
     rank = len(x.shape)
     attributes = [0] * (3 * rank)
     for pair in range(len(amounts) // 2):
         axis = rank - 1 - pair
-        attributes[3 * axis], attributes[3 * axis + 1] = amounts[2 * pair], amounts[2 * pair + 1]
-    return ops.apply("pad", x, attributes=tuple(attributes))
+        low, high = amounts[2 * pair], amounts[2 * pair + 1]
+        # Negative amounts cut; the gradient of a padding is one.
+        x = ops.slice_axis(x, axis, max(0, -low), x.shape[axis] - max(0, -high), 1)
+        attributes[3 * axis], attributes[3 * axis + 1] = max(0, low), max(0, high)
+    return ops.apply("pad", x, attributes=tuple(attributes)) if any(attributes) else x
 
 
 def _padded(ops: Operations, x: Value, axis: int, low: int, high: int, gap: int) -> Value:

@@ -2,6 +2,6 @@
 
 Reading order: `table` (the kernel of each operator), `matmul` (a register-blocked chain of multiply and add), `emit`
 and `elementwise` (elementwise operators, fused into compiled loops), `rows` (sums, maxima, lookups), `threads` (cutting
-work into independent parts). No kernel's bits depend on the number of threads or on the instruction set: vectors run over
-independent elements, never along a chain.
+work into independent parts). No kernel's bits depend on the number of threads or on the instruction set: vectors run
+over independent elements, never along a chain.
 """

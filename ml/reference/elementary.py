@@ -80,9 +80,9 @@ def tanh(x: Tensor) -> Tensor:
     one = number(1.0, x)
     a = torch.abs(x)
     large = one - number(2.0, x) / (exp(a + a) + one)
-    z = x * x
-    small = horner(z, constants.TANH) * z * x + x
-    return canonical(torch.where(a < bits(constants.TANH_SPLIT, x), small, torch.copysign(large, x)))
+    z = a * a
+    small = horner(z, constants.TANH) * z * a + a
+    return canonical(torch.copysign(torch.where(a < bits(constants.TANH_SPLIT, x), small, large), x))
 
 
 def erf(x: Tensor) -> Tensor:

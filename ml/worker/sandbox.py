@@ -1,6 +1,7 @@
-"""What holds a worker in: resource limits, no new privileges, and a seccomp filter against the network where Linux allows.
+"""What holds a worker in: resource limits, no new privileges, a seccomp filter against the network where Linux allows.
 
-Programs are data, never code; the sandbox is for the day when a kernel has a bug. `sandbox_level` says what is in force.
+Programs are data, never code; the sandbox is for the day when a kernel has a bug. `sandbox_level` says what is in
+force.
 """
 
 from __future__ import annotations

@@ -1,0 +1,218 @@
+"""Capture: the program computes what PyTorch computes, has one encoding everywhere, and refuses what it cannot say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import nn
+
+from gensyn_node.primitives.errors import Rejection
+from ml import reasons
+from ml.capture.check import check_against_eager
+from ml.capture.step import AdamW, LossFunction, Sgd
+from ml.capture.trace import capture
+from ml.presets import Built
+from ml.presets.configuration import parse_optimizer, parse_preset
+from proofs.program.types import Program, program_id
+from proofs.program.validate import validate_program
+
+
+def real_batch(built: Built) -> dict[str, torch.Tensor]:
+    """A batch of plausible values."""
+    generator = torch.Generator().manual_seed(3)
+    batch = {}
+    for name, value in built.batch.items():
+        if value.dtype == torch.float32:
+            batch[name] = torch.randn(value.shape, generator=generator)
+        else:
+            batch[name] = torch.randint(0, 5, value.shape, generator=generator).to(value.dtype)
+    return batch
+
+
+@pytest.mark.parametrize("fixture", ["mlp_sgd", "mlp_adamw", "gpt_adamw"])
+def test_presets_equal_eager(fixture: str, request: pytest.FixtureRequest) -> None:
+    built: Built = request.getfixturevalue(fixture)
+    torch.manual_seed(0)
+    for parameter in built.module.parameters():
+        nn.init.uniform_(parameter, -0.2, 0.2)
+    comparison = check_against_eager(built.program, built.module, built.loss, built.optimizer, real_batch(built))
+    assert comparison.worst_ratio <= 1
+    info = validate_program(built.program)
+    assert info.gas_per_step > 0
+
+
+def test_a_wrong_program_is_noticed(mlp_sgd: Built) -> None:
+    torch.manual_seed(0)
+    for parameter in mlp_sgd.module.parameters():
+        nn.init.uniform_(parameter, -0.2, 0.2)
+    batch = real_batch(mlp_sgd)
+    for wrong in (Sgd(0.1, 0.8, 1e-4), Sgd(0.101, 0.9, 1e-4), Sgd(0.1, 0.9, 1e-3)):
+        with pytest.raises(Rejection) as refusal:
+            check_against_eager(mlp_sgd.program, mlp_sgd.module, mlp_sgd.loss, wrong, batch)
+        assert refusal.value.reason is reasons.NOT_EAGER
+
+
+def square_loss(call: LossFunction, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Mean square of the module's output."""
+    return call(batch["x"]).square().mean()  # type: ignore[call-arg, no-any-return]
+
+
+def captured(module: nn.Module, shape: tuple[int, ...] = (4, 6)) -> Program:
+    """The program of a module on random input, checked against eager."""
+    torch.manual_seed(1)
+    batch = {"x": torch.randn(shape)}
+    program = capture(module, square_loss, Sgd(0.1), batch)
+    check_against_eager(program, module, square_loss, Sgd(0.1), batch)
+    return program
+
+
+class Many(nn.Module):
+    """Uses many operations of the lowering."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 8)
+        self.norm = nn.LayerNorm(8)
+        self.register_buffer("scale", torch.linspace(0.5, 1.5, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.norm(self.linear(x)) * self.scale
+        a, b = h.chunk(2, -1)
+        h = torch.cat([torch.sigmoid(a), torch.nn.functional.silu(b)], -1)
+        h = torch.where(h > 0.3, h, torch.nn.functional.leaky_relu(h, 0.1)).clamp(-2, 2)
+        h = nn.functional.pad(h, (1, 1)).transpose(0, 1)[1:-1].mean(1, keepdim=True) + h.amax(0).unsqueeze(1)
+        h = h.abs().sqrt() + h.pow(3) - h.sin() * h.cos() + torch.softmax(h, 0) + h.var(0)
+        return h.max(h.flip(0) if False else -h).unbind(0)[0].expand(3, 1) + h[::2].sum()
+
+
+def test_many_operations_equal_eager() -> None:
+    program = captured(Many())
+    assert any(entry.name == "constant.scale" for entry in program.state)
+
+
+def test_library_cross_entropy_and_ignored_labels() -> None:
+    def loss(call: LossFunction, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return nn.functional.cross_entropy(call(batch["x"]), batch["y"])  # type: ignore[call-arg]
+
+    torch.manual_seed(2)
+    module = nn.Sequential(nn.Linear(6, 7), nn.Softplus(), nn.Linear(7, 3))
+    batch = {"x": torch.randn(8, 6), "y": torch.tensor([0, 1, 2, -100, 1, 0, -100, 2])}
+    program = capture(module, loss, AdamW(1e-3), batch)
+    check_against_eager(program, module, loss, AdamW(1e-3), batch)
+
+
+class Sorted(nn.Module):
+    """Uses an operation without a rule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(6, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x).sort(-1).values
+
+
+@pytest.mark.parametrize(
+    ("module", "word"),
+    [
+        (nn.Sequential(nn.Linear(6, 6), Sorted()), "1 (Sorted)"),
+        (nn.Sequential(nn.Unflatten(1, (1, 6)), nn.Conv1d(1, 2, 3)), "1 (Conv1d)"),
+        (nn.Sequential(nn.Linear(6, 6).double(), nn.Flatten()), "float64"),
+    ],
+)
+def test_refusals_name_the_operation_and_the_module(module: nn.Module, word: str) -> None:
+    with pytest.raises(Rejection) as refusal:
+        capture(module, square_loss, Sgd(0.1), {"x": torch.zeros(4, 6)})
+    assert refusal.value.reason is reasons.NOT_LOWERABLE
+    assert word in refusal.value.message
+
+
+class Branching(nn.Module):
+    """Branches on a tensor's value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(6, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.inner(x)
+        return y if y.sum() > 0 else -y
+
+
+def test_branches_on_values_are_refused() -> None:
+    with pytest.raises(Rejection) as refusal:
+        capture(Branching(), square_loss, Sgd(0.1), {"x": torch.zeros(4, 6)})
+    assert refusal.value.reason is reasons.NOT_TRACEABLE
+
+
+def test_uneven_batches_are_refused() -> None:
+    with pytest.raises(Rejection):
+        capture(nn.Linear(6, 6), square_loss, Sgd(0.1), {"x": torch.zeros(4, 6), "y": torch.zeros(5)})
+
+
+BUILD = """
+from ml.presets import build
+from proofs.program.types import program_id
+built = build({"name": "gpt", "context": 16, "vocabulary": 40, "layers": 2, "width": 32, "heads": 2},
+              {"name": "adamw", "lr": 2e-3}, 4)
+print(program_id(built.program).hex())
+"""
+
+
+@pytest.mark.parametrize(("hash_seed", "threads", "capability"), [("7", "1", "default"), ("99", "2", "avx2")])
+def test_one_program_on_every_machine(gpt_adamw: Built, hash_seed: str, threads: str, capability: str) -> None:
+    changes = {"PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": threads, "ATEN_CPU_CAPABILITY": capability}
+    result = subprocess.run(
+        [sys.executable, "-c", BUILD], env={**os.environ, **changes}, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == program_id(gpt_adamw.program).hex()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"name": "cnn"},
+        {"name": "mlp", "inputs": 4},
+        {"name": "mlp", "inputs": 4, "classes": 2, "depth": 3},
+        {"name": "mlp", "inputs": 0, "classes": 2},
+        {"name": "mlp", "inputs": True, "classes": 2},
+        {"name": "mlp", "inputs": 4, "classes": 2, "widths": [8, -1]},
+        {"name": "mlp", "inputs": 4, "classes": 2, "activation": "swish"},
+        {"name": "gpt", "context": 8, "vocabulary": 300},
+        {"name": "gpt", "context": 8, "vocabulary": 30, "width": 30, "heads": 4},
+        {"name": "gpt", "context": 8, "vocabulary": 30, "tokens": "f32"},
+    ],
+)
+def test_bad_presets(config: dict[str, object]) -> None:
+    with pytest.raises(Rejection) as refusal:
+        parse_preset(config)
+    assert refusal.value.reason is reasons.BAD_PRESET
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"name": "adam", "lr": 1.0},
+        {"name": "sgd"},
+        {"name": "sgd", "lr": 0},
+        {"name": "sgd", "lr": -1.0},
+        {"name": "sgd", "lr": float("nan")},
+        {"name": "sgd", "lr": 0.1, "momentum": 1.0},
+        {"name": "adamw", "lr": "0.1"},
+        {"name": "adamw", "lr": 0.1, "amsgrad": True},
+    ],
+)
+def test_bad_optimizers(config: dict[str, object]) -> None:
+    with pytest.raises(Rejection) as refusal:
+        parse_optimizer(config)
+    assert refusal.value.reason is reasons.BAD_PRESET
+
+
+def test_optimizers_take_integers_for_rates() -> None:
+    assert parse_optimizer({"name": "sgd", "lr": 1}) == Sgd(1.0)
