@@ -72,11 +72,11 @@ def verify_proposal(
         raise Rejection(reasons.BAD_PROPOSAL, f"round {proposal.round}, valid round {proposal.valid_round}")
     if block.header.height != proposal.height or block.header.chain_id != chain_id or block.id != proposal.block_id:
         raise Rejection(reasons.BAD_PROPOSAL, "it names another block than the one beside it")
-    if schedule.of(proposal.round) != proposal.proposer:
-        raise Rejection(reasons.WRONG_PROPOSER, f"{proposal.proposer.hex()} in round {proposal.round}")
     validator = _member(schedule.validators, proposal.proposer)
     if not check(validator.public_key, proposal_sign_bytes(chain_id, proposal), proposal.signature):
         raise Rejection(reasons.BAD_PROPOSAL_SIGNATURE, f"of {proposal.proposer.hex()}")
+    if schedule.of(proposal.round) != proposal.proposer:  # last: a high round costs turns, and only members get here
+        raise Rejection(reasons.WRONG_PROPOSER, f"{proposal.proposer.hex()} in round {proposal.round}")
     return VerifiedProposal(proposal, block, validator.public_key, received_ms)
 
 

@@ -339,7 +339,9 @@ def test_bad_proposals_are_refused() -> None:
     p = good.proposal
     assert refused(p, block(b"y")) == "bad_proposal"
     assert refused(Proposal(1, 0, 0, p.block_id, p.proposer, p.signature)) == "bad_proposal"
-    assert refused(Proposal(1, 0, -1, p.block_id, ME, p.signature)) == "wrong_proposer"
+    out_of_turn = Proposal(1, 0, -1, p.block_id, ME, KEYS[ME].sign(proposal_sign_bytes(CHAIN, p)))
+    assert refused(out_of_turn) == "wrong_proposer"
+    assert refused(Proposal(1, 0, -1, p.block_id, bytes(20), p.signature)) == "unknown_validator"
     assert refused(Proposal(1, 0, -1, p.block_id, p.proposer, bytes(64))) == "bad_proposal_signature"
 
 
