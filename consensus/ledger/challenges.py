@@ -46,7 +46,8 @@ from consensus.ledger.schedule import verifier_bond
 from consensus.ledger.view import State
 from gensyn_node.primitives.errors import Rejection
 
-_OPEN = (INSTALMENT_DRAWING, INSTALMENT_VERIFYING, INSTALMENT_REVEALING, INSTALMENT_WINDOW)
+CHALLENGEABLE = (INSTALMENT_DRAWING, INSTALMENT_VERIFYING, INSTALMENT_REVEALING, INSTALMENT_WINDOW)
+"""Phases in which a challenge may be announced."""
 _SHOWING = (INSTALMENT_WINDOW, INSTALMENT_CLOSING)
 
 
@@ -56,7 +57,7 @@ def open_challenge_commit(state: State, call: Call, message: OpenChallengeCommit
     if provider.state == PROVIDER_WITHDRAWING:
         raise Rejection(BAD_PROVIDER_STATE, "the provider is leaving")
     instalment = state.instalment(message.task_id, message.instalment)
-    if instalment.state not in _OPEN:
+    if instalment.state not in CHALLENGEABLE:
         raise Rejection(CHALLENGE_CLOSED, f"the instalment is {instalment.state}")
     if call.sender == instalment.solver:
         raise Rejection(OWN_CLAIM, "the solver cannot challenge its own instalment")

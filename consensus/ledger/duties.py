@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from consensus.ledger import keys, life
 from consensus.ledger.block import Reader
+from consensus.ledger.challenges import CHALLENGEABLE
 from consensus.ledger.fields import Count, Endpoints, Hash, OptionalHash, Small, Text
 from consensus.ledger.messages import TaskSpec
 from consensus.ledger.queries import recent_ids
@@ -206,20 +207,22 @@ def _challenging(state: State, instalment: Instalment, address: bytes, height: i
 
 
 class Audit(Struct):
-    """An instalment that a whistleblower may look into now."""
+    """An instalment that a whistleblower may look into now; challenges are shown once its window is open."""
 
     task_id: Hash
     attempt: Small
     instalment: Small
+    state: Text
+    """The instalment's phase; verdicts with their evidence are known from `window` on."""
     due_height: Count
-    """Last height to announce a challenge."""
+    """Last height of that phase; the last to announce a challenge is the window's."""
     segments: tuple[SegmentWork, ...]
     """All of the instalment's."""
     endpoints: Endpoints
 
 
 def audits(reader: Reader, address: bytes, tasks: int = 64) -> list[Audit]:
-    """Instalments in their window, of the latest `tasks` tasks, in which `address` is no party."""
+    """Instalments open to challenges, of the latest `tasks` tasks, in which `address` is no party."""
     state = State(reader)
     found: list[Audit] = []
     for task_id in reversed(recent_ids(state, keys.tasks_page, state.counters.tasks, tasks)):
@@ -229,13 +232,14 @@ def audits(reader: Reader, address: bytes, tasks: int = 64) -> list[Audit]:
         spec = state.spec(task_id)
         for number in life.unsettled(task):
             instalment = state.instalment(task_id, number)
-            if instalment.state == INSTALMENT_WINDOW and slot_of(instalment, address) is None:
+            if instalment.state in CHALLENGEABLE and slot_of(instalment, address) is None:
                 segments = (segment_work(state, spec, instalment, s) for s in instalment_segments(spec, number))
                 found.append(
                     Audit(
                         task_id,
                         instalment.attempt,
                         number,
+                        instalment.state,
                         instalment.due_height,
                         tuple(segments),
                         _serving(state, instalment),

@@ -66,7 +66,7 @@ def test_a_cheating_solver_is_caught_slashed_and_replaced_at_the_last_settled_in
 
 
 def test_a_wrong_initial_state_is_found_by_the_verifiers() -> None:
-    world = crowd()
+    world = crowd(patient=True)
     task_id = world.submit()
     cheat = world.solver_of(task_id)
     cheat.faults = (-1,)
