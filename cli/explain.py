@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from typing import Annotated
 
@@ -37,7 +38,10 @@ def explain(
 
 def version(as_json: JsonOption = False) -> None:
     """The version of this program."""
-    value = {"version": installed_version("gensyn")}
+    try:
+        value = {"version": installed_version("gensyn")}
+    except PackageNotFoundError:
+        value = {"version": "run from a source tree, not installed"}
     emit(as_json, value, lambda: facts(value.items()))
 
 

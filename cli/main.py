@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
+from typing import Any
 
-import click
 import typer
 
 from cli import chain, data, devnet, dispute, explain, node, task, verify, wallet
@@ -13,6 +13,8 @@ from cli.output import EXIT_CODES, EXIT_INTERRUPTED, EXIT_OK, errors, fail
 from gensyn_node.primitives.errors import Rejection
 
 _EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
+
+_UsageError: Any = typer.BadParameter.__mro__[1]  # typer brings its own click, or uses the installed one
 
 app = typer.Typer(
     name="gensyn",
@@ -47,10 +49,10 @@ def main(arguments: list[str] | None = None) -> None:
         code = app(given, prog_name="gensyn", standalone_mode=False)
     except Rejection as rejection:
         code = fail(rejection, as_json)
-    except click.ClickException as error:
+    except _UsageError as error:
         error.show()
         code = error.exit_code
-    except (KeyboardInterrupt, click.Abort, EOFError):
+    except (KeyboardInterrupt, typer.Abort, EOFError):
         errors.print("interrupted")
         code = EXIT_INTERRUPTED
     except BrokenPipeError:

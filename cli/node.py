@@ -17,7 +17,7 @@ from cli.options import (
     client_of,
     home_of,
 )
-from cli.output import console, emit, facts, say, table
+from cli.output import EXIT_HALTED, console, emit, facts, say, table
 
 app = typer.Typer(help="Make, run and look at a node.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -78,18 +78,27 @@ def init(
 @app.command()
 def run(home: HomeOption = None, passphrase_file: PassphraseOption = None) -> None:
     """Run the node of the home until Ctrl-C. It logs to log/node.log in the home."""
-    from gensyn_node.app.service import run_process
+    import trio
+
+    from gensyn_node.app.service import run_whole_node
     from gensyn_node.app.settings import load_settings
     from gensyn_node.config.node_config import check_cheat, read_config
     from gensyn_node.keys.keyring import ACCOUNT, Keyring
     from gensyn_node.keys.passphrase import find_passphrase
+    from gensyn_node.primitives.errors import InvariantViolation
 
     place = home_of(home)
-    read_config(place)
+    config = read_config(place)
     encrypted = Keyring(place.keys).is_encrypted(ACCOUNT)
     settings = load_settings(place, find_passphrase(file=passphrase_file) if encrypted else "")
-    check_cheat(settings.config, settings.genesis.chain_id)
-    raise typer.Exit(run_process(settings))
+    check_cheat(config, settings.genesis.chain_id)
+    log = _log_to(place.log / "node.log", config.log.level)
+    say(f"Node of {place.path} on {settings.genesis.chain_id}. Ctrl-C stops it; see gensyn node status.")
+    try:
+        trio.run(run_whole_node, settings)
+    except InvariantViolation as violation:
+        log.critical("node_halted", why=str(violation), exc_info=violation)
+        raise typer.Exit(EXIT_HALTED) from None
 
 
 @app.command()
@@ -168,6 +177,26 @@ def role(
     with client_of(home, node, token_file) as client:
         value = {"role": client.call("role") if new is None else client.call("set_role", role=new)}
     emit(as_json, value, lambda: say(value["role"]))
+
+
+def _log_to(path: Path, level: str) -> Any:
+    """Log one JSON object a line to a file."""
+    import logging
+
+    import structlog
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(default=repr),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.WriteLoggerFactory(path.open("a", encoding="utf-8", buffering=1)),
+    )
+    return structlog.get_logger()
 
 
 def _quoted(text: str) -> str:

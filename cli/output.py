@@ -20,6 +20,7 @@ EXIT_UNREACHABLE = 3
 EXIT_TASK_FAILED = 4
 EXIT_NOT_VERIFIED = 5
 EXIT_STILL_RUNNING = 6
+EXIT_HALTED = 70
 EXIT_INTERRUPTED = 130
 
 EXIT_CODES = {
@@ -30,6 +31,7 @@ EXIT_CODES = {
     EXIT_TASK_FAILED: "the task ended without being finished",
     EXIT_NOT_VERIFIED: "the certificate or the model is not what it should be",
     EXIT_STILL_RUNNING: "still running when the time was over",
+    EXIT_HALTED: "the node stopped itself because of a bug; its log says which",
     EXIT_INTERRUPTED: "interrupted",
 }
 _EXIT_OF_REASON = {
