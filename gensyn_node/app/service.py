@@ -26,7 +26,10 @@ async def run_whole_node(settings: NodeSettings) -> None:
 
     Raises `Rejection` when the home cannot be used, `InvariantViolation` when the node halted itself.
     """
-    await run_node(settings, (serve_interface,))
+    # Imported late: a node that only follows the chain does without what training needs.
+    from gensyn_node.app.role_service import serve_roles
+
+    await run_node(settings, (serve_interface, serve_roles))
 
 
 async def serve_interface(node: Node) -> None:

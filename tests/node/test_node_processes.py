@@ -1,0 +1,221 @@
+"""Nodes as processes, ended by kill -9: they come back, lose nothing that was committed, and never sign twice."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from node_cluster import Cluster, make_cluster, transfer
+
+from consensus.ledger import keys
+from consensus.ledger.records import Account, ValidatorRecord
+from consensus.tendermint.types import Block, Commit
+from gensyn_node.app.chain import Chain
+from gensyn_node.app.settings import CHAIN_FOLDER, SIGN_STATE_FILE, NodeSettings
+from gensyn_node.app.startup import check_chain
+from gensyn_node.config.template import render_config
+from gensyn_node.keys.keyring import ACCOUNT, CONSENSUS, P2P, Keyring
+from gensyn_node.primitives import codec
+from gensyn_node.storage.signer import read_state
+
+pytestmark = pytest.mark.integration
+
+WAIT_S = 90.0
+
+
+def write_home(settings: NodeSettings) -> None:
+    """What a process reads from its home besides the chain: configuration and keys."""
+    settings.home.config.write_text(render_config(settings.config), "utf-8")
+    ring = Keyring(settings.home.keys)
+    ring.add(ACCOUNT, settings.account_key, None)
+    ring.add(CONSENSUS, settings.consensus_key, None)
+    ring.add(P2P, settings.p2p_key, None)
+
+
+class NodeProcess:
+    """`python -m gensyn_node run` on one home."""
+
+    def __init__(self, settings: NodeSettings) -> None:
+        self.settings = settings
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, its log appended to the home's."""
+        home = self.settings.home
+        home.endpoint.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "gensyn_node", "run", "--home", str(home.path), "--without-roles"]
+        with (home.log / "node.log").open("ab") as output:
+            self.process = subprocess.Popen(command, stdout=output, stderr=output)
+
+    def stop(self, number: signal.Signals) -> int:
+        """Send a signal and wait for the end; the exit code."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(timeout=WAIT_S)
+
+    def call(self, method: str, **parameters: object) -> dict[str, object]:
+        """One JSON-RPC call; raises `httpx.HTTPError` or `OSError` while the node does not answer."""
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
+        headers = {"Authorization": f"Bearer {self.settings.home.token.read_text()}"}
+        reply = httpx.post(self.settings.home.endpoint.read_text() + "/rpc", json=body, headers=headers, timeout=20)
+        answer: dict[str, object] = reply.json()
+        if "error" in answer:
+            raise AssertionError(answer["error"])
+        result = answer["result"]
+        assert isinstance(result, dict)
+        return result
+
+    def height(self) -> int:
+        """Its head, or -1 while it does not answer."""
+        try:
+            return int(str(self.call("status")["height"]))
+        except (httpx.HTTPError, OSError):
+            return -1
+
+    def wait_height(self, height: int) -> int:
+        """Wait until its head is at least there."""
+        deadline = time.monotonic() + WAIT_S
+        while (found := self.height()) < height:
+            assert self.process is not None
+            assert self.process.poll() is None, self.log()
+            assert time.monotonic() < deadline, f"at {found}, not {height}: {self.log()}"
+            time.sleep(0.1)
+        return found
+
+    def log(self) -> str:
+        """The end of its log."""
+        return (self.settings.home.log / "node.log").read_text("utf-8", "replace")[-3000:]
+
+
+@contextmanager
+def processes(cluster: Cluster) -> Iterator[list[NodeProcess]]:
+    """All nodes of a cluster as processes; none is left behind."""
+    nodes = [NodeProcess(settings) for settings in cluster.settings]
+    try:
+        for node in nodes:
+            write_home(node.settings)
+            node.start()
+        yield nodes
+    finally:
+        for node in nodes:
+            if node.process is not None and node.process.poll() is None:
+                node.process.kill()
+                node.process.wait()
+
+
+def open_chain(settings: NodeSettings) -> Chain:
+    """The chain of a node that does not run."""
+    return Chain.open(settings.home.data / CHAIN_FOLDER, settings.genesis)
+
+
+def block_and_commit(chain: Chain, height: int) -> tuple[Block, Commit]:
+    """A committed block, which must be there."""
+    block, commit = chain.block(height), chain.commit(height)
+    assert block is not None
+    assert commit is not None
+    return block, commit
+
+
+def test_killed_nodes_come_back_and_lose_nothing(tmp_path: Path) -> None:
+    cluster = make_cluster(tmp_path, 4)
+    target = b"\x77" * 20
+    chance = random.Random(7)
+    acknowledged: list[bytes] = []
+    with processes(cluster) as nodes:
+        for node in nodes:
+            node.wait_height(1)
+        for turn in range(4):
+            victim, other = nodes[turn], nodes[(turn + 1) % 4]
+            reply = other.call("submit_transaction", transaction=transfer(cluster, 0, turn, 11, target).hex())
+            name = str(reply["transaction_id"])
+            assert other.call("wait_transaction", transaction_id=name, timeout_s=60)["accepted"]
+            acknowledged.append(bytes.fromhex(name))
+            time.sleep(chance.random() * 0.4)  # any moment of a height, not always the same
+            assert victim.stop(signal.SIGKILL) == -signal.SIGKILL
+            seen = other.wait_height(other.height() + 1)
+            victim.start()
+            victim.wait_height(seen)
+        highest = max(node.wait_height(1) for node in nodes)
+        for node in nodes:
+            node.wait_height(highest + 2)
+        for node in nodes:
+            assert node.stop(signal.SIGTERM) == 0, node.log()
+    chains = [open_chain(settings) for settings in cluster.settings]
+    lowest = min(chain.head.height for chain in chains)
+    assert lowest >= highest
+    for chain in chains:
+        check_chain(chain)
+        account: Account = codec.decode(Account, chain.view().get(keys.account(target)) or b"")
+        assert account.balance_nano == 11 * len(acknowledged)
+        assert all(chain.store.place_of(name) is not None for name in acknowledged)
+    for height in range(1, lowest + 1):
+        assert len({block_and_commit(chain, height)[0].id for chain in chains}) == 1
+        assert not block_and_commit(chains[0], height)[0].evidence, "somebody signed twice"
+    for settings, chain in zip(cluster.settings, chains, strict=True):
+        record: ValidatorRecord = codec.decode(
+            ValidatorRecord, chain.view().get(keys.validator(settings.consensus_key.address)) or b""
+        )
+        assert not record.tombstoned
+        assert read_state(settings.home.signer / SIGN_STATE_FILE).height <= chain.head.height + 1
+        assert "evidence_found" not in (settings.home.log / "node.log").read_text()
+        chain.close()
+
+
+def test_all_nodes_killed_at_once_go_on(tmp_path: Path) -> None:
+    cluster = make_cluster(tmp_path, 4)
+    with processes(cluster) as nodes:
+        for node in nodes:
+            node.wait_height(3)
+        for node in nodes:
+            assert node.process is not None
+            node.process.kill()
+        for node in nodes:
+            assert node.process is not None
+            node.process.wait()
+        heights = []
+        for settings in cluster.settings:
+            chain = open_chain(settings)
+            heights.append(chain.head.height)
+            chain.close()
+        for node in nodes:
+            node.start()
+        for node in nodes:
+            node.wait_height(max(heights) + 2)
+        assert all("evidence_found" not in node.log() for node in nodes)
+
+
+def test_a_second_process_on_one_home_is_refused(tmp_path: Path) -> None:
+    cluster = make_cluster(tmp_path, 1)
+    with processes(cluster) as (first,):
+        first.wait_height(1)
+        second = NodeProcess(cluster.settings[0])
+        endpoint = first.settings.home.endpoint.read_text()
+        second.start()
+        assert second.process is not None
+        assert second.process.wait(timeout=WAIT_S) == 2
+        lines = [json.loads(line) for line in second.log().splitlines() if line.startswith("{")]
+        assert any("home_in_use" in line.get("why", "") for line in lines)
+        first.settings.home.endpoint.write_text(endpoint)
+        assert first.height() >= 1
+
+
+def test_a_home_without_sign_state_is_refused(tmp_path: Path) -> None:
+    """A validator that does not know what it signed last must not start, whatever its database says."""
+    cluster = make_cluster(tmp_path, 1)
+    with processes(cluster) as (node,):
+        node.wait_height(2)
+        node.stop(signal.SIGKILL)
+        (node.settings.home.signer / SIGN_STATE_FILE).unlink()
+        node.start()
+        assert node.process is not None
+        assert node.process.wait(timeout=WAIT_S) == 2
+        assert "sign_state_missing" in node.log()
