@@ -4,8 +4,10 @@ Flows in: a `LedgerView` (what is stored) and a block's transactions with its co
 writes, events, results, validator updates and the next app hash. Integers only; nothing unordered is iterated.
 
 Reading order: `fields`, `messages` (what can be asked), `parameters`, `records` (what is stored), `keys` (where),
-`reasons` (why something is refused), `tree` (the authenticated map), `view` (reading and writing), `money` (the one way
-money moves), `execute` (a block), then a task's life: `schedule`, `providers`, `assignment`, `tasks`, `verification`,
-`settlement`, and what goes wrong: `challenges`, `disputes`; last `queries` and `duties` (what roles and RPC ask).
+`reasons` (why something is refused), `events` (what is told), `block` (what goes in and comes out), `tree` (the
+authenticated map), `view` (reading and writing), `money` (the one way money moves), `fees`, `execute` (a block) with
+`call` (what a handler is told), `genesis`; then `staking`, `providers`, `programs`; a task's life: `schedule` (its
+arithmetic), `assignment`, `life`, `tasks`, `verification`, `settlement`, `certificate`; what goes wrong: `challenges`,
+`disputes`; last what others ask: `queries`, `duties`, and for tests and simulators `memory`, `invariants`.
 Never imports trio, a clock, randomness, a disk or the network.
 """

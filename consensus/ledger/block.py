@@ -61,13 +61,13 @@ class Event(Struct):
 
 
 class TransactionResult(Struct):
-    """What became of one transaction of a block; the results root commits to it."""
+    """What became of one transaction of a block; the results root commits to it, except for the message."""
 
     transaction_id: Hash
     code: Text
     """Empty when it was applied, else the reason's code such as `E1201`."""
     message: str
-    """Empty, or what exactly was wrong."""
+    """Empty, or what exactly was wrong, for people: libraries' words in it change with their versions."""
     fee_nano: Nano
     """Fee charged: a refused message still pays, a transaction whose envelope is refused does not."""
     units: Small
@@ -76,6 +76,11 @@ class TransactionResult(Struct):
     def applied(self) -> bool:
         """Whether the message took effect."""
         return self.code == ""
+
+    @property
+    def committed(self) -> bytes:
+        """The part that every node must agree on: all but the message."""
+        return encode((self.transaction_id, self.code, self.fee_nano, self.units))
 
 
 class ValidatorUpdate(Struct):

@@ -98,7 +98,7 @@ def finish(
         stale_nodes=tuple(sorted(grown.stale_nodes)),
         app_hash=grown.root,
         results=results,
-        results_root=merkle.root([encode(result) for result in results]),
+        results_root=merkle.root([result.committed for result in results]),
         events=state.events,
         validator_updates=updates,
     )

@@ -97,7 +97,10 @@ def _move(state: State, address: bytes, source: str, target: str) -> None:
     if present != source:
         raise Rejection(BAD_PROVIDER_STATE, f"the provider is {present}, not {source}")
     state.change_provider(address, state=target)
-    state.emit("provider_" + target, address)
+    if target == PROVIDER_PAUSED:
+        state.emit("provider_paused", address, why="asked")
+    else:
+        state.emit("provider_active", address)
 
 
 def withdraw(state: State, call: Call, message: WithdrawProvider) -> None:

@@ -240,4 +240,4 @@ def end_moot(state: State, height: int, dispute_id: bytes) -> None:
     how = "another dispute was decided first"
     state.change_dispute(dispute_id, state=DISPUTE_MOOT, resolved_height=height, how=how)
     state.put(keys.game(dispute_id), None)
-    state.emit("dispute_resolved", dispute_id, outcome=DISPUTE_MOOT, how=how)
+    state.emit("dispute_resolved", dispute_id, task=dispute.task_id, outcome=DISPUTE_MOOT, how=how)

@@ -121,6 +121,8 @@ def punish(state: State, misbehaviour: Misbehaviour) -> None:
     for place, held in places:
         money.transfer(state, place, money.BURNT, held * share // BASIS_POINTS)
     state.change(keys.validator(record.address), ValidatorRecord, tombstoned=True)
+    if total_power(state) == 0:  # a chain without any power could never recover; the stake is burnt all the same
+        state.change(keys.validator(record.address), ValidatorRecord, tombstoned=False)
     state.emit("validator_tombstoned", record.address, height=misbehaviour.height)
 
 

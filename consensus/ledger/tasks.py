@@ -53,6 +53,7 @@ from consensus.ledger.view import State
 from gensyn_node.primitives import limits
 from gensyn_node.primitives.codec import encode
 from gensyn_node.primitives.errors import Rejection
+from proofs.dataset import ELEMENTS_MAX
 from proofs.program.types import Given, Program
 from proofs.sampling import RECORDS_MAX
 
@@ -101,6 +102,8 @@ def _check_inputs(spec: TaskSpec, program: Program) -> None:
     counts = {tensor.records for tensor in spec.dataset}
     if len(counts) > 1 or any(not 1 <= count <= RECORDS_MAX for count in counts):
         raise Rejection(DATASET_MISMATCH, "dataset: all tensors have the same number of records, at least 1")
+    if any(tensor.type.elements > ELEMENTS_MAX for tensor in spec.dataset):
+        raise Rejection(DATASET_MISMATCH, f"dataset: more than {ELEMENTS_MAX} elements in one tensor")
     if any(len(tensor.root) != 32 for tensor in spec.dataset):
         raise Rejection(DATASET_MISMATCH, "dataset: a root has 32 bytes")
     given = any(isinstance(entry.initial, Given) for entry in program.state)

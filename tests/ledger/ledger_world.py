@@ -12,6 +12,7 @@ import numpy as np
 from consensus.ledger import keys, queries
 from consensus.ledger.block import BlockContext, BlockDelta, Event, TransactionResult
 from consensus.ledger.duties import Duty, duties
+from consensus.ledger.events import EVENTS
 from consensus.ledger.execute import execute_block
 from consensus.ledger.fees import fee_for
 from consensus.ledger.genesis import genesis_delta
@@ -110,7 +111,7 @@ def spec(**changes: Any) -> TaskSpec:
 
 @dataclass
 class Run:
-    """Executes the program step by step; a fault adds `error` to the new state of a step (or, at -1, to the initial one)."""
+    """Executes the program; a fault adds `error` to the new state of a step (or, at -1, to the initial one)."""
 
     seed: bytes
     faults: tuple[int, ...] = ()
@@ -280,6 +281,8 @@ class World:
         delta = execute_block(self.ledger, self.context(self.height), data)
         self.ledger.apply(delta)
         self.events += delta.events
+        for event in delta.events:
+            assert tuple(name for name, _ in event.fields) == EVENTS[event.kind][1], event
         self.deltas.append(delta)
         check_invariants(self.ledger.items(), self.height)
         return list(delta.results)

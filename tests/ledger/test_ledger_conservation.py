@@ -1,4 +1,4 @@
-"""Random sequences of valid and invalid messages: money is conserved to the unit, every task ends, nothing stays locked."""
+"""Random sequences of valid and invalid messages: money is conserved, every task ends, nothing stays locked."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def play(world: World, *actors: Actor) -> None:
 
 
 def test_a_whistleblower_finds_what_verifiers_approved_and_is_paid() -> None:
-    world, task_id, solver, others = cheated()
+    world, task_id, _, others = cheated()
     finder = others[0]
     audit = audits(world.ledger, finder.address)[0]
     run = Run(world.task(task_id).seed)
@@ -216,7 +216,7 @@ def test_a_last_second_move_leaves_the_other_party_time_to_answer() -> None:
 
 
 def test_a_party_with_time_left_does_not_lose_by_the_clock() -> None:
-    world, task_id, solver, others = cheated()
+    world, task_id, _, others = cheated()
     challenge(world, others[0], task_id, find(world, task_id))
     due = world.dispute(task_id).due_height
     while world.height < due:
@@ -322,7 +322,7 @@ def test_a_refuted_claim_may_be_made_again_with_a_new_bond() -> None:
 
 
 def test_nobody_takes_another_ones_bond_or_prize() -> None:
-    world, task_id, solver, others = cheated()
+    world, task_id, _, others = cheated()
     what = find(world, task_id)
     challenge(world, others[0], task_id, what)
     challenge(world, others[1], task_id, what)

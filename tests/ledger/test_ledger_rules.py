@@ -166,21 +166,30 @@ def test_the_last_validator_cannot_leave() -> None:
     assert world.refused("operator", Unbond(key("validator").address, 100 * GSN)) == "E1209"
 
 
+def test_the_only_validator_pays_for_voting_twice_but_the_chain_goes_on() -> None:
+    world = World()
+    misbehaviour = Misbehaviour(key("validator").address, 1)
+    delta = execute_block(world.ledger, msgspec.structs.replace(world.context(1), misbehaviours=(misbehaviour,)), [])
+    assert [update.power for update in delta.validator_updates] == [95]
+
+
 def test_voting_twice_burns_a_share_of_stake_and_of_what_is_leaving_once() -> None:
     world = World()
-    validator = key("validator").address
-    world.do("operator", Unbond(validator, 40 * GSN))
-    context = msgspec.structs.replace(
-        world.context(world.height + 1), misbehaviours=(Misbehaviour(validator, 1), Misbehaviour(validator, 1))
-    )
-    delta = execute_block(world.ledger, context, [])
-    world.ledger.apply(delta)
-    assert delta.validator_updates[0].power == 0
-    assert queries.supply(world.ledger).burnt_nano == 5 * GSN
-    check_invariants(world.ledger.items(), context.height)
-    again = msgspec.structs.replace(context, height=context.height + 1)
-    world.ledger.apply(execute_block(world.ledger, again, []))
-    assert queries.supply(world.ledger).burnt_nano == 5 * GSN
+    other = key("other validator")
+    proof = other.sign(validator_key_proof_bytes(CHAIN, key("alice").address))
+    world.do("alice", Bond(other.public, 100 * GSN, proof))
+    world.do("alice", Unbond(other.address, 40 * GSN))
+    twice = (Misbehaviour(other.address, 1), Misbehaviour(other.address, 1))
+    for _ in range(2):
+        world.height += 1
+        delta = execute_block(
+            world.ledger, msgspec.structs.replace(world.context(world.height), misbehaviours=twice), []
+        )
+        world.ledger.apply(delta)
+        check_invariants(world.ledger.items(), world.height)
+        assert queries.supply(world.ledger).burnt_nano == 5 * GSN
+    assert queries.validators(world.ledger)[0].tombstoned or queries.validators(world.ledger)[1].tombstoned
+    assert world.refused("alice", Bond(other.public, GSN, b"")) == "E1206"
 
 
 # --- providers
