@@ -27,7 +27,10 @@ DATA_MISMATCH = reason(
     "The submitter must serve the right data.",
 )
 WORKER_DIED = reason(
-    "E1955", "worker_died", "The training process ended unexpectedly.", "Look at log/worker.log in the node's home."
+    "E1955",
+    "training_process_died",
+    "The training process ended unexpectedly.",
+    "Look at log/worker.log in the node's home.",
 )
 WORKER_REFUSED = reason(
     "E1956", "worker_refused", "The training process refused a request.", "Read the worker's own reason in the message."

@@ -109,6 +109,7 @@ class RoleRunner:
         self._running: set[tuple[object, ...]] = set()
         self._retry_at: dict[tuple[object, ...], int] = {}
         self._registration_height = 0
+        self._warm = False
 
     @property
     def role(self) -> str:
@@ -146,6 +147,9 @@ class RoleRunner:
         if self._chain.syncing():
             self.progress.now("catching up with the chain")
             return
+        if self._mask and not self._warm:
+            self._warm = True
+            self._start(nursery, height, ("warm-up",), self._worker.warm_up)
         if height >= self._registration_height:
             self._start(nursery, height, ("registration",), self._register)
         view, address = self._chain.view(), self._account.address

@@ -89,6 +89,12 @@ class Worker:
             raise Rejection(WORKER_DIED, "the worker gave no reply")
         return last
 
+    async def warm_up(self) -> None:
+        """Start the process now, so that the first duty does not wait for libraries to load and kernels to compile."""
+        async with self._turn:
+            if self._process is None:
+                await self._start()
+
     async def stop(self) -> None:
         """End the process, if there is one."""
         process, self._process = self._process, None
