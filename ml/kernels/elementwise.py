@@ -18,6 +18,7 @@ from llvmlite import binding as llvm
 from llvmlite import ir
 
 from ml.kernels.emit import BIT, BYTE, IN_MEMORY, WORD, Emitter
+from ml.kernels.processor import processor
 from ml.kernels.threads import run_parts
 from proofs.program.types import BOOL, ITEM_BYTES
 
@@ -231,9 +232,8 @@ def _target() -> llvm.TargetMachine:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     target = llvm.Target.from_triple(llvm.get_process_triple())
-    return target.create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
-    )
+    name, features = processor()
+    return target.create_target_machine(cpu=name, features=features, opt=3)
 
 
 _engines: list[llvm.ExecutionEngine] = []

@@ -11,20 +11,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from llvmlite import binding as llvm
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from ml.kernels.processor import has_feature
 from ml.kernels.threads import run_parts
 
 
 def _blocking() -> tuple[int, int]:
     """Vector width in floats and rows of a block, by what the registers hold."""
-    features = llvm.get_host_cpu_features()
-    if features.get("avx512f"):
+    if has_feature("avx512f"):
         return 16, 8
-    if features.get("avx2"):
+    if has_feature("avx2"):
         return 8, 4
     return 4, 4
 

@@ -80,5 +80,6 @@ def main() -> int:
     threading.Thread(target=inbox.read, daemon=True).start()
     try:
         serve(inbox, out, sandbox_level(filtered, arguments.memory_bytes))
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):
+        # The reading thread holds stdin's lock, so the interpreter cannot shut down by itself.
         os._exit(0)

@@ -1,4 +1,4 @@
-"""Small data sets, programs and runs that the tests of `ml` share."""
+"""Small data sets and programs that the tests of `ml` share."""
 
 from __future__ import annotations
 
@@ -11,16 +11,10 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+from ml_jobs import ADAMW, SGD
 
-from gensyn_node.primitives.codec import encode
 from ml.data.manifest import write_dataset
 from ml.presets import Built, build
-from ml.trainer import Run, open_run
-from ml.worker.messages import Job
-
-SEED = bytes(range(32))
-SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
-ADAMW = {"name": "adamw", "lr": 2e-3}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -65,20 +59,3 @@ def gpt_adamw() -> Built:
     """A small transformer with AdamW."""
     preset = {"name": "gpt", "context": 16, "vocabulary": 40, "layers": 2, "width": 32, "heads": 2}
     return build(preset, ADAMW, 4)
-
-
-def job_of(built: Built, data: Path, **changes: object) -> Job:
-    """A job over a program and a data set."""
-    fields: dict[str, object] = {
-        "program": encode(built.program),
-        "dataset_directory": str(data),
-        "seed": SEED,
-        "initial_path": "",
-        "threads": 1,
-    }
-    return Job(**{**fields, **changes})  # type: ignore[arg-type]
-
-
-def run_of(built: Built, data: Path, **changes: object) -> Run:
-    """An opened run over a program and a data set."""
-    return open_run(job_of(built, data, **changes))
