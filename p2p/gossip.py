@@ -78,6 +78,8 @@ class GossipService:
                 f"{len(data)} bytes for topic {topic!r}, at most {bounds.GOSSIP_BYTES_MAX} are carried",
             )
         self._counters["gossip_published"] += 1
+        # The library publishes without ever yielding: a loop of publications would starve the sending of them.
+        await trio.lowlevel.checkpoint()
         await self._pubsub.publish(self.wire_topic(topic), data)
 
     async def subscribe(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from gensyn_node.primitives.reasons import MALFORMED
 from p2p import bounds, pubsub
 from p2p.api import PeerId
-from p2p.network import open_network
+from p2p.network import LibP2PNetwork, open_network
 from p2p.reasons import GOSSIP_TOO_LARGE
 
 pytestmark = pytest.mark.integration
@@ -157,5 +158,32 @@ def test_topic_is_joined_once_and_named_for_its_chain(tmp_path: Path) -> None:
             with pytest.raises(InvariantViolation):
                 await alice.gossip.subscribe("tx", accept)
             assert alice._gossip.wire_topic("tx") == "/gensyn/test-chain/tx/1"
+
+    run(test)
+
+
+def test_closing_under_traffic_is_clean(tmp_path: Path) -> None:
+    """In the library a message that arrives while pubsub ends finds a closed nursery and kills the process."""
+
+    async def test() -> None:
+        async with pair(tmp_path) as (alice, bob):
+            for network in (alice, bob):
+                await network.gossip.subscribe("tx", accept, capacity=10, per_second=1e6)
+
+            async def talk(network: LibP2PNetwork) -> None:
+                for number in itertools.count():
+                    await network.gossip.publish("tx", b"%s %d" % (network.peer_id.encode(), number))
+                    await trio.sleep(0.005)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(talk, alice)
+                nursery.start_soon(talk, bob)
+                for _ in range(4):
+                    async with open_network(config_of(tmp_path, "carol")) as carol:
+                        await carol.gossip.subscribe("tx", accept, capacity=10, per_second=1e6)
+                        await carol.peers.connect(alice.addresses[0])
+                        await carol.peers.connect(bob.addresses[0])
+                        await until(lambda c=carol: c.counters().get("gossip_received", 0) >= 5, "traffic")
+                nursery.cancel_scope.cancel()
 
     run(test)
