@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 from typing import Annotated
 
 import typer
 
 from cli.options import JsonOption
 from cli.output import emit, facts, table
+from gensyn_node import __version__
 from gensyn_node.primitives.errors import REASONS, Rejection, reason
 
 UNKNOWN_CODE = reason("E1881", "unknown_code", "There is no such code.", "List all codes with gensyn explain.")
@@ -38,10 +37,7 @@ def explain(
 
 def version(as_json: JsonOption = False) -> None:
     """The version of this program."""
-    try:
-        value = {"version": installed_version("gensyn")}
-    except PackageNotFoundError:
-        value = {"version": "run from a source tree, not installed"}
+    value = {"version": __version__}
     emit(as_json, value, lambda: facts(value.items()))
 
 

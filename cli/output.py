@@ -91,7 +91,7 @@ def facts(rows: Iterable[tuple[str, object]]) -> None:
 
 def say(text: str) -> None:
     """A line for people."""
-    console.print(escape(printable(text)))
+    console.print(escape(printable(text)), soft_wrap=True)
 
 
 def printable(text: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from consensus.ledger.parameters import Parameters, devnet_parameters
 from consensus.ledger.records import Genesis, GenesisAccount, GenesisValidator
 from gensyn_node.primitives.crypto import SecretKey
@@ -15,6 +17,17 @@ NODE_BALANCE_NANO = 100_000 * NANO_PER_GSN
 CLIENT_BALANCE_NANO = 10_000 * NANO_PER_GSN
 FAUCET_BALANCE_NANO = 10_000_000 * NANO_PER_GSN
 SEED_BYTES = 32
+START_PATIENCE = 3
+_TIME_OUTS = (
+    "start_blocks",
+    "heartbeat_blocks",
+    "train_blocks_base",
+    "verify_blocks_base",
+    "reveal_blocks",
+    "move_clock_blocks",
+    "move_extension_blocks",
+)
+"""Parameters that only matter when somebody is slow; honest stories never wait for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +57,18 @@ def derive_keys(seed: bytes, nodes: int) -> DevnetKeys:
 
     made = tuple(NodeKeys(key("account", i), key("consensus", i), key("p2p", i)) for i in range(nodes))
     return DevnetKeys(made, key("client"), key("faucet"))
+
+
+def patient_parameters(block_ms: int) -> Parameters:
+    """The devnet's parameters with time-outs that last as long in seconds, whatever the block interval.
+
+    They count blocks of a second. Starting is given more: several cold workers may compile their kernels on two cores.
+    """
+    parameters = devnet_parameters()
+    scale = max(1, -(-1000 // block_ms))
+    stretched = {name: getattr(parameters, name) * scale for name in _TIME_OUTS}
+    stretched["start_blocks"] *= START_PATIENCE
+    return msgspec.structs.replace(parameters, **stretched)
 
 
 def make_genesis(

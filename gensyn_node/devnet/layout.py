@@ -20,7 +20,7 @@ from gensyn_node.config.home import Home
 from gensyn_node.config.node_config import NodeConfig, Role, parse_config
 from gensyn_node.config.template import render_config
 from gensyn_node.devnet import reasons
-from gensyn_node.devnet.genesis import SEED_BYTES, DevnetKeys, NodeKeys, derive_keys, make_genesis
+from gensyn_node.devnet.genesis import SEED_BYTES, DevnetKeys, NodeKeys, derive_keys, make_genesis, patient_parameters
 from gensyn_node.keys.keyring import ACCOUNT, CONSENSUS, P2P, Keyring
 from gensyn_node.primitives.codec import encode
 from gensyn_node.primitives.crypto import SecretKey
@@ -94,7 +94,7 @@ def create_devnet(
     seed = seed or secrets.token_bytes(SEED_BYTES)
     keys = derive_keys(seed, len(plans))
     devnet = Devnet(path.absolute(), f"devnet-{hashlib.sha256(seed).hexdigest()[:8]}", len(plans))
-    genesis = make_genesis(keys, devnet.chain_id, int(time.time() * 1000), parameters)
+    genesis = make_genesis(keys, devnet.chain_id, int(time.time() * 1000), parameters or patient_parameters(block_ms))
     ports = free_ports(2 * len(plans))
     addresses = [
         f"/ip4/127.0.0.1/tcp/{ports[2 * number]}/p2p/{peer_id(node.p2p)}" for number, node in enumerate(keys.nodes)

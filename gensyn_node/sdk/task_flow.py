@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gensyn_node.sdk.task_build import BuiltTask
 
 POLL_S = 0.5
+CERTIFICATE_S = 60.0
 Json = dict[str, Any]
 
 
@@ -85,13 +86,23 @@ def download_task(client: NodeClient, task_id: bytes, folder: Path, progress: Pr
     task = client.call("task", task_id=task_id.hex())
     if task["model_blob"] is None:
         raise Rejection(reasons.NO_MODEL, f"the task is {task['state']} and has no settled model")
-    data = bytes.fromhex(client.call("certificate", task_id=task_id.hex()))
+    data = _certificate(client, task_id)
     unpack_certificate(data)
     folder.mkdir(parents=True, exist_ok=True)
     model, certificate = folder / "model.safetensors", folder / "model.cert"
     length = blobs.download(client, bytes.fromhex(task["model_blob"]), model, progress)
     certificate.write_bytes(data)
     return Downloaded(model, certificate, length)
+
+
+def _certificate(client: NodeClient, task_id: bytes) -> bytes:
+    """The task's certificate; waits for the block after its end, whose header proves it."""
+    end = time.monotonic() + CERTIFICATE_S
+    while (found := client.find("certificate", task_id=task_id.hex())) is None:
+        if time.monotonic() > end:
+            raise Rejection(reasons.NO_MODEL, f"the task has no certificate after {CERTIFICATE_S:g} s")
+        time.sleep(POLL_S)
+    return bytes.fromhex(found)
 
 
 def download_verified(
