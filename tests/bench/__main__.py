@@ -18,8 +18,12 @@ TIMEOUT_S = 1_200
 
 def main(names: list[str]) -> int:
     """Run the benches named (all when none is); the exit code is 1 when one failed."""
-    benches = sorted(path for path in FOLDER.glob("bench_*.py") if not names or path.stem.removeprefix("bench_") in names)
-    figures: dict[str, object] = {"machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"}
+    benches = sorted(
+        path for path in FOLDER.glob("bench_*.py") if not names or path.stem.removeprefix("bench_") in names
+    )
+    figures: dict[str, object] = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    }
     failed = []
     for path in benches:
         name = path.stem.removeprefix("bench_")

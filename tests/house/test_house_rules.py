@@ -29,7 +29,9 @@ def _calls(path: Path) -> list[tuple[int, str]]:
 
 
 def test_nothing_unpickles_evaluates_or_runs_a_shell() -> None:
-    banned = re.compile(r"^(pickle|marshal|shelve|dill|cloudpickle)\.|^torch\.(load|save)$|^(eval|exec|compile|__import__)$|^os\.system$")
+    banned = re.compile(
+        r"^(pickle|marshal|shelve|dill|cloudpickle)\.|^torch\.(load|save)$|^(eval|exec|compile|__import__)$|^os\.system$"
+    )
     found = [
         f"{path.relative_to(ROOT)}:{line} {call}"
         for path in _sources(*PACKAGES, "devnet")
@@ -39,7 +41,9 @@ def test_nothing_unpickles_evaluates_or_runs_a_shell() -> None:
     imports = [
         f"{path.relative_to(ROOT)} imports {name}"
         for path in _sources(*PACKAGES, "devnet")
-        for name in re.findall(r"^\s*(?:import|from) (pickle|marshal|shelve|dill|cloudpickle)\b", path.read_text(), re.M)
+        for name in re.findall(
+            r"^\s*(?:import|from) (pickle|marshal|shelve|dill|cloudpickle)\b", path.read_text(), re.M
+        )
     ]
     assert found + imports == []
 
@@ -79,7 +83,9 @@ def test_no_error_is_swallowed() -> None:
 
 
 def test_files_are_one_idea_long() -> None:
-    long = {str(p.relative_to(ROOT)): n for p in _sources(*PACKAGES) if (n := len(p.read_text().splitlines())) > LINES_MAX}
+    long = {
+        str(p.relative_to(ROOT)): n for p in _sources(*PACKAGES) if (n := len(p.read_text().splitlines())) > LINES_MAX
+    }
     assert long == {}
 
 

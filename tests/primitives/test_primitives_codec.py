@@ -96,7 +96,9 @@ def test_any_bytes_are_a_value_or_a_rejection(data: bytes) -> None:
 
 
 @settings(max_examples=200)
-@given(st.lists(st.one_of(st.builds(Inner, st.integers(-(2**63), 2**64 - 1), st.binary()), st.builds(Other, st.text()))))
+@given(
+    st.lists(st.one_of(st.builds(Inner, st.integers(-(2**63), 2**64 - 1), st.binary()), st.builds(Other, st.text())))
+)
 def test_every_value_round_trips(items: list[Inner | Other]) -> None:
     value = Outer(tuple(items), False)
     assert decode(Outer, encode(value)) == value
@@ -137,7 +139,7 @@ def test_outside_vectors_accept_exactly_one_encoding_of_each_value() -> None:
 def test_outside_vectors_of_types_we_do_not_use_are_refused() -> None:
     suite = json.loads(VECTORS.read_text())
     count = 0
-    for group, cases in suite.items():
+    for _group, cases in suite.items():
         for case in cases:
             if not ({"map", "ext", "timestamp"} & set(case)):
                 continue

@@ -38,7 +38,9 @@ def test_bech32_agrees_with_the_checksum_constant_of_bip_173() -> None:
     assert _polymod(_expand(prefix) + [_ALPHABET.index(c) for c in data]) == 1
 
 
-@pytest.mark.parametrize("text", ["", "gsn1", "gsn2" + "q" * 38, "GSN1" + "q" * 38, "gsn1" + "b" * 38, "gsn1" + "q" * 39])
+@pytest.mark.parametrize(
+    "text", ["", "gsn1", "gsn2" + "q" * 38, "GSN1" + "q" * 38, "gsn1" + "b" * 38, "gsn1" + "q" * 39]
+)
 def test_what_is_not_an_address_is_refused(text: str) -> None:
     with pytest.raises(Rejection):
         decode_address(text)
@@ -76,7 +78,9 @@ def test_amounts_are_parsed_exactly(text: str, nano: int) -> None:
     assert parse_amount(text) == nano
 
 
-@pytest.mark.parametrize("text", ["", "12.5", "-1 GSN", "1e3 GSN", "0.0000000001 GSN", "9999999999.9 GSN", "1,5 GSN", "NaN GSN"])
+@pytest.mark.parametrize(
+    "text", ["", "12.5", "-1 GSN", "1e3 GSN", "0.0000000001 GSN", "9999999999.9 GSN", "1,5 GSN", "NaN GSN"]
+)
 def test_what_is_not_an_amount_is_refused(text: str) -> None:
     with pytest.raises(Rejection) as caught:
         parse_amount(text)
