@@ -9,6 +9,9 @@ from gensyn_node.primitives.hashing import tagged_hash
 from proofs import merkle
 from proofs.program.types import TensorType
 
+ELEMENTS_MAX = 1 << 44
+"""Elements of one dataset tensor: their numbers stay far below 2^63, and a tile's path stays short."""
+
 
 class DatasetTensor(Struct):
     """One tensor of a dataset: `records` records of the same type."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from consensus.ledger.fields import Address, Count, Hash, Nano, Small, Text
-from gensyn_node.primitives.codec import Struct
+from gensyn_node.primitives.codec import Struct, encode
 
 
 class Reader(Protocol):

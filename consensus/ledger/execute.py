@@ -31,7 +31,6 @@ from consensus.ledger.fees import least_fee, transaction_units
 from consensus.ledger.reasons import BAD_NONCE, BLOCK_FULL, FEE_TOO_LOW, INSUFFICIENT_FUNDS, WRONG_CHAIN
 from consensus.ledger.records import DueItem, ValidatorRecord
 from consensus.ledger.view import State
-from gensyn_node.primitives.codec import encode
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from proofs import merkle
 

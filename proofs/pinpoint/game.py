@@ -11,6 +11,7 @@ from gensyn_node.primitives.errors import Rejection
 from gensyn_node.primitives.hashing import HASH_BYTES
 from gensyn_node.primitives.limits import ARBITRATION_BYTES_MAX, SEGMENT_STEPS_MAX
 from proofs import merkle, tensors
+from proofs.dataset import ELEMENTS_MAX
 from proofs.pinpoint import arbitration, walk
 from proofs.pinpoint import types as t
 from proofs.pinpoint.context import Context
@@ -38,7 +39,8 @@ def open_game(claim: t.Claim, context: Context) -> t.Game:
     if initial and not context.checkpoint and any(isinstance(entry.initial, Given) for entry in context.program.state):
         raise Rejection(BAD_CLAIM, "entries are given, but the task has no checkpoint")
     for batch_input in range(len(context.program.batch)):
-        if not 0 < context.dataset_of(batch_input).records <= RECORDS_MAX:
+        tensor = context.dataset_of(batch_input)
+        if not 0 < tensor.records <= RECORDS_MAX or tensor.type.elements > ELEMENTS_MAX:
             raise Rejection(BAD_CLAIM, "the dataset has too few or too many records")
     return t.Game(claim, 0, t.AwaitEntries() if initial else t.AwaitStates())
 
