@@ -38,7 +38,7 @@ def reason(code: str, name: str, meaning: str, remedy: str) -> Reason:
     return declared
 
 
-class Rejection(Exception):
+class Rejection(Exception):  # noqa: N818  (it names the event; peers and users caused it)
     """Input from outside that is refused, with a stable reason and a message that says what exactly was wrong."""
 
     def __init__(self, why: Reason, message: str) -> None:

@@ -1,6 +1,6 @@
 """`make bench`: run every `bench_*.py`, show what each prints, end with one JSON object that holds them all.
 
-A bench prints a table for people and, as its last line, one JSON object. `python -m tests.bench NAME…` runs some of them.
+A bench prints a table for people and, as its last line, one JSON object. `python -m tests.bench NAME…` runs some.
 """
 
 from __future__ import annotations

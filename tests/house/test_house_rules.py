@@ -136,7 +136,7 @@ def test_the_wheel_ships_the_six_packages_and_nothing_else(wheel: Path) -> None:
 def test_the_wheel_installs_and_gensyn_runs_from_another_directory(wheel: Path, tmp_path: Path) -> None:
     environment = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True, timeout=120)
-    # The dependencies are those of the running environment, seen through a .pth file; the six packages come from the wheel.
+    # The dependencies are the running environment's, seen through a .pth file; the six packages come from the wheel.
     python = environment / "bin" / "python"
     query = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
     site = subprocess.run([str(python), "-c", query], capture_output=True, text=True, check=True).stdout.strip()
