@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,8 +28,6 @@ from gensyn_node.storage.chain_store import Head
 
 BUSY_MS = 250
 """Usual shortest time between blocks: a round of four nodes on a small machine takes about as long."""
-CHECKED_BLOCKS_MAX = 8
-"""Verdicts on proposed blocks that are remembered within a height."""
 
 log = structlog.get_logger()
 
@@ -64,7 +61,6 @@ class Executor:
         self._pace = pace
         self._clock_ms = clock_ms
         self._on_commit = on_commit
-        self._checked: OrderedDict[bytes, bool] = OrderedDict()
         self.evidence = EvidencePool()
         self.evidence.commit(chain.committed_evidence(), forget_below=0)
 
@@ -104,25 +100,18 @@ class Executor:
 
     async def validate(self, block: Block) -> bool:
         """Whether a proposed block may follow the head."""
-        known = self._checked.get(block.id)
-        if known is None:
-            try:
-                await self.check(block)
-                known = True
-            except Rejection as rejection:
-                log.warning("block_refused", height=block.header.height, why=str(rejection))
-                known = False
-            self._checked[block.id] = known
-            while len(self._checked) > CHECKED_BLOCKS_MAX:
-                self._checked.popitem(last=False)
-        return known
+        try:
+            await self.check(block)
+        except Rejection as rejection:
+            log.warning("block_refused", height=block.header.height, why=str(rejection))
+            return False
+        return True
 
     async def commit(self, block: Block, commit: Commit) -> None:
         """Execute a decided block and make it the head."""
         ids = tuple(transaction_id(data) for data in block.transactions)
         committed = await trio.to_thread.run_sync(self._execute, block, self._pool.verified(ids))
         await trio.to_thread.run_sync(self._chain.append, committed, commit, ids)
-        self._checked.clear()
         self.evidence.commit(block.evidence, forget_below=self._oldest_evidence())
         self._pool.after_block(committed)
         self._on_commit(committed)

@@ -10,7 +10,8 @@ import structlog
 import trio
 
 from consensus.ledger.messages import transaction_id
-from consensus.tendermint.inputs import Input
+from consensus.tendermint.block import check_roots
+from consensus.tendermint.inputs import Input, VerifiedProposal
 from consensus.tendermint.proposer import ProposerSchedule
 from consensus.tendermint.types import Block, Certificate, ConsensusMessage, FullProposal, ValidatorSet, Vote
 from consensus.tendermint.verify import verify_certificate, verify_proposal, verify_vote
@@ -182,19 +183,26 @@ class Intake:
                     validators = self._set_of(message.height)
                     if validators is not None:
                         verified.append(verify_certificate(chain_id, validators, message))
-                case FullProposal(proposal, block):
+                case FullProposal(proposal, _):
                     schedule = self._schedule_of(proposal.height)
                     if schedule is not None:
-                        verified.append(verify_proposal(chain_id, schedule, proposal, block, self._clock_ms()))
-                        self.remember(block)
+                        verified.append(self._verify_full(schedule, message, self._clock_ms()))
         return verified
 
     async def _take_full(self, full: FullProposal, received_ms: int) -> None:
         schedule = self._schedule_of(full.proposal.height)
         if schedule is not None:
-            verified = verify_proposal(self._chain.chain_id, schedule, full.proposal, full.block, received_ms)
-            self.remember(full.block)
-            await self._driver.offer(verified)
+            await self._driver.offer(self._verify_full(schedule, full, received_ms))
+
+    def _verify_full(self, schedule: ProposerSchedule, full: FullProposal, received_ms: int) -> VerifiedProposal:
+        """The signature covers the header alone, and who passes a proposal on could put another body under it.
+
+        Such a block would take the place of the true one in the core, so the body is checked against the header here.
+        """
+        verified = verify_proposal(self._chain.chain_id, schedule, full.proposal, full.block, received_ms)
+        check_roots(full.block)
+        self.remember(full.block)
+        return verified
 
     def _set_of(self, height: int) -> ValidatorSet | None:
         """The set of a height that matters now: the last, the one in progress, or the next."""

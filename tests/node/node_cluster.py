@@ -64,8 +64,15 @@ class Cluster:
         return replace(self, settings=tuple(replace(one, gossip=False) for one in self.settings))
 
 
-def make_cluster(directory: Path, nodes: int, *, validators: int | None = None, **times: int) -> Cluster:
-    """Homes of `nodes` nodes of which the first `validators` have equal stakes."""
+def make_cluster(
+    directory: Path,
+    nodes: int,
+    *,
+    validators: int | None = None,
+    accounts: tuple[GenesisAccount, ...] = (),
+    **times: int,
+) -> Cluster:
+    """Homes of `nodes` nodes of which the first `validators` have equal stakes; `accounts` have money as well."""
     members = nodes if validators is None else validators
     genesis = Genesis(
         "devnet-test",
@@ -74,7 +81,7 @@ def make_cluster(directory: Path, nodes: int, *, validators: int | None = None, 
             GenesisValidator(key("consensus", n).public, key("account", n).address, 100 * NANO_PER_GSN, f"v{n}")
             for n in range(members)
         ),
-        tuple(GenesisAccount(key("account", n).address, 1_000_000 * NANO_PER_GSN) for n in range(nodes)),
+        (*(GenesisAccount(key("account", n).address, 1_000_000 * NANO_PER_GSN) for n in range(nodes)), *accounts),
         devnet_parameters(),
     )
     ports = free_ports(nodes)
