@@ -155,7 +155,7 @@ def show_summary(endings: list[Ending]) -> None:
             rows.append((name, [_money(ending, name) for ending in endings]))
     rows.append(("all money before", [format_amount(ending.before.total_nano) for ending in endings]))
     rows.append(("all money after", [format_amount(ending.after.total_nano) for ending in endings]))
-    rows.append(("of it burnt", [format_amount(ending.after.supply["burnt_nano"]) for ending in endings]))
+    rows.append(("of it burnt", [format_amount(ending.after.supply["burnt"]) for ending in endings]))
     rows.append(("conserved", ["yes, to the nano" if ending.money_conserved else "NO" for ending in endings]))
     for title, cells in rows:
         table.add_row(title, *(escape(str(cell)) for cell in cells))

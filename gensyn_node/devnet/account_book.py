@@ -18,17 +18,17 @@ class Book:
     accounts: dict[str, int]
     """Balance and stakes and bonds of each named account."""
     supply: dict[str, int]
-    """Totals by place; `minted_nano` is the sum of all others."""
+    """Totals by place; `minted` is the sum of all others."""
 
     @property
     def total_nano(self) -> int:
         """All places together."""
-        return sum(amount for place, amount in self.supply.items() if place != "minted_nano")
+        return sum(amount for place, amount in self.supply.items() if place != "minted")
 
     @property
     def conserved(self) -> bool:
         """Whether all places together hold what was minted."""
-        return self.total_nano == self.supply["minted_nano"]
+        return self.total_nano == self.supply["minted"]
 
 
 def addresses(devnet: Devnet) -> dict[str, str]:
