@@ -78,5 +78,6 @@ def check_chunk(chunk_hashes: Sequence[bytes], length: int, index: int, chunk: b
 def verify_chunk(id_: bytes, length: int, index: int, chunk: bytes, path: Sequence[bytes]) -> None:
     """Check one chunk by its Merkle path, without the list of hashes. `Rejection` BAD_CHUNK when it is another."""
     tree_root = merkle.root_from_path(CHUNKS, chunk_hash(chunk), index, chunk_count(length), path)
-    if tree_root is None or len(chunk) != chunk_length(length, index) or _bind(length, tree_root) != id_:
+    fits = length <= BLOB_BYTES_MAX and len(chunk) == chunk_length(length, index)
+    if tree_root is None or not fits or _bind(length, tree_root) != id_:
         raise Rejection(BAD_CHUNK, f"the path of chunk {index} does not lead to the blob's id")

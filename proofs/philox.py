@@ -49,4 +49,5 @@ def uniform_tensor(
     """Elements of an initial tensor, uniform in [-bound, bound): one rounding, in the product with the f32 bound."""
     key = tagged_hash("gensyn/initial/1", seed, entry_number.to_bytes(4, "little"))[:16]
     unit = unit_uniform(stream_words(key, start_element, count))
-    return (unit * np.float32(2.0) - np.float32(1.0)) * np.float32(bound)
+    with np.errstate(all="ignore"):
+        return (unit * np.float32(2.0) - np.float32(1.0)) * np.float32(bound)

@@ -44,8 +44,12 @@ def sources_of(job: Job) -> Sources:
 def cuts_of(sources: Sources) -> list[int]:
     """Where pieces start, and at the end the number of elements: piece p is elements cuts[p] … cuts[p + 1] - 1."""
     count = len(sources[0][1])
+    # Of the many inputs of a concatenate, few have elements in one tile.
+    sources = [(type_, elements) for type_, elements in sources if (elements >= 0).any()]
+    if not sources:
+        return [0, count]
     tiles = np.stack([_tiles(type_, elements) for type_, elements in sources])
-    costs = [_costs(type_, set(row.tolist()) - {-1}) for (type_, _), row in zip(sources, tiles, strict=True)]
+    costs = [_costs(type_, set(np.unique(row).tolist()) - {-1}) for (type_, _), row in zip(sources, tiles, strict=True)]
     if sum(sum(cost.values()) for cost in costs) <= PIECE_INPUT_BYTES_MAX:
         return [0, count]
     changes = np.flatnonzero((tiles[:, 1:] != tiles[:, :-1]).any(axis=0)) + 1

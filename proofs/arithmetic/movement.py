@@ -75,6 +75,8 @@ def _concatenate_source(
     row, within = np.divmod(linear, inner)
     outer, along = np.divmod(row, total)
     along = along - before
+    if not ((along >= 0) & (along < size)).any():
+        return np.full(len(linear), -1, np.int64)
     return np.where((along >= 0) & (along < size), (outer * size + along) * inner + within, np.int64(-1))
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.primitives.hashing import HASH_BYTES
+from gensyn_node.primitives.limits import TILE
 from proofs import merkle, tensors
 from proofs.arithmetic.gather import compute_piece_batch, piece_count_batch
 from proofs.arithmetic.jobs import element_numbers
@@ -68,9 +69,11 @@ def rule(claim: t.Claim, phase: t.AwaitEvidence, move: t.Arbitrate, context: Con
     """The outcome. Evidence that does not prove or does not suffice loses for the challenger, who supplied it."""
     try:
         found = _recompute(claim, phase, move, context)
-    except (Rejection, MissingTile, ValueError) as error:
-        # ValueError: both parties agreed on an accumulator that no piece leaves behind.
+    except (Rejection, MissingTile) as error:
         return t.Finished(t.CHALLENGER_WRONG, f"the evidence does not suffice: {error}"[:200])
+    except ValueError:
+        # Both agreed on an accumulator that no piece leaves behind. The outcome is on the chain: no words of numpy's.
+        return t.Finished(t.CHALLENGER_WRONG, "the agreed accumulator is none of this chain of pieces")
     if found == phase.span.defender:
         return t.Finished(t.CHALLENGER_WRONG, "the recomputed piece is the defender's")
     if found == phase.span.challenger:
@@ -114,8 +117,11 @@ def _accumulator(agreed: bytes, supplied: t.Accumulator | None) -> Array | None:
     """The array left by the piece before, checked against its agreed hash; None before the first piece."""
     if not agreed:
         return None
-    if supplied is None or supplied.dtype not in ITEM_BYTES or any(size < 0 for size in supplied.shape):
+    if supplied is None or supplied.dtype not in ITEM_BYTES:
         raise Rejection(BAD_TILE, "the accumulator is missing")
+    # Checked here: which shapes numpy refuses, with which error, depends on its version.
+    if len(supplied.shape) != 2 or not all(1 <= size <= TILE for size in supplied.shape):
+        raise Rejection(BAD_TILE, "the accumulator is no part of a tile")
     type_ = TensorType(supplied.dtype, supplied.shape)
     if len(supplied.data) != type_.elements * ITEM_BYTES[type_.dtype]:
         raise Rejection(BAD_TILE, "the accumulator's bytes do not fit its shape")
@@ -139,6 +145,9 @@ class EvidenceReader:
         for tile in move.tiles:
             if not 0 <= tile.input < len(self._types) or not self._roots[tile.input]:
                 raise Rejection(BAD_TILE, f"a tile of input {tile.input}, whose root is not known")
+            if (tile.input, tile.tile) in self._tiles:
+                # Thousands of copies of a tiny tile would fit into the evidence.
+                raise Rejection(BAD_TILE, f"tile {tile.tile} of input {tile.input} is known already")
             array = tensors.verify_tile(
                 self._roots[tile.input], self._types[tile.input], tile.tile, tile.data, _path(tile.path)
             )

@@ -88,7 +88,7 @@ class Context:
         for tensor in self.dataset:
             if tensor.name == batch.name and tensor.record == batch.record:
                 return tensor
-        raise Rejection(BAD_CLAIM, f"the dataset has no tensor {batch.name!r} of the batch's record type")
+        raise Rejection(BAD_CLAIM, f"the dataset has no tensor {batch.name!a} of the batch's record type")
 
     def given_position(self, entry: int) -> tuple[int, int]:
         """Position of a `Given` entry among all of them, and their number."""

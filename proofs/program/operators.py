@@ -197,7 +197,7 @@ def operator_of(name: str) -> Operator:
     """The row of an operator; Rejection with UNKNOWN_OPERATOR."""
     row = OPERATORS.get(name)
     if row is None:
-        raise Rejection(reasons.UNKNOWN_OPERATOR, f"{name[:40]!r} is not an operator of opset 1")
+        raise Rejection(reasons.UNKNOWN_OPERATOR, f"{name[:40]!a} is not an operator of opset 1")
     return row
 
 

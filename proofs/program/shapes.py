@@ -28,13 +28,18 @@ def require(condition: bool, why: Reason, message: str) -> None:
 
 def checked(type_: TensorType) -> TensorType:
     """The type itself, after its bounds: known dtype, rank, every dimension at least 1, number of elements."""
-    require(type_.dtype in ITEM_BYTES, reasons.BAD_DTYPE, f"unknown dtype {type_.dtype[:16]!r}")
-    require(len(type_.shape) <= limits.TENSOR_RANK_MAX, reasons.PROGRAM_TOO_BIG, f"rank {len(type_.shape)}")
+    # Bare ifs and ascii(): validators run this for every node, and commit to the message whatever their Python prints.
+    if type_.dtype not in ITEM_BYTES:
+        raise Rejection(reasons.BAD_DTYPE, f"unknown dtype {type_.dtype[:16]!a}")
+    if len(type_.shape) > limits.TENSOR_RANK_MAX:
+        raise Rejection(reasons.PROGRAM_TOO_BIG, f"rank {len(type_.shape)}")
     elements = 1
     for size in type_.shape:
-        require(size >= 1, reasons.BAD_SHAPE, f"dimension {size}, every dimension is at least 1")
+        if size < 1:
+            raise Rejection(reasons.BAD_SHAPE, f"dimension {size}, every dimension is at least 1")
         elements *= size
-        require(elements <= limits.TENSOR_ELEMENTS_MAX, reasons.PROGRAM_TOO_BIG, "too many elements in one tensor")
+    if elements > limits.TENSOR_ELEMENTS_MAX:
+        raise Rejection(reasons.PROGRAM_TOO_BIG, "too many elements in one tensor")
     return type_
 
 
@@ -42,14 +47,17 @@ def broadcast(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
     """The shape that numpy-style broadcasting gives."""
     if shapes.count(shapes[0]) == len(shapes):
         return shapes[0]
-    rank = max(len(shape) for shape in shapes)
-    result = [1] * rank
-    for shape in shapes:
-        for position, size in enumerate(shape, start=rank - len(shape)):
-            if size != 1 and result[position] not in (1, size):
-                raise Rejection(reasons.BAD_SHAPE, f"shapes {shapes} do not broadcast")
-            result[position] = max(result[position], size)
-    return tuple(result)
+    result = shapes[0]
+    for shape in shapes[1:]:
+        if shape == result:
+            continue
+        missing = len(shape) - len(result)
+        pairs = zip((1,) * missing + result, (1,) * -missing + shape, strict=True)
+        # 0 marks what does not fit: every dimension is at least 1.
+        result = tuple([a if a == b or b == 1 else b if a == 1 else 0 for a, b in pairs])
+        if 0 in result:
+            raise Rejection(reasons.BAD_SHAPE, f"shapes {shapes} do not broadcast")
+    return result
 
 
 def elementwise(allowed: tuple[str, ...], output: str | None = None) -> Rule:
@@ -58,8 +66,10 @@ def elementwise(allowed: tuple[str, ...], output: str | None = None) -> Rule:
     def rule(inputs: Types, attributes: Attributes) -> TensorType:
         no_attributes(attributes)
         dtype = inputs[0].dtype
-        require(dtype in allowed, reasons.BAD_DTYPE, f"not defined on {dtype}, only on {allowed}")
-        require(all(type_.dtype == dtype for type_ in inputs), reasons.BAD_DTYPE, "inputs of different dtypes")
+        if dtype not in allowed:
+            raise Rejection(reasons.BAD_DTYPE, f"not defined on {dtype}, only on {allowed}")
+        if any(type_.dtype != dtype for type_ in inputs):
+            raise Rejection(reasons.BAD_DTYPE, "inputs of different dtypes")
         return TensorType(output or dtype, broadcast([type_.shape for type_ in inputs]))
 
     return rule
@@ -169,7 +179,7 @@ def concatenate(inputs: Types, attributes: Attributes) -> TensorType:
     first = inputs[0]
     axis = axis_of(attributes[0], len(first.shape))
     rest = first.shape[:axis] + first.shape[axis + 1 :]
-    for type_ in inputs:
+    for type_ in dict.fromkeys(inputs):
         require(type_.dtype == first.dtype, reasons.BAD_DTYPE, "inputs of different dtypes")
         require(len(type_.shape) == len(first.shape), reasons.BAD_SHAPE, "inputs of different ranks")
         require(

@@ -34,8 +34,8 @@ GAS_PER_STEP_MAX = 1 << 50
 """Gas of one step: about a day on a fast machine."""
 MEMORY_BYTES_MAX = 1 << 40
 """Peak memory of one step, by liveness."""
-PIECES_PER_TILE_MAX = 1 << 20
-"""Pieces of one tile: two levels of 1,024 in the pinpoint game."""
+PIECES_PER_TILE_MAX = 1 << 16
+"""Pieces of one tile: who plays the pinpoint game computes them one after another, up to three times, in a minute."""
 BATCH_SIZE_MAX = 1 << 20
 """Records of one batch."""
 ATTRIBUTES_MAX = 3 * limits.TENSOR_RANK_MAX + 2
@@ -88,8 +88,8 @@ def gas_of_step(program: Program) -> int:
 def _check_names(names: Iterable[str]) -> None:
     seen = set[str]()
     for name in names:
-        require(_NAME.fullmatch(name) is not None, reasons.BAD_NAME, f"the name {name[:40]!r}")
-        require(name not in seen, reasons.BAD_NAME, f"the name {name!r} is used twice")
+        require(_NAME.fullmatch(name) is not None, reasons.BAD_NAME, f"the name {name[:40]!a}")
+        require(name not in seen, reasons.BAD_NAME, f"the name {name!a} is used twice")
         seen.add(name)
 
 
