@@ -71,6 +71,8 @@ class BlobStore:
         )
         for folder in (self._whole, self._hashes, self._partial, self._uploads, self._aliases):
             folder.mkdir(parents=True, exist_ok=True)
+        for leftover in self._uploads.glob(".*"):
+            leftover.unlink()
         self.ids = {bytes.fromhex(path.name) for path in self._whole.iterdir() if _HEX.fullmatch(path.name)}
         self.aliases = {bytes.fromhex(name): target for name, target in self._read_aliases()}
 

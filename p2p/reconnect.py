@@ -105,17 +105,13 @@ class Keeper:
     async def _keep_seed(self, seed: _Target) -> None:
         while True:
             peer = self._table.get(seed.peer)
+            if peer is None and await self._attempt(seed):
+                peer = self._table.get(seed.peer)
             if peer is not None:
                 seed.state, seed.attempts, seed.last_error = SeedState.CONNECTED, 0, ""
                 await peer.gone.wait()
-                seed.last_error = peer.why_gone
-            elif not await self._attempt(seed):
-                await trio.sleep_until(seed.next_try)
-                continue
-            else:
-                continue
-            seed.state = SeedState.WAITING
-            seed.next_try = trio.current_time() + self._back_off(0)
+                seed.state, seed.last_error = SeedState.WAITING, peer.why_gone
+                seed.next_try = trio.current_time() + self._back_off(0)
             await trio.sleep_until(seed.next_try)
 
     async def _attempt(self, target: _Target) -> bool:
@@ -126,6 +122,8 @@ class Keeper:
             if self._board.ban_of(target.peer, time.time()) is not None:
                 raise RequestFailed("the peer is banned here")
             await self._table.dial(target.address)
+            if self._table.get(target.peer) is None:
+                raise RequestFailed("the peer hung up right after the handshake")
         except RequestFailed as error:
             self._counters["dials_failed"] += 1
             target.last_error = str(error)

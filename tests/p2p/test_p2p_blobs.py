@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from network_bench import Attacker, attacker, config_of, pair, run, until
+from p2p_hosts import Attacker, attacker, config_of, pair, run, until
 
 from gensyn_node.primitives.codec import encode
 from gensyn_node.primitives.limits import BLOB_CHUNK_BYTES, MIB

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
-from network_bench import attacker, config_of, mesh, pair, run, until
+from p2p_hosts import attacker, config_of, mesh, pair, run, until
 
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from gensyn_node.primitives.reasons import MALFORMED
@@ -162,6 +163,11 @@ def test_topic_is_joined_once_and_named_for_its_chain(tmp_path: Path) -> None:
     run(test)
 
 
+def busy(network: LibP2PNetwork) -> bool:
+    """Whether some gossip has come."""
+    return network.counters().get("gossip_received", 0) >= 5
+
+
 def test_closing_under_traffic_is_clean(tmp_path: Path) -> None:
     """In the library a message that arrives while pubsub ends finds a closed nursery and kills the process."""
 
@@ -183,7 +189,7 @@ def test_closing_under_traffic_is_clean(tmp_path: Path) -> None:
                         await carol.gossip.subscribe("tx", accept, capacity=10, per_second=1e6)
                         await carol.peers.connect(alice.addresses[0])
                         await carol.peers.connect(bob.addresses[0])
-                        await until(lambda c=carol: c.counters().get("gossip_received", 0) >= 5, "traffic")
+                        await until(partial(busy, carol), "traffic")
                 nursery.cancel_scope.cancel()
 
     run(test)

@@ -10,7 +10,7 @@ import libp2p.pubsub.pubsub as pubsub_module
 import pytest
 import trio
 from libp2p.pubsub.pb import rpc_pb2
-from network_bench import CHAIN, attacker, config_of, mesh, pair, run, until
+from p2p_hosts import CHAIN, attacker, config_of, mesh, pair, run, until
 
 from gensyn_node.primitives.errors import InvariantViolation
 from p2p import pubsub

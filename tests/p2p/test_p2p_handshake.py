@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from network_bench import CHAIN, GENESIS, config_of, run, until
+from p2p_hosts import CHAIN, GENESIS, config_of, run, until
 
 from gensyn_node.primitives.codec import encode
 from gensyn_node.primitives.errors import Rejection

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import trio
-from network_bench import config_of, pair, run, until
+from p2p_hosts import config_of, pair, run, until
 
 from gensyn_node.primitives.errors import Rejection
 from p2p.api import Direction, PeerEventKind, RequestFailed, SeedState
@@ -39,7 +39,7 @@ async def address_of(directory: Path, name: str, port: int) -> str:
 CHILD = """
 import sys, trio
 from pathlib import Path
-from network_bench import config_of
+from p2p_hosts import config_of
 from p2p.network import open_network
 async def main():
     config = config_of(Path(sys.argv[1]), "child", listen=(f"/ip4/127.0.0.1/tcp/{sys.argv[2]}",))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 from libp2p.exceptions import BaseLibp2pError
-from network_bench import CHAIN, attacker, config_of, pair, run, until
+from p2p_hosts import CHAIN, attacker, config_of, pair, run, until
 
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from gensyn_node.primitives.reasons import MALFORMED
@@ -97,7 +97,7 @@ def test_silent_handler_times_out_and_frees_its_slot(tmp_path: Path) -> None:
         async with pair(tmp_path) as (alice, bob):
 
             async def silent(peer: PeerId, data: bytes) -> bytes:
-                await trio.sleep_forever()
+                await trio.sleep(3600)
                 return b""
 
             alice.requests.serve("silent", silent, timeout_s=60.0)

@@ -70,13 +70,16 @@ async def pair(directory: Path, **changes: Any) -> AsyncIterator[tuple[LibP2PNet
 
 
 async def mesh(*networks: LibP2PNetwork, topic: str) -> None:
-    """Wait until every host of the fully connected `networks` knows the others' subscription."""
-    for network in networks:
-        pubsub = network._gossip._pubsub
-        name = network._gossip.wire_topic(topic)
-        others = len(networks) - 1
-        await until(lambda p=pubsub, n=name, o=others: len(p.peer_topics.get(n, ())) >= o, "subscriptions")
-        await until(lambda p=pubsub, n=name, o=others: len(p.router.mesh.get(n, ())) >= min(o, 4), "a mesh")
+    """Wait until every host of the fully connected `networks` has the others in its mesh."""
+    others = len(networks) - 1
+
+    def joined(network: LibP2PNetwork) -> bool:
+        pubsub, name = network._gossip._pubsub, network._gossip.wire_topic(topic)
+        return len(pubsub.peer_topics.get(name, ())) >= others and len(pubsub.router.mesh.get(name, ())) >= min(
+            others, 4
+        )
+
+    await until(lambda: all(map(joined, networks)), "a mesh")
 
 
 class Attacker:
