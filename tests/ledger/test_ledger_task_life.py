@@ -169,6 +169,27 @@ def test_heartbeats_move_the_time_out_but_not_beyond_the_instalments_own_limit()
     assert limit - started == world.parameters.train_blocks_base
 
 
+def test_a_solver_may_still_act_at_the_last_height_of_its_duty_and_not_one_later() -> None:
+    """The heartbeat in the block after the start moves the end by one: exactly where the first end is looked at."""
+    world = crowd(mute=("train",))
+    task_id = world.submit()
+    solver = world.solver_of(task_id)
+    world.until(lambda: world.task(task_id).state == "training")
+    first_end = world.task(task_id).due_height
+    world.do(solver.name, Heartbeat(task_id, 1, 7, b""))
+    last = world.task(task_id).due_height
+    assert last == first_end + 1
+    while world.height + 1 < last:
+        world.block()
+    world.do(solver.name, Heartbeat(task_id, 2, 7, b""))
+    assert world.height == last and world.task(task_id).state == "training"
+    while world.height < world.task(task_id).due_height:
+        world.block()
+        assert world.task(task_id).solver == solver.address
+    world.block()
+    assert world.task(task_id).removed_solvers == (solver.address,)
+
+
 def test_a_missing_verifier_is_replaced_and_pays_a_little() -> None:
     world = World()
     world.crew(*CREW, "erin", patient=True)
