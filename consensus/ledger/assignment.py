@@ -10,7 +10,14 @@ from dataclasses import dataclass
 
 from consensus.ledger import keys
 from consensus.ledger.messages import ROLE_SOLVER, ROLE_VERIFIER
-from consensus.ledger.records import PROVIDER_ACTIVE, Instalment, Provider, Task
+from consensus.ledger.records import (
+    DISPUTE_BOTH_WRONG,
+    DISPUTE_DEFENDER_WRONG,
+    PROVIDER_ACTIVE,
+    Instalment,
+    Provider,
+    Task,
+)
 from consensus.ledger.schedule import solver_bond, verifier_bond
 from consensus.ledger.view import State
 from gensyn_node.primitives.hashing import tagged_hash
@@ -29,6 +36,8 @@ class Exclusion:
 
 def solver_exclusion(state: State, task: Task, provider: Provider) -> Exclusion | None:
     """Why this provider cannot be drawn as the task's solver; None when it can."""
+    if provider.address in task.removed_solvers:
+        return Exclusion("removed")
     if common := _exclusion(task, provider, ROLE_SOLVER):
         return common
     most = state.parameters.solves_per_provider_max
@@ -47,6 +56,8 @@ def verifier_exclusion(state: State, task: Task, instalment: Instalment, provide
         slot.verifier == provider.address for slot in instalment.verifications
     ):
         return Exclusion("drawn")
+    if _proven_wrong(state, task, provider.address):
+        return Exclusion("removed")
     if common := _exclusion(task, provider, ROLE_VERIFIER):
         return common
     most = state.parameters.verifications_per_provider_max
@@ -56,6 +67,13 @@ def verifier_exclusion(state: State, task: Task, instalment: Instalment, provide
     return Exclusion("bond", provider.free_nano, bond) if provider.free_nano < bond else None
 
 
+def _proven_wrong(state: State, task: Task, address: bytes) -> bool:
+    """Whether a dispute of this task was lost by this account; who merely missed a time may still verify."""
+    disputes = (state.dispute(dispute_id) for dispute_id in task.disputes)
+    lost = (DISPUTE_DEFENDER_WRONG, DISPUTE_BOTH_WRONG)
+    return any(dispute.defender == address and dispute.state in lost for dispute in disputes)
+
+
 def _exclusion(task: Task, provider: Provider, role: int) -> Exclusion | None:
     if provider.state != PROVIDER_ACTIVE:
         return Exclusion("state")
@@ -63,8 +81,6 @@ def _exclusion(task: Task, provider: Provider, role: int) -> Exclusion | None:
         return Exclusion("role", provider.roles, role)
     if provider.address == task.submitter:
         return Exclusion("submitter")
-    if provider.address in task.removed_solvers:
-        return Exclusion("removed")
     if provider.memory_bytes < task.memory_bytes:
         return Exclusion("memory", provider.memory_bytes, task.memory_bytes)
     if provider.ask_price_nano > task.bid_price_nano:

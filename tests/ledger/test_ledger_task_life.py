@@ -117,6 +117,29 @@ def test_a_solver_that_never_starts_loses_a_little_and_another_is_drawn() -> Non
     assert slashed is not None and 0 < slashed.slashed_nano < GSN and slashed.locked_nano == 0
 
 
+def test_who_missed_a_start_may_still_verify_and_who_was_proven_wrong_may_not() -> None:
+    """Three machines and two verifiers: without the sleeper a task would wait for a fourth machine for ever."""
+    world = World()
+    world.crew("alice", "bob", "carol")
+    task_id = world.submit()
+    sleeper = world.solver_of(task_id)
+    sleeper.silent = True
+    world.until(lambda: world.task(task_id).attempt == 2)
+    sleeper.silent = False
+    assert world.finish(task_id).state == "finished"
+    record = queries.task_record(world.ledger, task_id)
+    assert record is not None
+    assert sleeper.address in {verdict.verifier for part in record.instalments for verdict in part.verdicts}
+
+    other = World()
+    other.crew("alice", "bob", "carol")
+    task_id = other.submit(spec(samples=3, deadline_blocks=60))
+    cheat = other.solver_of(task_id)
+    cheat.faults = (0,)
+    other.until(lambda: "solver_slashed" in other.kinds())
+    assert other.finish(task_id).state == "expired", "two honest machines are too few, and the cheat is not drawn"
+
+
 def test_a_solver_that_dies_while_training_keeps_what_it_settled_and_the_seed_stays() -> None:
     world = crowd(patient=True)
     task_id = world.submit()
