@@ -25,6 +25,7 @@ from gensyn_node.storage.files import replace_file
 from gensyn_node.storage.signer import Signer
 from gensyn_node.storage.wal import WriteAheadLog
 from proofs import merkle
+from proofs.arithmetic.self_check import check_machine
 
 CHECKED_LINKS = 16
 """Blocks below the head whose links are checked at every start."""
@@ -82,7 +83,11 @@ def _validator(update: ValidatorUpdate) -> Validator:
 
 
 def open_home(settings: NodeSettings) -> Opened:
-    """Open database, log and sign state, and check them against each other. Raises `Rejection` (E20…)."""
+    """Open database, log and sign state, and check them against each other. Raises `Rejection` (E20…).
+
+    `InvariantViolation` when this process would rule wrongly in disputes.
+    """
+    check_machine()
     home = settings.home
     chain = Chain.open(home.data / CHAIN_FOLDER, settings.genesis)
     signer = None

@@ -7,13 +7,15 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from gensyn_node.primitives.codec import encode
-from gensyn_node.primitives.errors import Rejection
+from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from gensyn_node.primitives.limits import ARBITRATION_BYTES_MAX, PIECE_INPUT_BYTES_MAX
 from proofs import tensors
 from proofs.arithmetic import gather
+from proofs.arithmetic.self_check import check_machine
 from proofs.arithmetic.tiles import compute_piece, piece_count, worst_piece_count
 from proofs.pinpoint import types as t
 from proofs.program import shapes
@@ -68,6 +70,19 @@ def test_a_chain_that_no_honest_party_computes_in_time_is_refused(length: int) -
         with pytest.raises(Rejection, match="pieces a tile"):
             validate_program(hostile)
     assert PIECES_PER_TILE_MAX <= 1 << 16, "a piece takes about a millisecond"
+
+
+def test_a_process_without_denormals_is_found_out() -> None:
+    """What loading a library built with -ffast-math does to a thread."""
+    check_machine()
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot switch denormals off")
+    try:
+        with pytest.raises(InvariantViolation, match="rep-v1"):
+            check_machine()
+    finally:
+        torch.set_flush_denormal(False)
+    check_machine()
 
 
 @pytest.mark.parametrize("seed", range(60))
