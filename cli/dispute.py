@@ -46,9 +46,13 @@ def list_(
 def show(
     dispute_id: DisputeArgument, home: HomeOption = None, node: NodeOption = None, as_json: JsonOption = False
 ) -> None:
-    """One dispute, move by move."""
+    """One dispute, played again on this machine move by move."""
+    from gensyn_node.rpc.json_view import to_json
+    from gensyn_node.sdk.dispute_replay import replay_dispute
+
     with client_of(home, node, None) as client:
         value = client.call("dispute", dispute_id=dispute_id)
+        value["replay"] = to_json(replay_dispute(client, value))
     emit(as_json, value, lambda: _show(value))
 
 
@@ -57,21 +61,26 @@ def watch(
     dispute_id: DisputeArgument, home: HomeOption = None, node: NodeOption = None, as_json: JsonOption = False
 ) -> None:
     """Follow a dispute until it is over."""
+    from gensyn_node.rpc.json_view import to_json
+    from gensyn_node.sdk.dispute_replay import replay_dispute
+
     shown = 0
     with client_of(home, node, None) as client:
         while True:
             value = client.call("dispute", dispute_id=dispute_id)
+            value["replay"] = to_json(replay_dispute(client, value))
             if not as_json:
-                for move in value["moves"][shown:]:
+                for move in value["replay"]["moves"][shown:]:
                     say(_move(move))
-            shown = len(value["moves"])
+            shown = len(value["replay"]["moves"])
             if value["final"]:
                 break
             time.sleep(POLL_S)
-    emit(as_json, value, lambda: say(f"Over: {value['outcome']}."))
+    emit(as_json, value, lambda: say(f"Over: {value['outcome'] or value['state']}. {value['record']['how']}"))
 
 
 def _show(value: dict[str, Any]) -> None:
+    replay = value["replay"]
     facts(
         [
             ("Dispute", value["dispute_id"]),
@@ -80,12 +89,15 @@ def _show(value: dict[str, Any]) -> None:
             ("Defender", value["defender"]),
             ("Challenger", value["challenger"]),
             ("Phase", value["phase"]),
-            ("Operator", value["operator"] or "not known yet"),
+            ("Step", "not known yet" if replay["step"] is None else replay["step"]),
+            ("Operator", replay["operator"] or "not known yet"),
             ("Turn", value["turn"] or "nobody's"),
-            ("Outcome", value["outcome"] or "open"),
+            ("Outcome", value["outcome"] or value["state"]),
+            ("Why", value["record"]["how"]),
+            ("Played again", replay["outcome"] or "undecided by moves alone"),
         ]
     )
-    for move in value["moves"]:
+    for move in replay["moves"]:
         say(_move(move))
 
 

@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gensyn_node.devnet.scenario import read_scenario
-from gensyn_node.devnet.story import Ending, run_story
+from gensyn_node.devnet.story import Dispute, Ending, run_story
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.primitives.money import format_amount
 
@@ -51,8 +51,8 @@ class Teller:
             case "move":
                 move, dispute = data["move"], data["dispute"]
                 self._say(
-                    f"[bold magenta]dispute {dispute['dispute_id'][:8]}[/] block {move['height']}: "
-                    f"{move['mover']} {escape(move['description'])} ({move['bytes']} bytes)",
+                    f"[bold magenta]dispute {dispute['dispute_id'][:8]}[/] block {move.height}: "
+                    f"{move.mover} {escape(move.description)} ({move.bytes} bytes)",
                     markup=True,
                 )
             case "verified":
@@ -123,7 +123,9 @@ def summary(endings: list[Ending], good: bool, problem: str) -> dict[str, Any]:
         "verdicts": sum(ending.verdicts for ending in endings),
         "dispute_moves": max((dispute.moves for dispute in disputes), default=0),
         "dispute_s": max((dispute.seconds for dispute in disputes), default=0.0),
+        "dispute_bytes": max((dispute.bytes for dispute in disputes), default=0),
         "arbitration_bytes": max((dispute.arbitration_bytes for dispute in disputes), default=0),
+        "arbitration_ms": max((dispute.arbitration_ms for dispute in disputes), default=0.0),
         "operator": next((dispute.operator for dispute in disputes if dispute.operator), ""),
         "blocks": sum(ending.blocks for ending in endings),
         "block_interval_s": endings[0].block_interval_s if endings else None,
@@ -165,10 +167,12 @@ def show_summary(endings: list[Ending]) -> None:
             console.print(f"[bold red]{ending.name}: {escape(failure)}[/]")
 
 
-def _dispute(dispute: Any) -> str:
-    operator = f" at {dispute.operator}" if dispute.operator else ""
-    evidence = f", {dispute.arbitration_bytes} bytes of evidence" if dispute.arbitration_bytes else ""
-    return f"{dispute.outcome}{operator}: {dispute.moves} moves, {dispute.seconds:.1f} s{evidence}"
+def _dispute(dispute: Dispute) -> str:
+    where = f" at {dispute.operator} of step {dispute.step}" if dispute.operator else ""
+    lines = [f"{dispute.outcome}{where}", f"{dispute.moves} moves, {dispute.bytes:,} bytes, {dispute.seconds:.1f} s"]
+    if dispute.arbitration_bytes:
+        lines.append(f"arbitration: {dispute.arbitration_bytes:,} bytes, {dispute.arbitration_ms:.1f} ms")
+    return "\n".join(lines)
 
 
 def _money(ending: Ending, name: str) -> str:

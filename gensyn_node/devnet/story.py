@@ -18,6 +18,7 @@ from gensyn_node.devnet.scenario import Scenario
 from gensyn_node.keys.keyring import ACCOUNT, Keyring
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.sdk.client import NodeClient, connect
+from gensyn_node.sdk.dispute_replay import replay_dispute
 from gensyn_node.sdk.evaluate import Evaluation, evaluate_model
 from gensyn_node.sdk.quote import check_quote
 from gensyn_node.sdk.task_build import BuiltTask, build_task
@@ -38,10 +39,17 @@ class Dispute:
 
     dispute_id: str
     outcome: str
+    replayed_outcome: str
+    """What playing it again on this machine came to; empty when a clock decided."""
+    step: int | None
     operator: str
     moves: int
+    bytes: int
+    """Of all moves."""
     arbitration_bytes: int
-    """Bytes of the last move, which carried the evidence; 0 when it did not come to that."""
+    """Of the move that carried the evidence; 0 when it did not come to that."""
+    arbitration_ms: float
+    """What the referee's computation takes here."""
     seconds: float
     """From opening to ruling, by the blocks' times."""
 
@@ -184,8 +192,9 @@ class _Story:
     def _tell_moves(self, task_id: bytes, told: dict[str, int]) -> None:
         for dispute in self.client.call("disputes", task_id=task_id.hex()):
             known = told.get(dispute["dispute_id"], 0)
-            for move in dispute["moves"][known:]:
-                self.tell("move", {"dispute": dispute, "move": move})
+            if len(dispute["moves"]) > known:
+                for move in replay_dispute(self.client, dispute).moves[known:]:
+                    self.tell("move", {"dispute": dispute, "move": move})
             told[dispute["dispute_id"]] = len(dispute["moves"])
 
     def _fetch(self, task_id: bytes, view: Json) -> tuple[Verified | None, Evaluation | None]:
@@ -199,14 +208,18 @@ class _Story:
         return verified, evaluation
 
     def _told(self, dispute: Json) -> Dispute:
-        record, moves = dispute["record"], dispute["moves"]
-        arbitrated = record["how"] == "arbitration" and bool(moves)
+        record, replay = dispute["record"], replay_dispute(self.client, dispute)
+        judged = [move for move in replay.moves if move.arbitration]
         return Dispute(
             dispute_id=dispute["dispute_id"],
             outcome=dispute["outcome"],
-            operator=dispute["operator"],
-            moves=len(moves),
-            arbitration_bytes=int(moves[-1]["bytes"]) if arbitrated else 0,
+            replayed_outcome=replay.outcome,
+            step=replay.step,
+            operator=replay.operator,
+            moves=len(replay.moves),
+            bytes=sum(move.bytes for move in replay.moves),
+            arbitration_bytes=max((move.bytes for move in judged), default=0),
+            arbitration_ms=max((move.referee_ms for move in judged), default=0.0),
             seconds=(self._time_ms(record["resolved_height"]) - self._time_ms(record["opened_height"])) / 1000,
         )
 
@@ -243,6 +256,8 @@ def _judged(ending: Ending, scenario: Scenario) -> Ending:
     require(expect.disputes_min <= count <= expect.disputes_max, f"{count} disputes")
     ruled = [one.outcome for one in ending.disputes if one.outcome != "moot"]
     require(not expect.outcome or set(ruled) == {expect.outcome}, f"the disputes ended {ruled}, not {expect.outcome}")
+    wrong = [one.dispute_id for one in ending.disputes if one.replayed_outcome not in ("", one.outcome)]
+    require(not wrong, f"played again, these disputes end otherwise: {wrong}")
     expected = ending.cheaters if expect.cheater_slashed else ()
     require(ending.slashed == tuple(sorted(expected)), f"slashed: {ending.slashed or 'nobody'}, not {expected}")
     require(not set(ending.solvers) & _cheating_solvers(ending, scenario), "the cheater's work was paid")
