@@ -189,7 +189,7 @@ def network_config(settings: NodeSettings) -> NetworkConfig:
         chain_id=settings.genesis.chain_id,
         genesis_hash=genesis_hash(settings.genesis),
         identity_seed=settings.p2p_key.seed,
-        directory=settings.home.path / "network",
+        directory=settings.home.path,
         listen=p2p.listen,
         seeds=p2p.seeds,
         peers_max=p2p.peers_max,

@@ -13,7 +13,7 @@ from consensus.ledger.messages import Transaction, decode_transaction, transacti
 from consensus.ledger.records import Account
 from consensus.mempool import KNOWN, Mempool, PendingTransaction
 from gensyn_node.app.chain import Chain, CommittedBlock
-from gensyn_node.primitives import codec
+from gensyn_node.primitives import codec, limits
 from gensyn_node.primitives.errors import Rejection
 
 
@@ -72,9 +72,10 @@ class Pool:
         return frozenset(name for name in names if name in self._mempool)
 
     async def wait_for_work(self) -> None:
-        """Return as soon as a transaction is pending."""
-        if not len(self._mempool):
-            self._arrived = trio.Event()
+        """Return as soon as a transaction is pending that can go into the next block (its nonce is the next one)."""
+        while not self._mempool.reap(limits.TRANSACTION_BYTES_MAX):
+            if self._arrived.is_set():
+                self._arrived = trio.Event()
             await self._arrived.wait()
 
     def after_block(self, committed: CommittedBlock) -> None:

@@ -30,6 +30,8 @@ from gensyn_node.storage.signer import read_state
 pytestmark = pytest.mark.integration
 
 WAIT_S = 90.0
+ROOT = Path(__file__).parents[2]
+"""`python -m` finds the packages here, installed or not."""
 
 
 def write_home(settings: NodeSettings) -> None:
@@ -54,7 +56,7 @@ class NodeProcess:
         home.endpoint.unlink(missing_ok=True)
         command = [sys.executable, "-m", "gensyn_node", "run", "--home", str(home.path), "--without-roles"]
         with (home.log / "node.log").open("ab") as output:
-            self.process = subprocess.Popen(command, stdout=output, stderr=output)
+            self.process = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT)
 
     def stop(self, number: signal.Signals) -> int:
         """Send a signal and wait for the end; the exit code."""
