@@ -15,13 +15,14 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from ml.kernels.processor import has_feature
+from ml.kernels.processor import has_feature, processor
 from ml.kernels.threads import run_parts
 
 
 def _blocking() -> tuple[int, int]:
-    """Vector width in floats and rows of a block, by what the registers hold."""
-    if has_feature("avx512f"):
+    """Vector width in floats and rows of a block, by what the registers hold and what runs best."""
+    # Zen 4 does 512-bit arithmetic in halves: measured a fifth slower than 256-bit code there, twice as fast on Zen 5.
+    if has_feature("avx512f") and processor()[0] != "znver4":
         return 16, 8
     if has_feature("avx2"):
         return 8, 4
@@ -31,18 +32,21 @@ def _blocking() -> tuple[int, int]:
 WIDTH, ROWS = _blocking()
 VECTORS = 2
 COLUMNS = WIDTH * VECTORS
-K_BLOCK = 512
+K_BLOCK = 256
 PARALLEL_TERMS = 1 << 20
 """Below so many terms a product is done by one thread."""
 
 
 @intrinsic
-def _block(typing_context, a, row_step, k_step, packed, terms, c, c_step):  # type: ignore[no-untyped-def]
-    """c[r, j] = chain over k of c[r, j] + a[r, k] * packed[k, j] for one block; addresses, steps in bytes, counts."""
-    signature = types.void(*[types.intp] * 7)
+def _block(typing_context, a, row_step, k_step, packed, terms, c, c_step, fresh):  # type: ignore[no-untyped-def]
+    """c[r, j] = chain over k of c[r, j] + a[r, k] * packed[k, j] for one block; addresses, steps in bytes, counts.
+
+    A `fresh` chain starts at +0.0 instead of c[r, j].
+    """
+    signature = types.void(*[types.intp] * 8)
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        a, row_step, k_step, packed, terms, c, c_step = arguments
+        a, row_step, k_step, packed, terms, c, c_step, fresh = arguments
         word, number = ir.IntType(64), ir.FloatType()
         vector = ir.VectorType(number, WIDTH)
         lane_zero = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), None)
@@ -55,7 +59,11 @@ def _block(typing_context, a, row_step, k_step, packed, terms, c, c_step):  # ty
 
         row_c = [at(c, c_step, r) for r in range(ROWS)]
         offsets = [ir.Constant(word, v * WIDTH * 4) for v in range(VECTORS)]
-        start = [[load(vector, builder.add(row, offset)) for offset in offsets] for row in row_c]
+        is_fresh, zero = builder.icmp_signed("!=", fresh, ir.Constant(word, 0)), ir.Constant(vector, None)
+        start = [
+            [builder.select(is_fresh, zero, load(vector, builder.add(row, offset))) for offset in offsets]
+            for row in row_c
+        ]
         before = builder.basic_block
         loop = builder.append_basic_block("terms")
         done = builder.append_basic_block("done")
@@ -122,87 +130,88 @@ def _put_float(typing_context, address, value):  # type: ignore[no-untyped-def]
     return types.void(types.intp, types.float32), generate
 
 
-@njit(
-    "void(intp, intp, intp, intp, intp, intp, intp, intp, intp, intp)",
-    nogil=True,
-    cache=True,
-    error_model="numpy",
-)
-def _panel(a, a_row, a_k, b, b_k, b_column, c, c_row, rows, terms_and_width):  # type: ignore[no-untyped-def]
-    """Up to COLUMNS columns of one product; addresses and steps in bytes; `c` starts at +0.0.
-
-    `terms_and_width` is terms * COLUMNS + width - 1 (numba keeps few arguments in registers).
-    """
-    terms = terms_and_width // COLUMNS
-    width = terms_and_width % COLUMNS + 1
-    block = min(K_BLOCK, terms)
-    packed = np.zeros(block * COLUMNS, np.float32)
-    edge = np.zeros(ROWS * COLUMNS, np.float32)
-    copied_rows = np.zeros(ROWS * block, np.float32)
-    packed_at, edge_at, copied_at = packed.ctypes.data, edge.ctypes.data, copied_rows.ctypes.data
-    for first in range(0, terms, K_BLOCK):
-        count = min(K_BLOCK, terms - first)
-        for k in range(count):
-            source = b + (first + k) * b_k
-            if b_column == 4:
-                for j in range(width):
-                    packed[k * COLUMNS + j] = _float_at(source + j * 4)
-            else:
-                for j in range(width):
-                    packed[k * COLUMNS + j] = _float_at(source + j * b_column)
-        for row in range(0, rows, ROWS):
-            height = min(ROWS, rows - row)
-            a_at = a + row * a_row + first * a_k
-            target = c + row * c_row
-            if height == ROWS and width == COLUMNS:
-                _block(a_at, a_row, a_k, packed_at, count, target, c_row)
-                continue
-            if height < ROWS:
-                for r in range(height):
-                    for k in range(count):
-                        copied_rows[r * block + k] = _float_at(a_at + r * a_row + k * a_k)
-            for r in range(height):
-                for j in range(width):
-                    edge[r * COLUMNS + j] = _float_at(target + r * c_row + j * 4)
-            if height < ROWS:
-                _block(copied_at, block * 4, 4, packed_at, count, edge_at, COLUMNS * 4)
-            else:
-                _block(a_at, a_row, a_k, packed_at, count, edge_at, COLUMNS * 4)
-            for r in range(height):
-                for j in range(width):
-                    _put_float(target + r * c_row + j * 4, edge[r * COLUMNS + j])
-
-
 @njit("void(intp[::1], intp, intp)", nogil=True, cache=True, error_model="numpy")
 def _panels(s, first, end):  # type: ignore[no-untyped-def]
-    """Panels `first` … `end - 1` of a batch of products; `s` is what `matmul` lays out."""
+    """Panels `first` … `end - 1` of a batch of products; `s` is what `matmul` lays out.
+
+    A panel is COLUMNS columns of one product. Terms are taken K_BLOCK at a time: the sums so far wait in `c`. A left
+    operand whose rows are not contiguous is copied into blocks of ROWS, so that a block's terms lie together.
+    """
     rows, terms, columns = s[0], s[1], s[2]
-    a, a_batch, a_row, a_k = s[3], s[4], s[5], s[6]
-    b, b_batch, b_k, b_column = s[7], s[8], s[9], s[10]
-    c = s[11]
+    a_row, a_k, b_k, b_column, c_row = s[5], s[6], s[9], s[10], s[2] * 4
     across = (columns + COLUMNS - 1) // COLUMNS
-    for panel in range(first, end):
+    block = min(K_BLOCK, terms)
+    groups = (rows + ROWS - 1) // ROWS
+    scattered = a_k != 4
+    # Vector loads that cross a cache line take twice as long: start where a line does.
+    packed = np.zeros(block * COLUMNS + 16, np.float32)
+    packed_at = (packed.ctypes.data + 63) // 64 * 64
+    edge = np.zeros(ROWS * COLUMNS, np.float32)
+    edge_at = edge.ctypes.data
+    # Not a power of two: groups one such stride apart would all fall into one set of the cache.
+    stride = ROWS * block + 16
+    copied = np.zeros((groups if scattered else 1) * stride, np.float32)
+    copied_at = copied.ctypes.data
+    panel = first
+    while panel < end:
         batch = panel // across
-        column = panel % across * COLUMNS
-        width = min(COLUMNS, columns - column)
-        _panel(
-            a + batch * a_batch,
-            a_row,
-            a_k,
-            b + batch * b_batch + column * b_column,
-            b_k,
-            b_column,
-            c + (batch * rows * columns + column) * 4,
-            columns * 4,
-            rows,
-            terms * COLUMNS + width - 1,
-        )
+        stop = min(end, (batch + 1) * across)
+        a_base, b_base, c_base = s[3] + batch * s[4], s[7] + batch * s[8], s[11] + batch * rows * c_row
+        for first_term in range(0, terms, K_BLOCK):
+            count = min(K_BLOCK, terms - first_term)
+            fresh = 1 if first_term == 0 else 0
+            if scattered:
+                for k in range(count):
+                    source = a_base + (first_term + k) * a_k
+                    for group in range(rows // ROWS):
+                        place = group * stride + k * ROWS
+                        for r in range(ROWS):
+                            copied[place + r] = _float_at(source + (group * ROWS + r) * a_row)
+                    for row in range(rows // ROWS * ROWS, rows):
+                        copied[row // ROWS * stride + k * ROWS + row % ROWS] = _float_at(source + row * a_row)
+            for column in range((panel - batch * across) * COLUMNS, (stop - batch * across) * COLUMNS, COLUMNS):
+                width = min(COLUMNS, columns - column)
+                for k in range(count):
+                    source = b_base + (first_term + k) * b_k + column * b_column
+                    target = packed_at + k * COLUMNS * 4
+                    if b_column == 4:
+                        for j in range(width):
+                            _put_float(target + j * 4, _float_at(source + j * 4))
+                    else:
+                        for j in range(width):
+                            _put_float(target + j * 4, _float_at(source + j * b_column))
+                for group in range(groups):
+                    row = group * ROWS
+                    height = min(ROWS, rows - row)
+                    if scattered:
+                        a_at, row_step, k_step = copied_at + group * stride * 4, 4, ROWS * 4
+                    elif height == ROWS:
+                        a_at, row_step, k_step = a_base + row * a_row + first_term * 4, a_row, 4
+                    else:
+                        for r in range(height):
+                            for k in range(count):
+                                copied[r * block + k] = _float_at(a_base + (row + r) * a_row + (first_term + k) * 4)
+                        a_at, row_step, k_step = copied_at, block * 4, 4
+                    target = c_base + row * c_row + column * 4
+                    if height == ROWS and width == COLUMNS:
+                        _block(a_at, row_step, k_step, packed_at, count, target, c_row, fresh)
+                        continue
+                    for r in range(height):
+                        for j in range(width):
+                            edge[r * COLUMNS + j] = _float_at(target + r * c_row + j * 4)
+                    _block(a_at, row_step, k_step, packed_at, count, edge_at, COLUMNS * 4, fresh)
+                    for r in range(height):
+                        for j in range(width):
+                            _put_float(target + r * c_row + j * 4, edge[r * COLUMNS + j])
+        panel = stop
+    # numba frees an array after the last mention of its name; its address is used until here.
+    packed[0] = np.float32(0)
 
 
 def matmul(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """f32 (..., M, K) @ (..., K, N) with equal leading dimensions, or with a right operand (K, N); any strides."""
     rows, terms, columns = left.shape[-2], left.shape[-1], right.shape[-1]
-    out = torch.zeros((*left.shape[:-1], columns), dtype=torch.float32)
+    out = torch.empty((*left.shape[:-1], columns), dtype=torch.float32)
     if out.numel() == 0:
         return out
     if right.ndim == 2 and left.ndim != 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def refused(call: object, *arguments: object, **keywords: object) -> str:
 
 def test_written_and_opened(tmp_path: Path) -> None:
     generator = np.random.default_rng(1)
-    arrays = {
+    arrays: dict[str, Any] = {
         "x": generator.standard_normal((101, 7, 3)).astype(np.float32),
         "y": generator.integers(-5, 5, 101),
         "b": generator.random((101, 2)) < 0.5,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -25,9 +27,10 @@ SPECIAL = np.array(
 LANDMARKS = np.array([4, 4.001, 0.5, 1.5, -2.5, 255, 256, 9.3e18, -1e19, 1.1754944e-38, 3.1415927, 7e12], np.float32)
 
 
-def values(dtype: str, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
+def values(dtype: str, shape: tuple[int, ...], generator: np.random.Generator) -> Any:
     """Random elements of all magnitudes with special ones among them."""
     count = int(np.prod(shape))
+    array: Any
     if dtype == "f32":
         array = (generator.standard_normal(count) * 10.0 ** generator.integers(-8, 8, count)).astype(np.float32)
         odd = np.concatenate([SPECIAL, LANDMARKS])

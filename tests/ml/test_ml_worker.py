@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO, cast
 
 import pytest
 from ml_jobs import job_of, run_of
@@ -51,10 +51,10 @@ class Worker:
         )
 
     @property
-    def stdin(self) -> IO[bytes]:
+    def stdin(self) -> BinaryIO:
         """Where requests go."""
         assert self.process.stdin is not None
-        return self.process.stdin
+        return cast(BinaryIO, self.process.stdin)
 
     def send(self, request: Request | bytes) -> None:
         """Send a request, or raw bytes."""
@@ -64,7 +64,7 @@ class Worker:
     def replies(self) -> Iterator[Reply]:
         """Replies up to and including a final one."""
         assert self.process.stdout is not None
-        while (data := read_frame(self.process.stdout)) is not None:
+        while (data := read_frame(cast(BinaryIO, self.process.stdout))) is not None:
             reply = decode_reply(data)
             yield reply
             if not isinstance(reply, Progress | SegmentDone):
