@@ -43,19 +43,21 @@ class NodePlan:
 
 
 FLIP_BIT = "flip-bit"
-CHEAP_ASK_NANO, DEAR_ASK_NANO = 1_000, 10_000_000
-"""Asks that make the draw of the one with the cheap ask all but certain, so that a cheating solver gets work."""
+CHEAP_ASK_NANO = 1_000
+DEAR_ASK_NANO = 10_000_000
+"""Asks that make the draw of the one with the cheap ask all but certain, so that a cheater gets work to cheat on."""
 
 
 def plans_with_cheats(nodes: int, cheats: tuple[str, ...]) -> tuple[NodePlan, ...]:
-    """Plans of `nodes` nodes; the last ones cheat, one cheat each. A cheating solver asks far less than the others."""
+    """Plans of `nodes` nodes; the last ones cheat, one cheat each, and ask far less than the honest ones.
+
+    A cheating verifier does not offer to solve: it could not verify what it trained itself.
+    """
     if len(cheats) >= nodes:
         raise Rejection(reasons.BAD_DEVNET, f"{len(cheats)} cheats among {nodes} nodes; at least one has to be honest")
-    solver_cheats = any(cheat.startswith(FLIP_BIT) for cheat in cheats)
-    honest = NodePlan(ask_nano_per_gigagas=DEAR_ASK_NANO if solver_cheats else 0)
+    honest = NodePlan(ask_nano_per_gigagas=DEAR_ASK_NANO if cheats else 0)
     return (honest,) * (nodes - len(cheats)) + tuple(
-        NodePlan(cheat=cheat, ask_nano_per_gigagas=CHEAP_ASK_NANO if cheat.startswith(FLIP_BIT) else DEAR_ASK_NANO)
-        for cheat in cheats
+        NodePlan("auto" if cheat.startswith(FLIP_BIT) else "verifier", cheat, CHEAP_ASK_NANO) for cheat in cheats
     )
 
 
