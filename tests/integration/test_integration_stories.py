@@ -1,0 +1,102 @@
+"""The stories of the demonstration, each on a fresh network of four real nodes: how they have to end, to the nano."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from integration_net import Told
+
+from gensyn_node.primitives.codec import decode
+from gensyn_node.primitives.limits import ARBITRATION_BYTES_MAX, PROGRAM_BYTES_MAX
+from gensyn_node.roles.cheats import fault_for, parse_cheat
+from proofs.pinpoint.arbitration import pieces_of
+from proofs.pinpoint.context import Context
+from proofs.pinpoint.strategy import expected_moves
+from proofs.pinpoint.types import SEGMENT, Claim, Target
+from proofs.program.types import Program
+
+pytestmark = pytest.mark.integration
+
+Tell = Callable[[str], Told]
+ACCURACY = 0.95
+
+
+def check_success(told: Told) -> None:
+    """What holds at the end of every story."""
+    ending = told.ending
+    assert ending.failures == ()
+    assert ending.state == "finished"
+    assert ending.accuracy >= ACCURACY
+    assert ending.certificate_valid
+    assert ending.money_conserved
+    assert ending.before.total_nano == ending.after.total_nano == ending.after.supply["minted"]
+    assert ending.after.supply["escrows"] == 0
+    record, spec = told.certificate.record, told.certificate.spec
+    assert record.steps_settled == spec.steps >= 600
+    assert record.solver_paid_nano > 0
+    assert record.verifiers_paid_nano > 0
+    paid = record.solver_paid_nano + record.verifiers_paid_nano + record.refunded_nano
+    assert paid == spec.max_price_nano, "every nano of the escrow is paid out or back"
+    assert told.last("verified").model_checked
+
+
+def test_strangers_train_verify_and_are_paid(story: Callable[[str], Told]) -> None:
+    told = story("honest")
+    check_success(told)
+    ending = told.ending
+    assert ending.disputes == ()
+    assert ending.slashed == ()
+    assert ending.verdicts >= 4, "two verifiers in each of two instalments"
+    assert ending.segments_verified > 0
+    assert ending.before.supply["bonds"] == ending.after.supply["bonds"]
+    for solver in ending.solvers:
+        assert ending.after.accounts[solver] > ending.before.accounts[solver]
+    assert ending.after.accounts["client"] < ending.before.accounts["client"]
+
+
+def test_a_flipped_bit_is_narrowed_down_to_its_operator_and_slashed(story: Callable[[str], Told]) -> None:
+    told = story("flip-bit")
+    check_success(told)
+    ending = told.ending
+    assert ending.slashed == ending.cheaters == ("node3",)
+    assert not set(ending.solvers) & set(ending.cheaters)
+    program: Program = decode(Program, told.certificate.program, max_bytes=PROGRAM_BYTES_MAX)
+    fault = fault_for(parse_cheat("flip-bit@step=37"), program)
+    assert fault is not None
+    assert ending.disputes
+    for dispute in ending.disputes:
+        assert dispute.outcome == dispute.replayed_outcome == "defender_wrong"
+        assert dispute.step == fault.step == 37
+        assert dispute.operator == program.nodes[fault.value - program.first_node_value].operator
+        assert dispute.moves == moves_by_formula(told, program)
+        assert 0 < dispute.arbitration_bytes <= ARBITRATION_BYTES_MAX
+    bond_nano = told.last("quote").solver_bond_nano
+    before, after = ending.before.supply, ending.after.supply
+    assert before["bonds"] - after["bonds"] == bond_nano, "the whole bond of the task, and nobody else's"
+    lost = ending.before.accounts["node3"] - ending.after.accounts["node3"]
+    assert bond_nano <= lost < bond_nano * 1.01, "the bond and some fees"
+    assert after["burnt"] > before["burnt"]
+
+
+def moves_by_formula(told: Told, program: Program) -> int:
+    """Moves of a dispute over the scenario's flipped bit: it is in the first tile, whose last piece differs."""
+    spec, record = told.certificate.spec, told.certificate.record
+    fault = fault_for(parse_cheat("flip-bit@step=37"), program)
+    assert fault is not None
+    first_step = fault.step // spec.segment_steps * spec.segment_steps
+    claim = Claim(SEGMENT, first_step, spec.segment_steps, bytes(32), bytes(32), b"", bytes(32))
+    context = Context(program, spec.dataset, record.seed)
+    pieces = pieces_of(claim, Target(fault.step, fault.value, (), b""), 0, context)
+    return expected_moves(claim, context, fault.step, fault.value, 0, pieces - 1)
+
+
+def test_a_verifier_that_does_no_work_is_challenged_and_slashed(story: Callable[[str], Told]) -> None:
+    told = story("lazy-verifier")
+    check_success(told)
+    ending = told.ending
+    assert ending.slashed == ending.cheaters == ("node3",)
+    assert ending.disputes
+    for dispute in ending.disputes:
+        assert dispute.outcome == "defender_wrong"
+    assert ending.before.supply["bonds"] > ending.after.supply["bonds"]
