@@ -60,11 +60,14 @@ class Whistleblower:
         """(task, instalment, attempt) already looked at."""
 
     def next_audit(self) -> Audit | None:
-        """An instalment to look into, drawn at random among those in their window that this node has not seen yet."""
+        """An instalment to look into, drawn at random among those in their window that this node has not seen yet.
+
+        Before the window nobody's evidence is known, and this node may yet be drawn as a verifier itself.
+        """
         found = [
             audit
             for audit in audits(self._chain.view(), self._account.address)
-            if (audit.task_id, audit.instalment, audit.attempt) not in self._seen
+            if audit.state == INSTALMENT_WINDOW and (audit.task_id, audit.instalment, audit.attempt) not in self._seen
         ]
         return secrets.choice(found) if found else None
 
