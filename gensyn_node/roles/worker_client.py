@@ -6,9 +6,7 @@ time, ended when a request is abandoned, and started anew after it died.
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -21,9 +19,8 @@ from gensyn_node.primitives.errors import Rejection
 from gensyn_node.roles.reasons import WORKER_DIED, WORKER_REFUSED
 from ml.worker.frames import LENGTH_BYTES, decode_reply, frame, frame_length
 from ml.worker.messages import Failed, Progress, Ready, Reply, Request, SegmentDone
+from ml.worker.process import worker_command, worker_environment
 
-KEPT_VARIABLES = ("PATH", "LANG", "TMPDIR", "NUMBA_CACHE_DIR", "ATEN_CPU_CAPABILITY", "LD_LIBRARY_PATH", "PYTHONPATH")
-"""What the worker inherits of the environment; no secret is passed this way."""
 START_TIMEOUT_S = 180.0
 """Importing torch on a slow disk takes a while."""
 
@@ -108,13 +105,11 @@ class Worker:
 
     async def _start(self) -> trio.Process:
         settings = self._settings
-        environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+        environment = worker_environment(settings.threads)
         environment.setdefault("NUMBA_CACHE_DIR", str(settings.cache_directory))
-        environment |= {"OMP_NUM_THREADS": str(settings.threads), "PYTHONUNBUFFERED": "1"}
-        command = [sys.executable, "-m", "ml.worker", "--memory-bytes", str(settings.memory_bytes)]
         with settings.log_path.open("ab") as errors:
             process: trio.Process = await trio.lowlevel.open_process(
-                command,
+                worker_command(settings.memory_bytes),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
