@@ -154,12 +154,15 @@ class PeerTable:
         """Count and score what a peer did; a ban disconnects."""
         if peer == self._host.peer_id:
             return
-        self._counters[f"rejected_{rejection.reason.name}"] += 1
+        self._count(rejection)
         ban = self._board.charge(peer, rejection, time.time())
         if ban is not None:
             self._counters["bans"] += 1
             log.warning("peer_banned", peer=peer, code=ban.code, why=ban.message)
             await self.disconnect(peer, f"banned: {ban.code} {ban.message}")
+
+    def _count(self, rejection: Rejection) -> None:
+        self._counters[f"rejected_{rejection.reason.name}"] += 1
 
     def report_soon(self, peer: PeerId, rejection: Rejection) -> None:
         """`report` from code that cannot wait."""
@@ -239,6 +242,7 @@ class PeerTable:
             return
         rejection = handshake.mismatch(ours, reply.hello)
         if rejection is not None:
+            self._count(rejection)
             await self._refuse(peer, str(rejection))
         elif reply.refusal_code:
             await self._refuse(peer, f"the peer refuses us: {reply.refusal_code} {reply.refusal}")
@@ -256,7 +260,9 @@ class PeerTable:
                 theirs = handshake.decode_hello(await read_frame(stream, HELLO_BYTES_MAX, reasons.WRONG_FRAME))
                 rejection = handshake.mismatch(ours, theirs) or self._ban_as_rejection(stream.peer)
                 refusal = ("", "") if rejection is None else (rejection.reason.code, rejection.message)
-                if rejection is None:
+                if rejection is not None:
+                    self._count(rejection)
+                else:
                     # Before the answer: what the dialler sends right after it must find it admitted.
                     self._admit(peer, theirs)
                 await write_frame(stream, handshake.encode_reply(handshake.HelloReply(ours, *refusal)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -25,6 +26,8 @@ from proofs.blobs import chunk_count
 
 DISPUTES_SHOWN_MAX = 200
 NO_ROLES = "none"
+REJECTED = "rejected_"
+"""Begins the names of the network's counters of rejections."""
 
 
 def software_version() -> str:
@@ -70,8 +73,15 @@ class Backend:
             started_ms=self._started_ms,
             block_interval_ms=node.history.block_interval_ms(),
             balance_nano=queries.account(chain.view(), address).balance_nano,
-            rejections={name: count for name, count in node.network.counters().items() if name.startswith("rejected_")},
+            rejections=self._rejections(),
         )
+
+    def _rejections(self) -> dict[str, int]:
+        """What peers sent and what became no pending transaction, by reason name."""
+        from_peers = self._node.network.counters()
+        named = {name: count for name, count in from_peers.items() if name.startswith(REJECTED)}
+        total = Counter({name.removeprefix(REJECTED): count for name, count in named.items()})
+        return dict(total + self._node.pool.refusals)
 
     async def peers(self) -> tuple[rpc.Peer, ...]:
         """Connected peers, then banned ones."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import trio
@@ -24,12 +25,22 @@ class Pool:
         self._chain = chain
         self._mempool = Mempool()
         self._arrived = trio.Event()
+        self.refusals: Counter[str] = Counter()
+        """How many transactions were refused since the start, by reason name."""
 
     def __len__(self) -> int:
         return len(self._mempool)
 
     def add(self, data: bytes) -> bytes:
-        """Check an encoded transaction and keep it; its id. `Rejection` says what is wrong with it."""
+        """Check an encoded transaction and keep it; its id. `Rejection` says what is wrong with it, and is counted."""
+        try:
+            return self._add(data)
+        except Rejection as rejection:
+            if rejection.reason != KNOWN:  # gossip brings the same one from every neighbour
+                self.refusals[rejection.reason.name] += 1
+            raise
+
+    def _add(self, data: bytes) -> bytes:
         name = transaction_id(data)
         if name in self._mempool:
             raise Rejection(KNOWN, name.hex())

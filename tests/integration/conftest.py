@@ -16,9 +16,9 @@ from integration_net import Told, processes_of, tell_story
 Tell = Callable[[str], Told]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Every process that lives in the tests' folder is gone after each test."""
+    """Every process that lives in the tests' folder is gone after each module."""
     yield
     assert processes_of(tmp_path_factory.getbasetemp()) == []
 

@@ -1,7 +1,7 @@
 """A training again, offline: a plain loop, by the pure-torch reference or by the kernels, in a process of its own.
 
-`python plain_training.py CERTIFICATE DATA THREADS reference|kernels` prints the final state root and torch's idea of the
-processor. It needs what anybody has who reads a certificate: the certificate, and the data as arrays.
+`python plain_training.py CERTIFICATE DATA THREADS reference|kernels` prints the final state root, and which processor
+torch saw. It needs what anybody has who reads a certificate: the certificate, and the data as arrays.
 """
 
 from __future__ import annotations
