@@ -33,6 +33,8 @@ OUTPUT_FILE = "output.log"
 """What the process prints: a traceback, if it ever comes to that."""
 TAIL_BYTES = 65_536
 STOP_S = 10.0
+ORPHAN_S = 1.0
+"""A worker ends by itself when its node is gone; one that does not has this long."""
 READY_S = 120.0
 _POLL_S = 0.2
 _START_TIME_SLACK_S = 0.05
@@ -87,18 +89,23 @@ def stop_nodes(devnet: Devnet) -> None:
 
 
 def stop_homes(homes: tuple[Home, ...], *, kill: bool = False) -> None:
-    """End the nodes of these homes: politely first, or with `kill` at once."""
-    running: list[psutil.Process] = []
+    """End the nodes of these homes: politely first, or with `kill` at once; then what they left behind."""
+    nodes = [process for home in homes if (process := _process(home))]
+    children = [child for process in nodes for child in _children(process)]
+    for process in nodes:
+        _signal(process, signal.SIGKILL if kill else signal.SIGTERM)
+    _kill_after(nodes, STOP_S)
+    _kill_after(children, ORPHAN_S)
     for home in homes:
-        if process := _process(home):
-            running += [process, *_children(process)]
-            _signal(process, signal.SIGKILL if kill else signal.SIGTERM)
-    _, left = psutil.wait_procs(running, timeout=0 if kill else STOP_S)
+        (home.path / PID_FILE).unlink(missing_ok=True)
+
+
+def _kill_after(processes: list[psutil.Process], patience_s: float) -> None:
+    """Wait for processes that were told to end; kill those that do not, and wait for these as well."""
+    _, left = psutil.wait_procs(processes, timeout=patience_s)
     for process in left:
         _signal(process, signal.SIGKILL)
     psutil.wait_procs(left, timeout=STOP_S)
-    for home in homes:
-        (home.path / PID_FILE).unlink(missing_ok=True)
 
 
 def node_states(devnet: Devnet) -> tuple[NodeState, ...]:

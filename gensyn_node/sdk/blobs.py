@@ -36,6 +36,8 @@ def parse_id(text: str) -> bytes:
 def upload(client: NodeClient, path: Path, progress: Progress | None = None) -> bytes:
     """Give a file to the node, which serves it to the network; its blob id. What is there already is not sent again."""
     blob_id, length = blob_id_of_file(path)
+    if length == 0:
+        raise Rejection(reasons.UPLOAD_FAILED, f"{path} is empty")
     known = client.call("blob_info", blob_id=blob_id.hex())
     if known and known["complete"]:
         _tell(progress, length, length)

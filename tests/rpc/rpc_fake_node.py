@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
+from consensus.ledger.parameters import devnet_parameters
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.rpc import reasons
 from gensyn_node.rpc.backend import AccountView, BlobInfo, BlockView, Event, Status, TransactionView, ValidatorView
 from gensyn_node.rpc.server import RpcSettings, serve_rpc
+from proofs.blobs import chunk_count
 
 TOKEN = "5a" * 32
 ADDRESS = bytes(range(20))
@@ -24,6 +26,9 @@ class FakeNode:
     def __init__(self) -> None:
         self.submitted: list[bytes] = []
         self.chunks: dict[tuple[bytes, int], bytes] = {}
+        self.lengths: dict[bytes, int] = {}
+        self.chunks_until_failure = 1_000_000
+        self.outcome: TransactionView | None = None
         self.current_role = "auto"
         self.senders: set[trio.MemorySendChannel[Event]] = set()
 
@@ -86,7 +91,7 @@ class FakeNode:
         return b"\x07" * 32
 
     async def wait_transaction(self, transaction_id: bytes, timeout_s: float) -> TransactionView | None:
-        return None
+        return self.outcome
 
     async def tasks(self, offset: int, limit: int) -> tuple[object, ...]:
         return ()
@@ -110,7 +115,7 @@ class FakeNode:
         return ()
 
     async def parameters(self) -> object:
-        return {}
+        return devnet_parameters()
 
     async def genesis(self) -> bytes:
         return b"genesis"
@@ -135,14 +140,24 @@ class FakeNode:
         return role
 
     async def blob_info(self, blob_id: bytes) -> BlobInfo | None:
-        return None
+        length = self.lengths.get(blob_id)
+        if length is None:
+            return None
+        chunks, received = chunk_count(length), sum(known == blob_id for known, _ in self.chunks)
+        return BlobInfo(blob_id=blob_id, length=length, chunks=chunks, received=received, complete=received == chunks)
 
     async def blob_put(self, blob_id: bytes, length: int, chunk: int, data: bytes) -> BlobInfo:
+        if self.chunks_until_failure == 0:
+            raise Rejection(reasons.BAD_PARAMETERS, "the disk is full")
+        self.chunks_until_failure -= 1
+        self.lengths[blob_id] = length
         self.chunks[blob_id, chunk] = data
-        return BlobInfo(blob_id=blob_id, length=length, chunks=1, received=1, complete=True)
+        info = await self.blob_info(blob_id)
+        assert info is not None
+        return info
 
     async def blob_fetch(self, blob_id: bytes) -> BlobInfo | None:
-        return None
+        return await self.blob_info(blob_id)
 
     async def blob_get(self, blob_id: bytes, chunk: int) -> bytes | None:
         return self.chunks.get((blob_id, chunk))
