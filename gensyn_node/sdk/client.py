@@ -85,8 +85,12 @@ class NodeClient:
         return response.content
 
     def _send(self, verb: str, path: str, **arguments: Any) -> httpx.Response:
+        """Send; once more when the node had closed the kept connection. Repeating any request of ours is harmless."""
         try:
-            return self._http.request(verb, path, **arguments)
+            try:
+                return self._http.request(verb, path, **arguments)
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                return self._http.request(verb, path, **arguments)
         except httpx.TransportError as error:
             raise Rejection(reasons.NODE_UNREACHABLE, f"{self.address}: {error or type(error).__name__}") from None
 

@@ -16,6 +16,7 @@ from gensyn_node.sdk.client import NodeClient
 
 WAIT_S = 90.0
 _ONE_WAIT_S = 20.0
+_PAUSE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ def wait(client: NodeClient, identifier: bytes, wait_s: float = WAIT_S) -> Outco
         )
         if found:
             return _outcome(identifier, found)
+        time.sleep(min(left, _PAUSE_S))
     raise Rejection(reasons.NOT_INCLUDED, f"the transaction {identifier.hex()} is in no block after {wait_s:g} s")
 
 
