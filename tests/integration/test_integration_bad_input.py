@@ -193,7 +193,6 @@ def test_peers_of_another_chain(net: Net, changes: dict[str, object], name: str)
     assert "genesis" in told
     assert net.chain_id in told
     assert net.count(name) > before
-    assert len(net.client.call("peers")) == 1
 
 
 def test_garbage_from_a_peer_on_the_right_chain(net: Net) -> None:
@@ -216,9 +215,11 @@ def test_garbage_from_a_peer_on_the_right_chain(net: Net) -> None:
                     await trio.sleep(0.2)
                 oversized = msgpack.packb([[bytes(limits.TRANSACTION_BYTES_MAX + 1)]])
                 await vandal.gossip.publish(wire.TOPIC_TRANSACTIONS, oversized)
-                while net.count("malformed") < before["malformed"] + 2:
+                while net.count("malformed") < before["malformed"] + 2:  # noqa: ASYNC110  (another process counts)
                     await trio.sleep(0.1)
                 await vandal.gossip.publish(wire.TOPIC_VOTES, b"\xc1 these are no votes")
 
     trio.run(misbehave)
-    assert [peer["connected"] for peer in net.client.call("peers") if not peer["note"]] == [True]
+    with connect(net.devnet.homes[1]) as other:
+        honest = other.call("status")["node_id"]
+    assert honest in [peer["peer_id"] for peer in net.client.call("peers") if peer["connected"]]
