@@ -70,12 +70,18 @@ def open_dispute(
     challenger: Challenger,
     challenger_root: bytes,
 ) -> bytes:
-    """Open a dispute, or join the open one over the same claim; its id. TOO_MANY_CHALLENGES when that one is full."""
+    """Open a dispute, or join an open one over the same claim; its id.
+
+    When that one is full another opens: accomplices who mean to lose its games cannot keep an honest finder out.
+    TOO_MANY_CHALLENGES when the challenger is in one over this claim already.
+    """
     claim = (kind, segment, defender, challenger_root)
     for other_id in instalment.open_disputes:
         other = state.dispute(other_id)
-        if (other.kind, other.segment, other.defender, other.challenger_root) == claim:
-            return _join(state, other, challenger)
+        if (other.kind, other.segment, other.defender, other.challenger_root) == claim and _joins(
+            state, other, challenger
+        ):
+            return other_id
     counters, task = state.counters, state.task(instalment.task_id)
     number = counters.disputes
     dispute_id = tagged_hash("gensyn/dispute/1", task.task_id, number.to_bytes(8, "little"))
@@ -124,15 +130,15 @@ def open_dispute(
     return dispute_id
 
 
-def _join(state: State, dispute: DisputeRecord, challenger: Challenger) -> bytes:
-    member = any(other.address == challenger.address for other in dispute.challengers)
-    if member or len(dispute.challengers) >= state.parameters.challengers_per_dispute_max:
-        if challenger.bond_nano == 0:
-            return dispute.dispute_id  # a verifier's verdict is decided along with the others' claim
-        raise Rejection(TOO_MANY_CHALLENGES, "this claim has as many challengers as it may, or the account is one")
+def _joins(state: State, dispute: DisputeRecord, challenger: Challenger) -> bool:
+    """Put a challenger into a dispute over its claim; whether there was a place."""
+    if any(other.address == challenger.address for other in dispute.challengers):
+        raise Rejection(TOO_MANY_CHALLENGES, "the account is a challenger of this claim already")
+    if len(dispute.challengers) >= state.parameters.challengers_per_dispute_max:
+        return False
     state.change_dispute(dispute.dispute_id, challengers=(*dispute.challengers, challenger))
     state.emit("dispute_joined", dispute.dispute_id, challenger=challenger.address)
-    return dispute.dispute_id
+    return True
 
 
 def claim_of(state: State, dispute: DisputeRecord) -> Claim:

@@ -34,9 +34,6 @@ from consensus.ledger.view import State
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from proofs import merkle
 
-DUE_ITEMS_PER_BLOCK_MAX = 2_000
-"""More than that waits for the next block, first in its queue."""
-
 _HANDLERS: dict[type, Callable[[State, Call, Any], None]] = {
     m.Transfer: staking.transfer,
     m.Bond: staking.bond,
@@ -111,10 +108,7 @@ def _run_due(state: State, context: BlockContext) -> None:
     if not items:
         return
     state.put(keys.due(context.height), None)
-    if len(items) > DUE_ITEMS_PER_BLOCK_MAX:
-        later = keys.due(context.height + 1)
-        state.put(later, (*items[DUE_ITEMS_PER_BLOCK_MAX:], *state.due(context.height + 1)))
-    for item in items[:DUE_ITEMS_PER_BLOCK_MAX]:
+    for item in items:
         try:
             _run_due_item(state, context, item)
         except Rejection as error:

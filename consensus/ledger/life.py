@@ -12,6 +12,7 @@ from consensus.ledger.records import (
     INSTALMENT_INVALID,
     INSTALMENT_SETTLED,
     TASK_ASSIGNED,
+    TASK_CANCELLED,
     TASK_ENDED,
     TASK_EXPIRED,
     TASK_FINISHED,
@@ -30,6 +31,8 @@ DRAW_SOLVER = "draw_solver"
 DUTY = "duty"
 DEADLINE = "deadline"
 """Due items."""
+RETRY_SHARE = 16
+"""A draw that found nobody is repeated after this part of the task's age: tasks that wait for long cost little."""
 
 
 def duty_number(task: Task) -> int:
@@ -51,7 +54,8 @@ def draw_solver(state: State, context: BlockContext, task_id: bytes, attempt: in
     purpose = (b"solver", task_id, task.attempt.to_bytes(4, "little"))
     drawn = draw(solver_candidates(state, task), 1, context.beacon, *purpose)
     if not drawn:
-        retry = context.height + state.parameters.retry_blocks
+        waited = context.height - task.submitted_height
+        retry = context.height + max(state.parameters.retry_blocks, waited // RETRY_SHARE)
         state.change_task(task_id, due_height=retry)
         state.schedule(retry, DRAW_SOLVER, task_id, attempt)
         return
@@ -82,9 +86,14 @@ def duty_due(state: State, context: BlockContext, task_id: bytes, number: int) -
     if task.due_height >= context.height:
         state.schedule(task.due_height + 1, DUTY, task_id, number)
         return
-    solver = task.solver
-    penalise(state, solver, task.solver_bond_nano, "solver missed its time")
-    state.change_task(task_id, solver_bond_nano=task.solver_bond_nano - penalty(state, task.solver_bond_nano))
+    if task.closing:
+        wind_down(state, context.height, task_id, task.closing)  # cancelled: the solver need not go on
+        return
+    solver, answers = task.solver, task.solver_bond_nano
+    if task.state == TASK_ASSIGNED:  # the submitter may be to blame: its data could not be fetched
+        answers = min(answers, state.parameters.solver_bond_min_nano)
+    penalise(state, solver, answers, "solver missed its time")
+    state.change_task(task_id, solver_bond_nano=task.solver_bond_nano - penalty(state, answers))
     state.emit("solver_timed_out", task_id, solver=solver, was=task.state)
     wind_down(state, context.height, task_id, TASK_REPLACING)
 
@@ -102,8 +111,10 @@ def penalise(state: State, address: bytes, bond_nano: int, why: str) -> None:
 
 def deadline_reached(state: State, context: BlockContext, task_id: bytes) -> None:
     """No more work is accepted."""
-    if state.task(task_id).state not in TASK_ENDED:
-        wind_down(state, context.height, task_id, TASK_EXPIRED)
+    task = state.task(task_id)
+    if task.state not in TASK_ENDED:
+        closing = TASK_CANCELLED if task.closing == TASK_CANCELLED else TASK_EXPIRED
+        wind_down(state, context.height, task_id, closing)
 
 
 def wind_down(state: State, height: int, task_id: bytes, closing: str) -> None:
@@ -119,7 +130,7 @@ def advance(state: State, height: int, task_id: bytes) -> None:
         return
     if task.settled == task.instalments:
         end(state, height, task_id, TASK_FINISHED)
-    elif task.closing and task.settled == task.committed:
+    elif task.closing and task.state == TASK_VERIFYING and task.settled == task.committed:
         if task.closing == TASK_REPLACING:
             replace_solver(state, height, task_id)
         else:

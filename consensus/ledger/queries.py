@@ -124,7 +124,7 @@ def providers(reader: Reader) -> list[Provider]:
 
 
 def validators(reader: Reader) -> list[ValidatorRecord]:
-    """All validators ever bonded, by address."""
+    """All validators with stake, by address."""
     state = State(reader)
     return [state.validator(address) for address in state.addresses(keys.VALIDATORS)]
 

@@ -9,6 +9,7 @@ from consensus.ledger.fields import Address, Count, Endpoints, Hash, Nano, Optio
 from consensus.ledger.messages import Finding
 from consensus.ledger.parameters import Parameters
 from gensyn_node.primitives.codec import Struct
+from proofs.program.types import BatchInput
 
 # --- accounts, stake, supply
 
@@ -116,6 +117,10 @@ class ProgramRecord(Struct):
     state_bytes: Count
     memory_bytes: Count
     """Estimated peak of one step."""
+    batch: tuple[BatchInput, ...]
+    """What a task's dataset has to give; kept here so that a submission does not decode the program."""
+    given: bool
+    """Whether a task needs a checkpoint."""
     program: bytes
     """Its canonical encoding."""
 
@@ -149,7 +154,10 @@ class Task(Struct):
     state: Text
     """One of the TASK_ words."""
     closing: Text
-    """TASK_CANCELLED, TASK_EXPIRED or TASK_REPLACING while what was committed is still verified; empty otherwise."""
+    """TASK_CANCELLED, TASK_EXPIRED or TASK_REPLACING while what was committed is still verified; empty otherwise.
+
+    TASK_CANCELLED in the state TASK_TRAINING: the instalment in training is the last that may be committed.
+    """
     submitted_height: Count
     deadline_height: Count
     """Last height at which work is accepted."""

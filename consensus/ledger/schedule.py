@@ -5,6 +5,7 @@ from __future__ import annotations
 from consensus.ledger.messages import TaskSpec
 from consensus.ledger.money import GIGA, work_price
 from consensus.ledger.parameters import BASIS_POINTS, Parameters
+from gensyn_node.primitives.money import SUPPLY_NANO_MAX
 
 
 def segment_count(spec: TaskSpec) -> int:
@@ -49,7 +50,8 @@ def verify_gas_max(spec: TaskSpec, gas_per_step: int) -> int:
 
 def bid_price(spec: TaskSpec, gas_per_step: int) -> int:
     """The highest ask per giga-gas at which the escrow pays for all training and verifying."""
-    return spec.max_price_nano * GIGA // max(1, train_gas(spec, gas_per_step) + verify_gas_max(spec, gas_per_step))
+    bid = spec.max_price_nano * GIGA // max(1, train_gas(spec, gas_per_step) + verify_gas_max(spec, gas_per_step))
+    return min(bid, SUPPLY_NANO_MAX)  # a few gas at a high price: no ask is above that, and no record holds more
 
 
 def solver_bond(spec: TaskSpec, gas_per_step: int, price_nano: int, parameters: Parameters) -> int:

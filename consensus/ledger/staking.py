@@ -15,6 +15,8 @@ from gensyn_node.primitives.errors import Rejection
 
 PAY_OUT = "pay_out"
 """Due item: an unbonding entry is released."""
+UNBONDINGS_MAX = 16
+"""A validator's unbonding entries at a time: each is looked at when it is slashed or paid out."""
 
 
 def power_of(record: ValidatorRecord, parameters: Parameters) -> int:
@@ -44,6 +46,7 @@ def bond(state: State, call: Call, message: Bond) -> None:
         raise Rejection(BAD_STAKE, "the validator voted twice and never returns")
     if message.amount_nano == 0:
         raise Rejection(ZERO_AMOUNT, "a stake of nothing")
+    _list(state, address)
     money.transfer(state, money.balance(call.sender), money.stake(address), message.amount_nano)
     _check_stake(state, address)
     state.emit("bonded", address, operator=call.sender, amount_nano=message.amount_nano)
@@ -53,9 +56,16 @@ def _register_validator(state: State, call: Call, message: Bond, address: bytes)
     proof = validator_key_proof_bytes(call.context.chain_id, call.sender)
     if not crypto.verify(message.validator_key, proof, message.key_proof):
         raise Rejection(BAD_KEY_PROOF, "the first bond needs the validator key's signature for this operator")
-    if len(state.addresses(keys.VALIDATORS)) >= limits.VALIDATORS_MAX:
-        raise Rejection(BAD_STAKE, f"there are {limits.VALIDATORS_MAX} validators already")
     state.put(keys.validator(address), ValidatorRecord(address, message.validator_key, call.sender, 0, False, ()))
+
+
+def _list(state: State, address: bytes) -> None:
+    """Give a validator one of the places; who has no stake left gives it back."""
+    listed = state.addresses(keys.VALIDATORS)
+    if address in listed:
+        return
+    if len(listed) >= limits.VALIDATORS_MAX:
+        raise Rejection(BAD_STAKE, f"there are {limits.VALIDATORS_MAX} validators already")
     state.add_address(keys.VALIDATORS, address)
 
 
@@ -74,11 +84,15 @@ def unbond(state: State, call: Call, message: Unbond) -> None:
         raise Rejection(ZERO_AMOUNT, "unbonding nothing")
     if message.amount_nano > record.stake_nano:
         raise Rejection(BAD_STAKE, f"the stake is {record.stake_nano} nano")
+    if len(record.unbondings) >= UNBONDINGS_MAX:
+        raise Rejection(BAD_STAKE, f"{UNBONDINGS_MAX} unbondings wait to be paid out already")
     number = start_unbonding(
         state, call.height, call.sender, money.stake(message.validator), message.amount_nano, message.validator
     )
     state.change(keys.validator(message.validator), ValidatorRecord, unbondings=(*record.unbondings, number))
     _check_stake(state, message.validator)
+    if message.amount_nano == record.stake_nano:
+        state.remove_address(keys.VALIDATORS, message.validator)
     if total_power(state) == 0:
         raise Rejection(LAST_VALIDATOR, "no voting power would be left")
     state.emit("unbonding", message.validator, operator=call.sender, amount_nano=message.amount_nano)

@@ -14,7 +14,7 @@ from consensus.ledger.messages import (
     TaskSpec,
 )
 from consensus.ledger.parameters import Parameters
-from consensus.ledger.programs import decode_program, program_record
+from consensus.ledger.programs import program_record
 from consensus.ledger.providers import did_duty
 from consensus.ledger.reasons import (
     BAD_COMMIT,
@@ -46,6 +46,7 @@ from consensus.ledger.schedule import (
     segment_count,
     train_blocks,
     train_gas,
+    verify_blocks,
     verify_gas_max,
 )
 from consensus.ledger.verification import enter, give_up_height
@@ -54,7 +55,6 @@ from gensyn_node.primitives import limits
 from gensyn_node.primitives.codec import encode
 from gensyn_node.primitives.errors import Rejection
 from proofs.dataset import ELEMENTS_MAX
-from proofs.program.types import Given, Program
 from proofs.sampling import RECORDS_MAX
 
 # --- submission
@@ -75,12 +75,15 @@ def check_spec(spec: TaskSpec, record: ProgramRecord, parameters: Parameters) ->
     _require(spec.arithmetic == ARITHMETIC_REP_V1, f"arithmetic: {spec.arithmetic[:20]!r} is not {ARITHMETIC_REP_V1}")
     most = limits.VERIFIERS_PER_TASK_MAX
     _require(1 <= spec.verifiers <= most, f"verifiers: {spec.verifiers} is not in 1 … {most}")
-    _require(spec.samples >= 1, "samples: at least 1")
+    most = limits.SEGMENTS_PER_INSTALMENT_MAX
+    _require(1 <= spec.samples <= most, f"samples: {spec.samples} is not in 1 … {most}")
     low, high = parameters.task_deadline_blocks_min, parameters.task_deadline_blocks_max
     _require(low <= spec.deadline_blocks <= high, f"deadline_blocks: {spec.deadline_blocks} is not in {low} … {high}")
+    blocks = verify_blocks(spec, record.gas_per_step, parameters)
+    _require(blocks <= high, f"samples: {blocks} blocks to verify an instalment, at most {high}; use shorter segments")
     for name in ("dataset_manifest", "checkpoint_root", "checkpoint_blob"):
         _require(len(getattr(spec, name)) in (0, 32), f"{name}: 32 bytes, or empty")
-    _check_inputs(spec, decode_program(record.program))
+    _check_inputs(spec, record)
     bid, least = bid_price(spec, record.gas_per_step), parameters.ask_min_nano
     if bid < least:
         gas = train_gas(spec, record.gas_per_step) + verify_gas_max(spec, record.gas_per_step)
@@ -93,9 +96,9 @@ def _require(holds: bool, message: str) -> None:
         raise Rejection(BAD_SPEC, message)
 
 
-def _check_inputs(spec: TaskSpec, program: Program) -> None:
+def _check_inputs(spec: TaskSpec, record: ProgramRecord) -> None:
     """The dataset fits the program's batches and the checkpoint its given entries."""
-    wanted = [(batch.name, batch.record) for batch in program.batch]
+    wanted = [(batch.name, batch.record) for batch in record.batch]
     offered = [(tensor.name, tensor.record) for tensor in spec.dataset]
     if wanted != offered:
         raise Rejection(DATASET_MISMATCH, f"dataset: the program's batches are {[name for name, _ in wanted]}"[:300])
@@ -106,8 +109,7 @@ def _check_inputs(spec: TaskSpec, program: Program) -> None:
         raise Rejection(DATASET_MISMATCH, f"dataset: more than {ELEMENTS_MAX} elements in one tensor")
     if any(len(tensor.root) != 32 for tensor in spec.dataset):
         raise Rejection(DATASET_MISMATCH, "dataset: a root has 32 bytes")
-    given = any(isinstance(entry.initial, Given) for entry in program.state)
-    _require(bool(spec.checkpoint_root) == given, "checkpoint_root: there is one exactly when the program needs it")
+    _require(bool(spec.checkpoint_root) == record.given, "checkpoint_root: there is one just when the program needs it")
 
 
 def submit_task(state: State, call: Call, message: SubmitTask) -> None:
@@ -165,14 +167,21 @@ def submit_task(state: State, call: Call, message: SubmitTask) -> None:
 
 
 def cancel_task(state: State, call: Call, message: CancelTask) -> None:
-    """Accept no more work; pay what was committed and proves right; refund the rest."""
+    """Begin no further instalment; pay what was committed and proves right; refund the rest.
+
+    The instalment in training may still be committed in its time: its commit names the trained states before it is in a
+    block, and who reads it there could else have them for the fee of a cancellation.
+    """
     task = state.task(message.task_id)
     if task.submitter != call.sender:
         raise Rejection(NOT_SUBMITTER, "only its submitter cancels a task")
     if task.state in TASK_ENDED or task.closing in (TASK_CANCELLED, TASK_EXPIRED):
         raise Rejection(BAD_TASK_STATE, f"the task is {task.closing or task.state} already")
     state.emit("task_cancelled", message.task_id)
-    life.wind_down(state, call.height, message.task_id, TASK_CANCELLED)
+    if task.state == TASK_TRAINING:
+        state.change_task(message.task_id, closing=TASK_CANCELLED)
+    else:
+        life.wind_down(state, call.height, message.task_id, TASK_CANCELLED)
 
 
 # --- the solver's work
@@ -200,7 +209,7 @@ def start_task(state: State, call: Call, message: StartTask) -> None:
 def _train_next(state: State, height: int, task_id: bytes) -> None:
     """Start the clocks of the next instalment; with none left, only verification remains."""
     task, parameters = state.task(task_id), state.parameters
-    if task.committed == task.instalments:
+    if task.committed == task.instalments or task.closing:
         state.change_task(task_id, state=TASK_VERIFYING, due_height=0, train_due_height=0)
         return
     train_due = height + train_blocks(state.spec(task_id), task.gas_per_step, task.committed, parameters)

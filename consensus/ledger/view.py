@@ -41,6 +41,8 @@ S = TypeVar("S", bound=Struct)
 _RECORD_BYTES_MAX = 1 << 24
 PAGE = 64
 """Ids in one page of an index."""
+DUE_ITEMS_PER_HEIGHT_MAX = 2_000
+"""What one block looks at when it begins, and what one record of the queue holds."""
 
 
 class Counters(Struct):
@@ -210,7 +212,14 @@ class State:
         return self.change(keys.dispute(dispute_id), DisputeRecord, **fields)
 
     def schedule(self, height: int, kind: str, subject: bytes, number: int = 0) -> None:
-        """Have `kind` looked at when `height` begins."""
+        """Have `kind` looked at when `height` begins, or a little later when that height is crowded.
+
+        Handlers look at the record's own heights, so coming late changes nothing but the time. The steps double:
+        however many heights somebody fills, a free one is found after a few looks.
+        """
+        step = 1
+        while len(self.due(height)) >= DUE_ITEMS_PER_HEIGHT_MAX:
+            height, step = height + step, 2 * step
         self.put(keys.due(height), (*self.due(height), DueItem(kind, subject, number)))
 
     def add_address(self, key: bytes, address: bytes) -> None:

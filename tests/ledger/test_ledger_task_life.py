@@ -289,6 +289,8 @@ def test_cancelling_pays_what_was_committed_and_refunds_the_rest(moment: str) ->
         world.until(lambda: world.task(task_id).state in (moment, "training"))
     if moment == "verifying":
         world.until(lambda: world.task(task_id).committed == 1)
+    for actor in world.actors.values():
+        actor.mute = (*actor.mute, "train")
     world.do("submitter", CancelTask(task_id))
     task = world.finish(task_id)
     assert task.state == "cancelled"
