@@ -120,6 +120,12 @@ def memory_mib(nodes: list[NodeProcess]) -> float:
     return max(psutil.Process(node.process.pid).memory_info().rss for node in nodes if node.process) / (1 << 20)
 
 
+def cpu_s(nodes: list[NodeProcess]) -> float:
+    """Processor time of all nodes so far."""
+    used = [psutil.Process(node.process.pid).cpu_times() for node in nodes if node.process]
+    return sum(times.user + times.system for times in used)
+
+
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -138,14 +144,21 @@ def main() -> None:
             for node in nodes:
                 node.wait_height(2)
             before = nodes[0].height()
+            started, quiet_cpu_s = time.monotonic(), cpu_s(nodes)
             time.sleep(min(20, chosen.seconds))
+            quiet_share = (cpu_s(nodes) - quiet_cpu_s) / (time.monotonic() - started) / chosen.nodes
             idle = (before, nodes[0].height())
+            spent = cpu_s(nodes)
             trio.run(publish, cluster, Path(folder) / "peer", transfers, chosen.rate)
             loaded = (idle[1] + 1, nodes[0].wait_height(nodes[0].height() + 3))
-            memory = memory_mib(nodes)
+            memory, spent = memory_mib(nodes), cpu_s(nodes) - spent
             for node in nodes:
                 node.stop(signal.SIGTERM)
         figures = report(open_chain(cluster.settings[0]), idle, loaded, count, chosen.rate)
+    figures["cpu_ms_per_transfer_and_node"] = round(
+        1000 * spent / chosen.nodes / max(1, int(str(figures["applied"]))), 3
+    )
+    figures["cpu_share_of_idle_node"] = round(quiet_share, 3)
     figures["memory_mib_max"] = round(memory, 1)
     for name, value in figures.items():
         print(f"{name:<28}{value}")
