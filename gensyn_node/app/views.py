@@ -7,10 +7,20 @@ from consensus.ledger.block import Reader, TransactionResult
 from consensus.ledger.duties import Duty
 from consensus.ledger.messages import ROLE_SOLVER, decode_transaction, transaction_id
 from consensus.ledger.queries import Eligibility
-from consensus.ledger.records import DISPUTE_MOOT, DISPUTE_OPEN, TASK_ENDED, DisputeRecord, MoveRecord, Task
+from consensus.ledger.records import (
+    DISPUTE_MOOT,
+    DISPUTE_OPEN,
+    INSTALMENT_INVALID,
+    TASK_ENDED,
+    DisputeRecord,
+    MoveRecord,
+    Task,
+)
+from consensus.ledger.schedule import segment_span
 from consensus.ledger.view import State
 from consensus.tendermint.types import Block, Commit, CommitFlag
 from gensyn_node.app.chain import Chain
+from gensyn_node.app.history import loss_of
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.codec import Struct
 from gensyn_node.primitives.errors import Rejection
@@ -107,7 +117,7 @@ def account_view(reader: Reader, address: bytes, next_nonce: int) -> rpc.Account
 
 
 def task_view(reader: Reader, task: Task, losses: tuple[tuple[int, float], ...]) -> rpc.TaskView:
-    """A task with its spec and the losses that this node saw."""
+    """A task with its spec and its loss curve: heartbeats that this node saw, and what was committed."""
     final = task.state in TASK_ENDED
     model = queries.final_state(reader, task.task_id) if final else None
     return rpc.TaskView(
@@ -118,10 +128,24 @@ def task_view(reader: Reader, task: Task, losses: tuple[tuple[int, float], ...])
         solver=task.solver or None,
         record=_fields(task) | {"spec": queries.spec(reader, task.task_id)},
         step=task.step,
-        losses=losses,
+        losses=loss_curve(reader, task.task_id, losses),
         deadline_height=task.deadline_height,
         model_blob=(model.blob or None) if model else None,
     )
+
+
+def loss_curve(
+    reader: Reader, task_id: bytes, heartbeats: tuple[tuple[int, float], ...]
+) -> tuple[tuple[int, float], ...]:
+    """(step, loss) by step: the last loss of every committed segment that stands, and heartbeats in between."""
+    spec, points = queries.spec(reader, task_id), dict(heartbeats)
+    for instalment in queries.instalments(reader, task_id):
+        if spec is None or instalment.state == INSTALMENT_INVALID:
+            continue
+        for number, bits in enumerate(instalment.losses, instalment.first_segment):
+            first, steps = segment_span(spec, number)
+            points[first + steps] = loss_of(bits)
+    return tuple(sorted(points.items()))
 
 
 def dispute_view(reader: Reader, dispute: DisputeRecord) -> rpc.DisputeView:
