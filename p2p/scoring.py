@@ -19,7 +19,6 @@ DEFAULT_WEIGHT = 20
 
 WEIGHTS: dict[str, int] = {
     # No honest software of any version sends these.
-    reasons.MALFORMED_GOSSIP.code: 100,
     reasons.GOSSIP_TOO_LARGE.code: 100,
     reasons.REPLY_TOO_LARGE.code: 100,
     BAD_CHUNK.code: 100,
@@ -30,6 +29,8 @@ WEIGHTS: dict[str, int] = {
     primitive_reasons.TOO_LARGE.code: 50,
     reasons.WRONG_FRAME.code: 50,
     reasons.REQUEST_TOO_LARGE.code: 50,
+    # An honest peer's frame that its own reset cut short looks the same; three in quick succession do not happen.
+    reasons.MALFORMED_GOSSIP.code: 40,
     # Impatience.
     reasons.TOO_MANY_REQUESTS.code: 2,
     reasons.GOSSIP_RATE.code: 2,
