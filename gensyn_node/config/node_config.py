@@ -40,7 +40,6 @@ class P2pSection(Section, frozen=True):
 
     listen: tuple[ShortText, ...] = ("/ip4/0.0.0.0/tcp/26600",)
     seeds: Annotated[tuple[ShortText, ...], Meta(max_length=64)] = ()
-    advertise: tuple[ShortText, ...] = ()
     peers_max: Annotated[int, Meta(ge=1, le=1000)] = 50
 
 
@@ -58,7 +57,6 @@ class RpcSection(Section, frozen=True):
 class WorkerSection(Section, frozen=True):
     """`[worker]`: what training may use of this machine."""
 
-    device: ShortText = "cpu"
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     memory_mib: Annotated[int, Meta(ge=64, le=1 << 24)] = 4096
     """Tasks that need more are refused."""
@@ -73,13 +71,6 @@ class ProviderSection(Section, frozen=True):
     """0: the least that the protocol's parameters allow."""
     ask_nano_per_gigagas: Annotated[int, Meta(ge=0)] = 0
     """0: the protocol's reference price."""
-
-
-class StorageSection(Section, frozen=True):
-    """`[storage]`: disk use."""
-
-    blobs_mib: Annotated[int, Meta(ge=16)] = 20_480
-    """Quota of blobs and checkpoints; the oldest unneeded ones are removed."""
 
 
 class LogSection(Section, frozen=True):
@@ -112,7 +103,6 @@ class NodeConfig(Section, frozen=True):
     rpc: RpcSection = RpcSection()
     worker: WorkerSection = WorkerSection()
     provider: ProviderSection = ProviderSection()
-    storage: StorageSection = StorageSection()
     consensus: ConsensusSection = ConsensusSection()
     log: LogSection = LogSection()
     devnet: DevnetSection = DevnetSection()
