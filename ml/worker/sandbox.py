@@ -14,7 +14,7 @@ import struct
 import sys
 from pathlib import Path
 
-PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, PR_SET_PDEATHSIG = 38, 22, 1
+PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 38, 22
 SECCOMP_MODE_FILTER = 2
 RETURN_ALLOW, RETURN_ERRNO = 0x7FFF0000, 0x00050000
 LOAD, EQUAL, ABOVE, RETURN = 0x20, 0x15, 0x35, 0x06
@@ -53,7 +53,6 @@ def forbid_network_and_programs() -> bool:
     if not sys.platform.startswith("linux") or known is None:
         return False
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         return False
     code = _filter(*known)

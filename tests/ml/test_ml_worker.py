@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -124,6 +125,26 @@ def test_train_verify_evaluate(worker: Worker, mlp_sgd: Built, table_data: Path,
     before = ask(worker, Evaluate(job, str(state_path(tmp_path, 0)), 0, 3))
     after = ask(worker, Evaluate(job, str(state_path(tmp_path, 40)), 0, 3))
     assert isinstance(before, Evaluated) and isinstance(after, Evaluated) and after.loss < before.loss
+
+
+def test_it_outlives_the_thread_that_started_it() -> None:
+    """A node starts it from a thread of a pool, which ends after a while without work; the node does not."""
+    started: list[tuple[Worker, Reply | None]] = []
+
+    def start() -> None:
+        made = Worker()
+        started.append((made, made.final()))
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    [(made, ready)] = started
+    assert isinstance(ready, Ready)
+    try:
+        assert isinstance(ask(made, PredictMemory(b"", 1)), Failed)
+    finally:
+        made.process.kill()
+        made.close()
 
 
 def test_memory(worker: Worker, gpt_adamw: Built) -> None:
