@@ -21,7 +21,7 @@ from gensyn_node.app.node import Node
 from gensyn_node.app.settings import NodeSettings
 from gensyn_node.app.startup import init_storage
 from gensyn_node.config.home import Home
-from gensyn_node.config.node_config import ConsensusSection, NodeConfig, P2pSection, RpcSection
+from gensyn_node.config.node_config import ConsensusSection, NodeConfig, NodeSection, P2pSection, RpcSection
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.crypto import SecretKey
 from gensyn_node.primitives.money import NANO_PER_GSN
@@ -92,7 +92,8 @@ def make_cluster(
         home = Home(directory / f"node{n}")
         init_storage(home, genesis, key("consensus", n))
         p2p = P2pSection(listen=(f"/ip4/127.0.0.1/tcp/{ports[n]}",), seeds=tuple(addresses[:n] + addresses[n + 1 :]))
-        config = NodeConfig(p2p=p2p, consensus=consensus, rpc=RpcSection(port=0))
+        roles = NodeSection(role="none")
+        config = NodeConfig(node=roles, p2p=p2p, consensus=consensus, rpc=RpcSection(port=0))
         settings.append(NodeSettings(home, config, genesis, key("account", n), key("consensus", n), key("p2p", n)))
     return Cluster(genesis, tuple(settings))
 

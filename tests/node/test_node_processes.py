@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import subprocess
@@ -16,15 +15,18 @@ import httpx
 import pytest
 from node_cluster import Cluster, make_cluster, transfer
 
+from cli.output import EXIT_REFUSED
 from consensus.ledger import keys
 from consensus.ledger.records import Account, ValidatorRecord
 from consensus.tendermint.types import Block, Commit
 from gensyn_node.app.chain import Chain
 from gensyn_node.app.settings import CHAIN_FOLDER, SIGN_STATE_FILE, NodeSettings
 from gensyn_node.app.startup import check_chain
+from gensyn_node.config.reasons import HOME_IN_USE
 from gensyn_node.config.template import render_config
 from gensyn_node.keys.keyring import ACCOUNT, CONSENSUS, P2P, Keyring
 from gensyn_node.primitives import codec
+from gensyn_node.storage.reasons import SIGN_STATE_MISSING
 from gensyn_node.storage.signer import read_state
 
 pytestmark = pytest.mark.integration
@@ -44,18 +46,18 @@ def write_home(settings: NodeSettings) -> None:
 
 
 class NodeProcess:
-    """`python -m gensyn_node run` on one home."""
+    """`python -m gensyn_node node run` on one home."""
 
     def __init__(self, settings: NodeSettings) -> None:
         self.settings = settings
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, its log appended to the home's."""
+        """Start it; what it prints goes beside its log."""
         home = self.settings.home
         home.endpoint.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "gensyn_node", "run", "--home", str(home.path), "--without-roles"]
-        with (home.log / "node.log").open("ab") as output:
+        command = [sys.executable, "-m", "gensyn_node", "node", "run", "--home", str(home.path)]
+        with (home.log / "output.log").open("ab") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT)
 
     def stop(self, number: signal.Signals) -> int:
@@ -95,7 +97,8 @@ class NodeProcess:
 
     def log(self) -> str:
         """The end of its log."""
-        return (self.settings.home.log / "node.log").read_text("utf-8", "replace")[-3000:]
+        files = (self.settings.home.log / name for name in ("node.log", "output.log"))
+        return "".join(file.read_text("utf-8", "replace")[-3000:] for file in files if file.exists())
 
 
 @contextmanager
@@ -193,14 +196,13 @@ def test_what_a_process_refuses_to_start_with(tmp_path: Path) -> None:
         second = NodeProcess(cluster.settings[0])
         second.start()
         assert second.process is not None
-        assert second.process.wait(timeout=WAIT_S) == 2
-        lines = [json.loads(line) for line in second.log().splitlines() if line.startswith("{")]
-        assert any("home_in_use" in line.get("why", "") for line in lines)
+        assert second.process.wait(timeout=WAIT_S) == EXIT_REFUSED
+        assert HOME_IN_USE.code in second.log()
         first.settings.home.endpoint.write_text(endpoint)
         assert first.height() >= 2
         first.stop(signal.SIGKILL)
         (first.settings.home.signer / SIGN_STATE_FILE).unlink()
         first.start()
         assert first.process is not None
-        assert first.process.wait(timeout=WAIT_S) == 2
-        assert "sign_state_missing" in first.log()
+        assert first.process.wait(timeout=WAIT_S) == EXIT_REFUSED
+        assert SIGN_STATE_MISSING.code in first.log()
