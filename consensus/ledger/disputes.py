@@ -133,6 +133,8 @@ def open_dispute(
 def _joins(state: State, dispute: DisputeRecord, challenger: Challenger) -> bool:
     """Put a challenger into a dispute over its claim; whether there was a place."""
     if any(other.address == challenger.address for other in dispute.challengers):
+        if challenger.bond_nano == 0:
+            return True  # a verifier's verdict is decided along with its own challenge
         raise Rejection(TOO_MANY_CHALLENGES, "the account is a challenger of this claim already")
     if len(dispute.challengers) >= state.parameters.challengers_per_dispute_max:
         return False

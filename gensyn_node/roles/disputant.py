@@ -14,7 +14,7 @@ from gensyn_node.primitives.errors import InvariantViolation
 from gensyn_node.roles.account import NodeAccount
 from gensyn_node.roles.api import ChainApi
 from gensyn_node.roles.cheats import Cheats
-from gensyn_node.roles.materials import OWN, Materials
+from gensyn_node.roles.materials import OWN, Materials, largest_state
 from gensyn_node.roles.solver import with_fault
 from gensyn_node.roles.status import Activity
 from gensyn_node.roles.verifier import line_of
@@ -72,4 +72,5 @@ class Disputant:
         work = segment_work(state, state.spec(task.task_id), instalment, dispute.segment)
         if work.first_step:
             states = self._materials.states(task.task_id, line)
-            await self._materials.fetch_state(task, work.start_root, work.start_blob, work.first_step, states)
+            most = largest_state(self._chain.view(), task)
+            await self._materials.fetch_state(task, work.start_root, work.start_blob, work.first_step, states, most)

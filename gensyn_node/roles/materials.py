@@ -8,6 +8,7 @@ their blob ids, the data set by its root, states by the worker against the root 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,14 +21,27 @@ from consensus.ledger.block import Reader
 from consensus.ledger.messages import TaskSpec
 from consensus.ledger.records import Task
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
-from gensyn_node.roles.reasons import DATA_MISMATCH, STATE_UNAVAILABLE
+from gensyn_node.primitives.limits import MESSAGE_BYTES_MAX, MIB
+from gensyn_node.roles.reasons import BLOB_TOO_LARGE, DATA_MISMATCH, DISK_FULL, STATE_UNAVAILABLE
 from ml.data.manifest import Manifest, manifest_path, read_manifest, shard_path
 from ml.worker.messages import Fault, Job, state_path
-from p2p.api import Blobs, BlobUnavailable
+from p2p.api import BlobProgress, Blobs, BlobUnavailable
 from proofs.dataset import dataset_root
 
 OWN = "own"
 """Line of work of this node as solver; verifiers use a line an attempt."""
+_TASK_FOLDER = re.compile(r"^[0-9a-f]{64}$")
+
+DISK_RESERVE_BYTES = 1 << 30
+"""Never taken for others' tasks: a node that cannot write its chain any more stops voting."""
+
+
+def largest_state(view: Reader, task: Task) -> int:
+    """Most bytes of a state file of this task: its tensors, and their names in the header."""
+    record = queries.program(view, task.program_id)
+    if record is None:
+        raise InvariantViolation(f"task {task.task_id.hex()} has no program")
+    return 2 * record.state_bytes + MIB
 
 
 class Materials:
@@ -59,7 +73,7 @@ class Materials:
         directory = await self._dataset(task.task_id, spec)
         initial = ""
         if spec.checkpoint_blob:
-            initial = str(await self._blob(spec.checkpoint_blob, "the initial checkpoint"))
+            initial = str(await self._blob(spec.checkpoint_blob, "the initial checkpoint", largest_state(view, task)))
         return Job(record.program, str(directory), task.seed, initial, self._threads, fault)
 
     async def _dataset(self, task_id: bytes, spec: TaskSpec) -> Path:
@@ -67,20 +81,25 @@ class Materials:
         if manifest_path(directory).exists():
             return directory
         directory.mkdir(parents=True, exist_ok=True)
-        source = await self._blob(spec.dataset_manifest, "the data set's manifest")
+        source = await self._blob(spec.dataset_manifest, "the data set's manifest", MESSAGE_BYTES_MAX)
         data = await trio.Path(source).read_bytes()
         manifest: Manifest = read_manifest(data)
         if dataset_root(manifest.dataset) != dataset_root(spec.dataset):
             raise Rejection(DATA_MISMATCH, "the manifest describes another data set than the task")
+        if any(len(shard.blob_id) != 32 for shard in manifest.blobs):
+            raise Rejection(DATA_MISMATCH, "the manifest names a shard by what is no blob id")
         for shard in manifest.blobs:
-            _link(await self._blob(shard.blob_id, "a shard of the data set"), shard_path(directory, shard.blob_id))
+            file = await self._blob(shard.blob_id, "a shard of the data set", shard.size)
+            _link(file, shard_path(directory, shard.blob_id))
         # The manifest comes last: its presence says that the folder is whole.
         aside = directory / "manifest.new"
         await trio.Path(aside).write_bytes(data)
         os.replace(aside, manifest_path(directory))
         return directory
 
-    async def fetch_state(self, task: Task, root: bytes, blob_id: bytes, step: int, states: Path) -> None:
+    async def fetch_state(
+        self, task: Task, root: bytes, blob_id: bytes, step: int, states: Path, bytes_max: int
+    ) -> None:
         """Bring the state before `step` into a folder of states; the worker checks its root when it reads it."""
         target = state_path(states, step)
         if target.exists():
@@ -91,7 +110,7 @@ class Materials:
             name = next(iter(found), b"")
         if not name:
             raise Rejection(STATE_UNAVAILABLE, f"no peer has the state before step {step} of task {task.task_id.hex()}")
-        _link(await self._blob(name, f"the state before step {step}"), target)
+        _link(await self._blob(name, f"the state before step {step}", bytes_max), target)
 
     def drop_state(self, step: int, states: Path) -> None:
         """Delete a fetched state that turned out to be another one."""
@@ -104,22 +123,41 @@ class Materials:
         self._blobs.add_alias(root, blob_id)
         return blob_id
 
-    async def _blob(self, blob_id: bytes, what: str) -> Path:
-        try:
-            return await self._blobs.fetch(blob_id)
-        except BlobUnavailable as error:
-            raise Rejection(STATE_UNAVAILABLE, f"{what} cannot be fetched: {error}") from None
+    async def _blob(self, blob_id: bytes, what: str, bytes_max: int) -> Path:
+        """Download a blob of at most so many bytes: what strangers name in a task may be of any size.
+
+        Raises `Rejection` STATE_UNAVAILABLE, BLOB_TOO_LARGE or DISK_FULL.
+        """
+        if not self._blobs.has(blob_id):
+            free = shutil.disk_usage(self._folder).free
+            if free - bytes_max < DISK_RESERVE_BYTES:
+                raise Rejection(DISK_FULL, f"{what}: up to {bytes_max} bytes, {free} are free")
+        sizes: list[int] = []
+        with trio.CancelScope() as too_large:
+
+            def watch(progress: BlobProgress) -> None:
+                sizes.append(progress.bytes_total)
+                if progress.bytes_total > bytes_max:
+                    too_large.cancel()
+
+            try:
+                path = await self._blobs.fetch(blob_id, progress=watch)
+            except BlobUnavailable as error:
+                raise Rejection(STATE_UNAVAILABLE, f"{what} cannot be fetched: {error}") from None
+        if too_large.cancel_called:
+            raise Rejection(BLOB_TOO_LARGE, f"{what} has {max(sizes)} bytes, at most {bytes_max} are right")
+        return path
 
     def forget(self, task_id: bytes) -> None:
-        """Delete the working files of a task that is over; published blobs stay."""
-        with suppress(FileNotFoundError):
+        """Delete the working files of a task that is over; published blobs stay. What cannot be deleted now stays."""
+        with suppress(OSError):
             shutil.rmtree(self.task_folder(task_id))
 
     def tasks(self) -> Sequence[bytes]:
         """Tasks of which something is kept here."""
         if not self._folder.exists():
             return []
-        return sorted(bytes.fromhex(entry.name) for entry in self._folder.iterdir() if len(entry.name) == 64)
+        return sorted(bytes.fromhex(entry.name) for entry in self._folder.iterdir() if _TASK_FOLDER.match(entry.name))
 
 
 def _link(source: Path, target: Path) -> None:

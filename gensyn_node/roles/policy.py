@@ -15,11 +15,12 @@ from consensus.ledger.messages import (
 )
 from consensus.ledger.parameters import Parameters
 from consensus.ledger.queries import Eligibility
-from consensus.ledger.records import PROVIDER_ACTIVE, PROVIDER_PAUSED, Provider
+from consensus.ledger.records import PROVIDER_ACTIVE, PROVIDER_PAUSED, PROVIDER_WITHDRAWING, Provider
 from gensyn_node.primitives.codec import Struct
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.primitives.money import format_amount
 from gensyn_node.roles.reasons import UNKNOWN_ROLE
+from proofs.pinpoint.types import MOVE_BYTES_MAX
 
 ROLE_MASKS = {
     "auto": ROLES_ALL,
@@ -31,6 +32,16 @@ ROLE_MASKS = {
 """`auto` offers everything; the ledger's draw decides."""
 REFERENCE_ASK_NANO = 50_000_000
 """Asked per giga-gas where the owner sets no price: about what a core's electricity and wear cost."""
+
+FEE_RESERVE_MOVES = 16
+"""Dispute moves that an account can pay after it registered: who cannot pay for a duty loses more than the fee."""
+
+
+def bond_and_reserve(offer_bond_nano: int, parameters: Parameters) -> int:
+    """What an account must hold to register: the bond, and fees for a dispute's worth of transactions."""
+    units = parameters.referee_units + MOVE_BYTES_MAX
+    fee = parameters.fee_base_nano + units * parameters.fee_per_unit_nano
+    return max(offer_bond_nano, parameters.provider_bond_min_nano) + FEE_RESERVE_MOVES * fee
 
 
 class Offer(Struct):
@@ -58,11 +69,13 @@ def registration(
     """The message that makes the ledger's record say what this node offers; None when it does, or cannot."""
     if provider is None:
         bond = max(offer.bond_nano, parameters.provider_bond_min_nano)
-        if not mask or balance_nano <= bond:
+        if not mask or balance_nano < bond_and_reserve(offer.bond_nano, parameters):
             return None
         return RegisterProvider(
             mask, offer.device_class, offer.memory_bytes, offer.ask_price_nano, bond, offer.endpoints, offer.name
         )
+    if provider.state == PROVIDER_WITHDRAWING:
+        return None
     if not mask:
         return PauseProvider() if provider.state == PROVIDER_ACTIVE else None
     if (
@@ -83,9 +96,9 @@ def why_idle(
     if not mask:
         return "idle: the role is none; choose one with gensyn node role"
     if provider is None:
-        if balance_nano <= bond_needed_nano:
-            need = format_amount(bond_needed_nano)
-            return f"idle: not registered; the bond of {need} is more than the balance of {format_amount(balance_nano)}"
+        if balance_nano < bond_needed_nano:
+            need, have = format_amount(bond_needed_nano), format_amount(balance_nano)
+            return f"idle: not registered; bond and fees of {need} are more than the balance of {have}"
         return "idle: not registered; set provider.register = true in config.toml"
     if provider.state != PROVIDER_ACTIVE:
         return f"idle: the provider is {provider.state}"

@@ -59,3 +59,15 @@ CHALLENGE_LOST = reason(
 UNKNOWN_ROLE = reason(
     "E1961", "unknown_role", "There is no such role.", "Choose auto, solver, verifier, whistleblower or none."
 )
+BLOB_TOO_LARGE = reason(
+    "E1962",
+    "blob_too_large",
+    "A blob that a task names is larger than what it stands for can be.",
+    "Nothing to do: it is not downloaded.",
+)
+DISK_FULL = reason(
+    "E1963",
+    "no_room_for_task",
+    "The disk has too little room for the task's data.",
+    "Free some space, or move the node's home to a larger disk.",
+)

@@ -37,7 +37,7 @@ from gensyn_node.roles.api import ChainApi, NodeApi
 from gensyn_node.roles.cheats import Cheats
 from gensyn_node.roles.disputant import Disputant
 from gensyn_node.roles.materials import Materials
-from gensyn_node.roles.policy import REFERENCE_ASK_NANO, Offer, mask_of, registration, why_idle
+from gensyn_node.roles.policy import REFERENCE_ASK_NANO, Offer, bond_and_reserve, mask_of, registration, why_idle
 from gensyn_node.roles.solver import Solver
 from gensyn_node.roles.status import Activity
 from gensyn_node.roles.verifier import Verifier
@@ -46,6 +46,10 @@ from gensyn_node.roles.worker_client import Worker, WorkerSettings
 
 RETRY_BLOCKS = 3
 """Blocks to wait after a failed try at a duty."""
+CRASH_RETRY_BLOCKS = 20
+"""Blocks to wait after a try that ended in an error of our own."""
+OBSOLETE_BLOCKS = 4
+"""Blocks after which work on a duty that the ledger no longer names is given up: others wait for the worker."""
 REGISTRATION_RETRY_BLOCKS = 10
 
 log = structlog.get_logger()
@@ -107,6 +111,8 @@ class RoleRunner:
             DUTY_REVEAL_CHALLENGE: self._whistleblower.reveal,
         }
         self._running: set[tuple[object, ...]] = set()
+        self._scopes: dict[tuple[object, ...], trio.CancelScope] = {}
+        self._obsolete_since: dict[tuple[object, ...], int] = {}
         self._retry_at: dict[tuple[object, ...], int] = {}
         self._registration_height = 0
         self._warm = False
@@ -156,6 +162,7 @@ class RoleRunner:
         found = [duty for duty in duties(view, address, height) if duty.kind != DUTY_SERVE]
         for duty in found:
             self._start(nursery, height, _key(duty), partial(self._actions[duty.kind], duty))
+        self._give_up_obsolete(height, {_key(duty) for duty in found})
         self._look_around(nursery, height)
         self._forget_ended()
         if not self._running:
@@ -208,17 +215,36 @@ class RoleRunner:
             nursery.start_soon(self._attempt, key, action)
 
     async def _attempt(self, key: tuple[object, ...], action: Callable[[], Awaitable[None]]) -> None:
-        """Do it; what goes wrong outside of our own code is shown and tried again, as long as it is due."""
+        """Do it; what goes wrong is shown and tried again, as long as it is due.
+
+        An error of our own as well: a role works on what strangers made, beside a node that votes and has to stay up.
+        """
         self._retry_at.pop(key, None)
         try:
-            await action()
+            with trio.CancelScope() as self._scopes[key]:
+                await action()
         except* (Rejection, Unconfirmed, OSError) as group:
             error = _first(group)
             self.progress.failed(str(key[0]), error)
             log.warning("duty_failed", duty=str(key[0]), error=str(error))
             self._retry_at[key] = self._chain.head_height() + RETRY_BLOCKS
+        except* Exception as group:
+            error = _first(group)
+            self.progress.failed(str(key[0]), error)
+            log.error("duty_crashed", duty=str(key[0]), exc_info=group)
+            self._retry_at[key] = self._chain.head_height() + CRASH_RETRY_BLOCKS
         finally:
             self._running.discard(key)
+            del self._scopes[key]
+
+    def _give_up_obsolete(self, height: int, named: set[tuple[object, ...]]) -> None:
+        """Stop work that nobody waits for any more; a few blocks' grace lets what is just done come to its end."""
+        obsolete = {key for key in self._scopes if key[0] in self._actions and key not in named}
+        self._obsolete_since = {key: self._obsolete_since.get(key, height) for key in obsolete}
+        for key, since in self._obsolete_since.items():
+            if height - since >= OBSOLETE_BLOCKS:
+                log.info("duty_obsolete", duty=str(key[0]))
+                self._scopes[key].cancel()
 
     def _forget_ended(self) -> None:
         """Delete the working files of tasks that are over."""
@@ -231,7 +257,7 @@ class RoleRunner:
     def _why_idle(self) -> str:
         view, address = self._chain.view(), self._account.address
         provider = queries.provider(view, address)
-        bond = max(self._offer.bond_nano, self._chain.parameters.provider_bond_min_nano)
+        bond = bond_and_reserve(self._offer.bond_nano, self._chain.parameters)
         open_tasks = []
         if provider is not None:
             with suppress(Rejection):

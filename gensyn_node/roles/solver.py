@@ -21,9 +21,10 @@ from gensyn_node.primitives.limits import PROGRAM_BYTES_MAX
 from gensyn_node.roles.account import NodeAccount, Unconfirmed
 from gensyn_node.roles.api import ChainApi
 from gensyn_node.roles.cheats import Cheats, fault_for
-from gensyn_node.roles.materials import OWN, Materials
+from gensyn_node.roles.materials import OWN, Materials, largest_state
 from gensyn_node.roles.reasons import NO_LONGER_OURS, TASK_TOO_LARGE
 from gensyn_node.roles.status import Activity
+from gensyn_node.roles.verifier import is_bad_checkpoint
 from gensyn_node.roles.worker_client import Worker
 from ml.worker.messages import Job, MemoryPredicted, PredictMemory, Progress, SegmentDone, Train, Trained
 from proofs.program.types import Program
@@ -89,18 +90,25 @@ class Solver:
         spec = queries.spec(self._chain.view(), duty.task_id)
         if spec is None:
             raise InvariantViolation("a duty of a task without a spec")
-        job = await self._job(task)
         states = self._materials.states(duty.task_id, OWN)
-        if duty.first_step:
-            await self._materials.fetch_state(task, duty.start_root, duty.start_blob, duty.first_step, states)
         done = _Done(b"", [], [], [])
         async with trio.open_nursery() as heartbeats:
+            heartbeats.start_soon(self._keep_alive, duty)
+            job = await self._job(task)
+            if duty.first_step:
+                most = largest_state(self._chain.view(), task)
+                await self._materials.fetch_state(task, duty.start_root, duty.start_blob, duty.first_step, states, most)
             for first in range(duty.first_step, duty.first_step + duty.steps, spec.segment_steps):
                 steps = min(spec.segment_steps, duty.first_step + duty.steps - first)
                 request = Train(
                     job, str(states), first, steps, spec.segment_steps, max(1, steps // PROGRESS_PER_SEGMENT)
                 )
-                await self._train_segment(duty, spec, request, done, heartbeats)
+                try:
+                    await self._train_segment(duty, spec, request, done, heartbeats)
+                except Rejection as refusal:
+                    if is_bad_checkpoint(refusal) and first == duty.first_step:
+                        self._materials.drop_state(first, states)  # The next try fetches it anew.
+                    raise
                 if not self._still_ours(duty):
                     raise Rejection(NO_LONGER_OURS, f"task {duty.task_id.hex()[:12]} is not ours to train any more")
             heartbeats.cancel_scope.cancel()
@@ -132,6 +140,14 @@ class Solver:
         if trio.current_time() - self._last_heartbeat >= HEARTBEAT_INTERVAL_S:
             self._last_heartbeat = trio.current_time()
             heartbeats.start_soon(self._heartbeat, Heartbeat(duty.task_id, step, loss_bits(loss), b""))
+
+    async def _keep_alive(self, duty: Duty) -> None:
+        """Heartbeats by the chain's time: a download or a long step is no reason to be taken for dead."""
+        while self._still_ours(duty):
+            task = self._task(duty)
+            if 3 * (self._chain.head_height() - task.heartbeat_height) >= self._chain.parameters.heartbeat_blocks:
+                await self._heartbeat(Heartbeat(duty.task_id, task.step, task.loss_bits, b""))
+            await trio.sleep(HEARTBEAT_INTERVAL_S)
 
     async def _heartbeat(self, message: Heartbeat) -> None:
         try:
@@ -181,6 +197,9 @@ def with_fault(job: Job, cheats: Cheats) -> Job:
 
 
 def loss_bits(loss: float) -> int:
-    """The IEEE-754 bits of a loss as f32."""
-    value = struct.unpack("<I", struct.pack("<f", loss))[0]
-    return int(value)
+    """The IEEE-754 bits of a loss as f32; beyond its range, infinity."""
+    try:
+        packed = struct.pack("<f", loss)
+    except OverflowError:
+        packed = struct.pack("<f", math.copysign(math.inf, loss))
+    return int.from_bytes(packed, "little")

@@ -19,14 +19,16 @@ from consensus.ledger.messages import (
     VerdictReveal,
     verdict_commitment,
 )
-from consensus.ledger.records import Task
+from consensus.ledger.records import Instalment, Task, Verification
+from consensus.ledger.settlement import slot_of
+from consensus.ledger.view import State
 from gensyn_node.primitives.codec import Struct, decode, encode
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from gensyn_node.roles.account import NodeAccount
 from gensyn_node.roles.api import ChainApi
 from gensyn_node.roles.cheats import Cheats
-from gensyn_node.roles.materials import Materials, write_durably
-from gensyn_node.roles.reasons import STATE_UNAVAILABLE, VERDICT_LOST
+from gensyn_node.roles.materials import Materials, largest_state, write_durably
+from gensyn_node.roles.reasons import NO_LONGER_OURS, STATE_UNAVAILABLE, VERDICT_LOST
 from gensyn_node.roles.status import Activity
 from gensyn_node.roles.worker_client import Worker
 from ml.reasons import BAD_CHECKPOINT
@@ -69,9 +71,10 @@ class Verifier:
 
     async def verify(self, duty: Duty) -> None:
         """Re-execute, write the verdict down, commit to it."""
-        path = self._verdict_path(duty)
+        slot = self._slot(duty)
+        path = self._verdict_path(duty, slot)
         if not path.exists():
-            made = self._made_up(duty) if self._cheats.lazy_verifier else await self._examine(duty)
+            made = self._made_up(duty) if self._cheats.lazy_verifier else await self._examine(duty, slot)
             await trio.to_thread.run_sync(write_durably, path, encode(made))
         verdict = await _read_verdict(path)
         commitment = verdict_commitment(
@@ -87,7 +90,7 @@ class Verifier:
 
     async def reveal(self, duty: Duty) -> None:
         """Show the verdict committed to."""
-        path = self._verdict_path(duty)
+        path = self._verdict_path(duty, self._slot(duty))
         if not path.exists():
             raise Rejection(VERDICT_LOST, f"{path} is gone: the verdict on task {duty.task_id.hex()[:12]} is lost")
         verdict = await _read_verdict(path)
@@ -104,11 +107,20 @@ class Verifier:
             of=len(verdict.findings),
         )
 
-    async def _examine(self, duty: Duty) -> Verdict:
+    def _slot(self, duty: Duty) -> Verification:
+        """This node's place among the instalment's verifiers."""
+        instalment = State(self._chain.view()).instalment(duty.task_id, duty.instalment)
+        slot = slot_of(instalment, self._account.address)
+        if slot is None or instalment.attempt != duty.attempt:
+            raise Rejection(NO_LONGER_OURS, f"task {duty.task_id.hex()[:12]} has other verifiers now")
+        return slot
+
+    async def _examine(self, duty: Duty, slot: Verification) -> Verdict:
         task = queries.task(self._chain.view(), duty.task_id)
         if task is None:
             raise InvariantViolation("a duty of a task that does not exist")
         job = await self._materials.job(self._chain.view(), task)
+        await self._fetch_starts(task, duty, slot)
         own_initial = await self._initial_root(duty, job) if duty.check_initial else b""
         differs = own_initial != b"" and own_initial != task.initial_root
         findings = []
@@ -119,17 +131,35 @@ class Verifier:
             findings.append(await self.examine_segment(task, duty.attempt, job, work))
         return Verdict(tuple(findings), own_initial if differs else b"", secrets.token_bytes(32))
 
-    async def examine_segment(self, task: Task, attempt: int, job: Job, work: SegmentWork) -> Finding:
-        """Fetch one segment's start, run it, compare its end."""
-        states = self._materials.states(task.task_id, line_of(attempt))
+    async def _fetch_starts(self, task: Task, duty: Duty, slot: Verification) -> None:
+        """Bring all start states. What cannot be fetched is tried again for half of the time before it is the verdict:
+
+        a solver is blamed for states that most verifiers do not get, and this node may be the one that is cut off.
+        """
+        patience = slot.drawn_height + (duty.due_height - slot.drawn_height) // 2
+        missing = [work.segment for work in duty.segments if not await self._fetch_start(task, duty.attempt, work)]
+        if missing and self._chain.head_height() < patience:
+            raise Rejection(STATE_UNAVAILABLE, f"segments {missing}; tried again until height {patience}")
+
+    async def _fetch_start(self, task: Task, attempt: int, work: SegmentWork) -> bool:
+        """Bring one segment's start state; whether it is here."""
+        if not work.first_step and not work.start_blob:
+            return True
+        states, most = self._materials.states(task.task_id, line_of(attempt)), largest_state(self._chain.view(), task)
         try:
-            if work.first_step or work.start_blob:
-                await self._materials.fetch_state(task, work.start_root, work.start_blob, work.first_step, states)
+            await self._materials.fetch_state(task, work.start_root, work.start_blob, work.first_step, states, most)
         except Rejection as refusal:
             if refusal.reason is not STATE_UNAVAILABLE:
                 raise
             log.warning("state_unavailable", task=task.task_id.hex(), segment=work.segment, error=refusal.message)
+            return False
+        return True
+
+    async def examine_segment(self, task: Task, attempt: int, job: Job, work: SegmentWork) -> Finding:
+        """Fetch one segment's start, run it, compare its end."""
+        if not await self._fetch_start(task, attempt, work):
             return Finding(work.segment, UNAVAILABLE, b"")
+        states = self._materials.states(task.task_id, line_of(attempt))
         request = Verify(job, str(states), work.first_step, work.steps, work.start_root, work.end_root)
         try:
             found = await self._worker.final(request)
@@ -159,16 +189,19 @@ class Verifier:
         findings = tuple(Finding(work.segment, APPROVED, secrets.token_bytes(32)) for work in duty.segments)
         return Verdict(findings, b"", secrets.token_bytes(32))
 
-    def _verdict_path(self, duty: Duty) -> Path:
+    def _verdict_path(self, duty: Duty, slot: Verification) -> Path:
+        """One file a draw: drawn again, the same node may get other segments, or find what was not served before."""
         folder = self._materials.states(duty.task_id, line_of(duty.attempt))
-        return folder / f"verdict-{duty.instalment}"
+        return folder / f"verdict-{duty.instalment}-{slot.drawn_height}"
 
-    async def own_findings(self, task_id: bytes, attempt: int, instalment: int) -> tuple[Finding, ...]:
+    async def own_findings(self, instalment: Instalment) -> tuple[Finding, ...]:
         """This node's own findings of an instalment, where it verified it."""
-        path = self._materials.states(task_id, line_of(attempt)) / f"verdict-{instalment}"
-        if self._cheats.lazy_verifier or not path.exists():
+        slot = slot_of(instalment, self._account.address)
+        if slot is None or self._cheats.lazy_verifier:
             return ()
-        return (await _read_verdict(path)).findings
+        folder = self._materials.states(instalment.task_id, line_of(instalment.attempt))
+        path = folder / f"verdict-{instalment.number}-{slot.drawn_height}"
+        return (await _read_verdict(path)).findings if path.exists() else ()
 
 
 def is_bad_checkpoint(refusal: Rejection) -> bool:

@@ -26,9 +26,10 @@ from consensus.ledger.messages import (
     challenge_commitment,
 )
 from consensus.ledger.records import INSTALMENT_WINDOW, VERIFICATION_REVEALED, Instalment
+from consensus.ledger.view import State
 from gensyn_node.primitives.codec import Struct, decode, encode
 from gensyn_node.primitives.errors import Rejection
-from gensyn_node.roles.account import NodeAccount
+from gensyn_node.roles.account import NodeAccount, Unconfirmed
 from gensyn_node.roles.api import ChainApi
 from gensyn_node.roles.materials import Materials, write_durably
 from gensyn_node.roles.reasons import CHALLENGE_LOST
@@ -76,6 +77,8 @@ class Whistleblower:
         self._seen.add((audit.task_id, audit.instalment, audit.attempt))
         view = self._chain.view()
         task, instalment = queries.task(view, audit.task_id), _instalment(view, audit.task_id, audit.instalment)
+        if instalment is not None and await self._announced_before(instalment):
+            return
         approved = {finding.segment for _, finding in _approvals(instalment)} if instalment else set()
         candidates = [work for work in audit.segments if work.segment in approved]
         if task is None or instalment is None or not candidates:
@@ -98,7 +101,9 @@ class Whistleblower:
             return
         if instalment.state == INSTALMENT_WINDOW:
             self._seen.add((task_id, number, instalment.attempt))
-            own = await self._verifier.own_findings(task_id, instalment.attempt, number)
+            if await self._announced_before(instalment):
+                return
+            own = await self._verifier.own_findings(instalment)
             await self._compare(instalment, own)
 
     async def _compare(self, instalment: Instalment, own: tuple[Finding, ...]) -> None:
@@ -111,12 +116,34 @@ class Whistleblower:
                 return
 
     async def _announce(self, instalment: Instalment, challenge: Challenge) -> None:
-        salt = secrets.token_bytes(32)
         path = self._path(instalment.task_id, instalment.attempt, instalment.number)
-        await trio.to_thread.run_sync(write_durably, path, encode(Announced(challenge, salt)))
-        commitment = challenge_commitment(self._account.address, instalment.task_id, challenge, salt)
+        announced = Announced(challenge, secrets.token_bytes(32))
+        await trio.to_thread.run_sync(write_durably, path, encode(announced))
         log.warning("challenge", task=instalment.task_id.hex(), kind=type(challenge).__name__)
-        await self._account.send(OpenChallengeCommit(instalment.task_id, instalment.number, commitment))
+        await self._commit(instalment, announced)
+
+    async def _announced_before(self, instalment: Instalment) -> bool:
+        """Whether this node has found something here already. What is on disk was found and may be in no block yet.
+
+        It is sent again as it is, never anew: another salt could not show what was committed to, and what was shown is
+        not announced twice. Both would cost the bond of an honest finder that was restarted in between.
+        """
+        path = self._path(instalment.task_id, instalment.attempt, instalment.number)
+        if not path.exists():
+            return False
+        if not _has_challenged(self._chain.view(), instalment, self._account.address):
+            announced: Announced = decode(Announced, await trio.Path(path).read_bytes())
+            await self._commit(instalment, announced)
+        return True
+
+    async def _commit(self, instalment: Instalment, announced: Announced) -> None:
+        task_id, address = instalment.task_id, self._account.address
+        commitment = challenge_commitment(address, task_id, announced.challenge, announced.salt)
+        try:
+            await self._account.send(OpenChallengeCommit(task_id, instalment.number, commitment))
+        except (Rejection, Unconfirmed):
+            self._seen.discard((task_id, instalment.number, instalment.attempt))  # The next look sends it again.
+            raise
 
     async def reveal(self, duty: Duty) -> None:
         """Show the challenge committed to."""
@@ -133,6 +160,19 @@ class Whistleblower:
 def _instalment(view: Reader, task_id: bytes, number: int) -> Instalment | None:
     found = {one.number: one for one in queries.instalments(view, task_id)}
     return found.get(number)
+
+
+def _has_challenged(view: Reader, instalment: Instalment, address: bytes) -> bool:
+    """Whether the account's challenge of this instalment is pending, or was shown."""
+    if address in instalment.pending_challengers:
+        return True
+    state = State(view)
+    found = (state.dispute(dispute_id) for dispute_id in state.task(instalment.task_id).disputes)
+    return any(
+        (dispute.instalment, dispute.attempt) == (instalment.number, instalment.attempt)
+        and any(challenger.address == address for challenger in dispute.challengers)
+        for dispute in found
+    )
 
 
 def _approvals(instalment: Instalment) -> list[tuple[bytes, Finding]]:

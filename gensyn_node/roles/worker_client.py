@@ -62,9 +62,9 @@ class Worker:
         `aclosing`: leaving early ends the process, so that nothing of the old request comes as an answer to the next.
         """
         async with self._turn:
-            process = self._process or await self._start()
             finished = False
             try:
+                process = self._process or await self._start()
                 await self._write(process, frame(request))
                 while not finished:
                     reply = await self._read(process)
@@ -121,12 +121,14 @@ class Worker:
         try:
             with trio.fail_after(START_TIMEOUT_S):
                 ready = await self._read(process)
+            if not isinstance(ready, Ready):
+                raise Rejection(WORKER_DIED, f"the worker began with {type(ready).__name__}")
         except trio.TooSlowError:
             await self.stop()
             raise Rejection(WORKER_DIED, f"the worker was not up after {START_TIMEOUT_S:.0f} s") from None
-        if not isinstance(ready, Ready):
-            await self.stop()
-            raise Rejection(WORKER_DIED, f"the worker began with {type(ready).__name__}")
+        except BaseException:
+            await self.stop()  # Half started, its first word would be taken for the answer to the next request.
+            raise
         self.sandbox = ready.sandbox
         log.info("worker_started", pid=process.pid, torch=ready.torch_version, sandbox=ready.sandbox)
         return process
