@@ -76,7 +76,7 @@ class Gpt(nn.Module):
     def __init__(self, layers: int, width: int, heads: int, context: int, vocabulary: int) -> None:
         super().__init__()
         self.tokens = nn.Embedding(vocabulary, width)
-        self.positions = nn.Parameter(torch.empty(context, width))
+        self.positions = nn.Parameter(torch.randn(context, width))  # as nn.Embedding begins
         self.blocks = nn.ModuleList([Block(width, heads) for _ in range(layers)])
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, vocabulary, bias=False)

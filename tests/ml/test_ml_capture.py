@@ -13,7 +13,7 @@ from ml import reasons
 from ml.capture.check import check_against_eager
 from ml.capture.step import AdamW, Sgd
 from ml.capture.trace import capture
-from ml.presets import Built
+from ml.presets import Built, build
 from ml.presets.configuration import parse_optimizer, parse_preset
 from proofs.program.types import Program
 from proofs.program.validate import validate_program
@@ -196,3 +196,20 @@ def test_bad_optimizers(config: dict[str, object]) -> None:
 
 def test_optimizers_take_integers_for_rates() -> None:
     assert parse_optimizer({"name": "sgd", "lr": 1}) == Sgd(1.0)
+
+
+@pytest.mark.parametrize(
+    "preset",
+    [
+        {"name": "mlp", "inputs": 3, "widths": [4], "classes": 2},
+        {"name": "gpt", "layers": 1, "width": 8, "heads": 2, "context": 4, "vocabulary": 5},
+    ],
+)
+def test_a_preset_leaves_no_memory_as_it_found_it(preset: dict[str, object]) -> None:
+    """The comparison with PyTorch starts from the module's own values: what was in memory before may be NaN."""
+    torch.use_deterministic_algorithms(True)  # fills what is not initialised with NaN
+    try:
+        module = build(preset, {"name": "sgd", "lr": 0.1}, 2).module
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(bool(torch.isfinite(value).all()) for value in module.parameters())
