@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 from typing import Annotated
@@ -31,6 +32,10 @@ def up(
     """Start a network: genesis, homes, faucet, processes. Ctrl-C stops all of it."""
     from gensyn_node.devnet import layout, processes
 
+    # Told to end, it stops its nodes like after Ctrl-C; a terminal that closes says the same with SIGHUP.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     path = home.expanduser()
     if (path / layout.MANIFEST).exists():
         devnet = layout.open_devnet(path)
