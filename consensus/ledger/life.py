@@ -33,6 +33,8 @@ DEADLINE = "deadline"
 """Due items."""
 RETRY_SHARE = 16
 """A draw that found nobody is repeated after this part of the task's age: tasks that wait for long cost little."""
+RETRIES_PER_HEIGHT_MAX = 100
+"""A height that holds so much gets no repeated draw: each looks at every provider."""
 
 
 def duty_number(task: Task) -> int:
@@ -56,8 +58,8 @@ def draw_solver(state: State, context: BlockContext, task_id: bytes, attempt: in
     if not drawn:
         waited = context.height - task.submitted_height
         retry = context.height + max(state.parameters.retry_blocks, waited // RETRY_SHARE)
+        retry = state.schedule(retry, DRAW_SOLVER, task_id, attempt, RETRIES_PER_HEIGHT_MAX)
         state.change_task(task_id, due_height=retry)
-        state.schedule(retry, DRAW_SOLVER, task_id, attempt)
         return
     solver, spec = drawn[0], state.spec(task_id)
     bond = solver_bond(spec, task.gas_per_step, solver.ask_price_nano, state.parameters)

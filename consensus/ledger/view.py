@@ -211,16 +211,17 @@ class State:
         """Change fields of a dispute."""
         return self.change(keys.dispute(dispute_id), DisputeRecord, **fields)
 
-    def schedule(self, height: int, kind: str, subject: bytes, number: int = 0) -> None:
-        """Have `kind` looked at when `height` begins, or a little later when that height is crowded.
+    def schedule(self, height: int, kind: str, subject: bytes, number: int = 0, most: int | None = None) -> int:
+        """Have `kind` looked at when `height` begins, or a little later when that height holds `most`; when it will be.
 
         Handlers look at the record's own heights, so coming late changes nothing but the time. The steps double:
         however many heights somebody fills, a free one is found after a few looks.
         """
         step = 1
-        while len(self.due(height)) >= DUE_ITEMS_PER_HEIGHT_MAX:
+        while len(self.due(height)) >= (DUE_ITEMS_PER_HEIGHT_MAX if most is None else most):
             height, step = height + step, 2 * step
         self.put(keys.due(height), (*self.due(height), DueItem(kind, subject, number)))
+        return height
 
     def add_address(self, key: bytes, address: bytes) -> None:
         """Put an address into a sorted index."""

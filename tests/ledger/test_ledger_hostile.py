@@ -184,6 +184,18 @@ def test_a_task_that_nobody_can_take_is_looked_at_ever_less_often() -> None:
     assert due - world.height <= (world.height - submitted) // 8
 
 
+def test_repeated_draws_are_spread_over_heights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consensus.ledger.life.RETRIES_PER_HEIGHT_MAX", 3)
+    world = World()
+    world.submit(spec(memory_bytes=1 << 60))
+    world.block(*[("submitter", SubmitTask(spec(memory_bytes=1 << 60))) for _ in range(15)])
+    for _ in range(30):
+        world.block()
+        state = State(world.ledger)
+        crowds = [len(state.due(height)) for height in range(world.height + 1, world.height + 60)]
+        assert sum(crowds) == 16 and max(crowds) <= 3
+
+
 # --- money
 
 
