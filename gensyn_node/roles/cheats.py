@@ -41,12 +41,14 @@ def parse_cheat(text: str) -> Cheats:
 
 
 def fault_for(cheats: Cheats, program: Program) -> Fault | None:
-    """The fault that a flip-bit solver puts into this program: in the last operator that sums over the batch.
+    """The fault that a flip-bit solver puts into this program: in the first operator that sums over the batch.
 
-    That is a gradient on its way into the update, so the flipped bit surely reaches the state.
+    That is the gradient nearest to the loss. Deeper ones may be exactly zero (a unit that no record of the batch
+    activates), and a bit flipped in a zero rounds away: then nothing was done wrong and there is nothing to find.
     """
     if cheats.flip_bit_step is None:
         return None
-    numbers = [number for number, node in enumerate(program.nodes) if node.operator in ("sum_first", "matmul")]
-    target = numbers[-1] if numbers else len(program.nodes) - 1
+    operators = [node.operator for node in program.nodes]
+    known = [operators.index(name) for name in ("sum_first", "matmul") if name in operators]
+    target = known[0] if known else len(operators) - 1
     return Fault(cheats.flip_bit_step, program.first_node_value + target, 0, FLIPPED_BIT)
