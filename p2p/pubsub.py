@@ -11,9 +11,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import libp2p.pubsub.gossipsub as gossipsub_module
 import libp2p.pubsub.pubsub as pubsub_module
+import trio
 from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 from libp2p.pubsub.gossipsub import GossipSub
@@ -63,6 +65,7 @@ def check_library() -> None:
         (Pubsub, "get_hello_packet"),
         (Pubsub, "write_msg"),
         (Pubsub, "_handle_new_peer_with_retry"),
+        (Pubsub, "_handle_new_peer"),
         (RpcQueue, "push"),
         (RpcQueue, "pop"),
     ]
@@ -126,6 +129,7 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]
         )
         self._hooks = hooks
         self._accepted: Incoming | None = None
+        self._writing: WeakKeyDictionary[Any, trio.Lock] = WeakKeyDictionary()
 
     async def join(self, topic: str) -> None:
         """Subscribe and validate. The library's own channel stays empty: see `notify_subscriptions`."""
@@ -147,6 +151,13 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]
     async def _handle_new_peer_with_retry(self, peer_id: ID, timeout: float | None = None) -> None:
         if await self._hooks.admitted(str(peer_id)):
             await super()._handle_new_peer_with_retry(peer_id, timeout)
+
+    async def _handle_new_peer(self, peer_id: ID) -> None:
+        """The hello lists the topics of its moment; one joined while it was on its way would never be announced."""
+        await super()._handle_new_peer(peer_id)
+        queue = self.peer_queues.get(peer_id)
+        if queue is not None:
+            queue.push(self.get_hello_packet(), priority=True)
 
     async def push_msg(self, msg_forwarder: ID, msg: Any) -> None:
         """One message, a neighbour's or our own; an exception of ours goes to the publisher, never to the host."""
@@ -185,8 +196,10 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]
         return packet
 
     async def write_msg(self, stream: Any, rpc_msg: Any) -> bool:
+        """One frame at a time: the router writes beside the queue, and two large frames would mix in the window."""
         rpc_msg.ClearField("senderRecord")
-        return bool(await super().write_msg(stream, rpc_msg))
+        async with self._writing.setdefault(stream, trio.Lock()):
+            return bool(await super().write_msg(stream, rpc_msg))
 
 
 def make_pubsub(host: Any, hooks: Hooks) -> GuardedPubsub:

@@ -134,6 +134,31 @@ def test_validator_exception_drops_the_message_only(tmp_path: Path) -> None:
     run(test)
 
 
+def test_a_topic_joined_while_the_hello_is_on_its_way_is_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library then never tells the neighbour: no gossip of that topic comes, for as long as they are connected."""
+    hello, hellos = pubsub.GuardedPubsub.get_hello_packet, []
+
+    def too_early(self: pubsub.GuardedPubsub) -> object:
+        hellos.append(self)
+        return rpc_pb2.RPC() if hellos.count(self) == 1 else hello(self)
+
+    monkeypatch.setattr(pubsub.GuardedPubsub, "get_hello_packet", too_early)
+
+    async def test() -> None:
+        async with (
+            open_network(config_of(tmp_path, "alice")) as alice,
+            open_network(config_of(tmp_path, "bob")) as bob,
+        ):
+            await alice.gossip.subscribe("tx", lambda peer, data: None)
+            await bob.gossip.subscribe("tx", lambda peer, data: None)
+            await bob.peers.connect(alice.addresses[0])
+            await mesh(alice, bob, topic="tx")
+
+    run(test)
+
+
 def test_invariant_violation_in_a_handler_ends_the_context(tmp_path: Path) -> None:
     async def test() -> None:
         async with open_network(config_of(tmp_path, "bob")) as bob:
