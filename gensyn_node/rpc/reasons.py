@@ -12,7 +12,10 @@ ORIGIN_REFUSED = reason(
     "E1702", "origin_refused", "The request comes from a web page of another origin.", "Open the node's own page."
 )
 TOKEN_REFUSED = reason(
-    "E1703", "token_refused", "The token is missing or wrong.", "Send the content of rpc.token as a bearer token."
+    "E1703",
+    "token_refused",
+    "The token is missing or wrong.",
+    "Use the node's home, or give --token-file with the rpc.token of its home (over HTTP: a bearer token).",
 )
 BAD_CONTENT_TYPE = reason(
     "E1704",

@@ -79,5 +79,5 @@ def read_certificate(path: Path) -> Certificate:
         with path.open("rb") as file:
             data = file.read(CERTIFICATE_BYTES_MAX + len(MAGIC) + 1)
     except OSError as error:
-        raise Rejection(reasons.BAD_CERTIFICATE, f"{path} cannot be read: {error.strerror}") from None
+        raise Rejection(reasons.NO_SUCH_FILE, f"{path} cannot be read: {error.strerror}") from None
     return unpack_certificate(data)

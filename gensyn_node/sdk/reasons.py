@@ -48,6 +48,9 @@ STILL_RUNNING = reason("E1833", "still_running", "The task goes on.", "Wait long
 BAD_CERTIFICATE = reason(
     "E1841", "bad_certificate", "The certificate proves nothing.", "Get it again from another node; do not trust it."
 )
+NO_SUCH_FILE = reason(
+    "E1882", "no_such_file", "A file that was named cannot be read.", "Check its path and its permissions."
+)
 OTHER_GENESIS = reason(
     "E1842", "other_genesis", "The certificate is of another chain than the one you trust.", "Use that chain's genesis."
 )
