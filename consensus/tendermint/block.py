@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from consensus import beacon
 from consensus.tendermint import reasons
-from consensus.tendermint.evidence import EvidencePool, evidence_id, verify_evidence
+from consensus.tendermint.evidence import EvidencePool, check_place, evidence_id, verify_evidence
 from consensus.tendermint.types import (
     NIL,
     Block,
@@ -104,6 +104,8 @@ def build_block(
 def check_roots(block: Block) -> None:
     """`Rejection` BAD_BLOCK unless the header commits to exactly these contents, within their bounds."""
     header = block.header
+    if len(block.transactions) > limits.BLOCK_TRANSACTIONS_MAX:
+        raise Rejection(reasons.BAD_BLOCK, f"{len(block.transactions)} transactions")
     if sum(map(len, block.transactions)) > limits.BLOCK_BYTES_MAX:
         raise Rejection(reasons.BAD_BLOCK, f"transactions of more than {limits.BLOCK_BYTES_MAX} bytes")
     if len(block.evidence) > limits.EVIDENCE_PER_BLOCK_MAX:
@@ -134,6 +136,8 @@ def validate_block(
         raise Rejection(reasons.BAD_HEADER, f"{header.proposer.hex()} is no validator")
     check_beacon(proposer.public_key, beacon.beacon_input(tip.chain_id, tip.height, tip.beacon), header.beacon_proof)
     _check_last_commit(tip, block.last_commit, check)
+    for item in block.evidence:
+        check_place(item)
     if len({evidence_id(item) for item in block.evidence}) != len(block.evidence):
         raise Rejection(reasons.BAD_EVIDENCE, "an offence is named twice")
     for item in block.evidence:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from consensus.tendermint import reasons
 from consensus.tendermint.types import NIL, DuplicateVoteEvidence, Evidence, ValidatorSet, Vote, vote_sign_bytes
-from consensus.tendermint.verify import SignatureCheck
+from consensus.tendermint.verify import ROUND_MAX, SignatureCheck
 from gensyn_node.primitives import crypto, limits
 from gensyn_node.primitives.codec import Struct
 from gensyn_node.primitives.errors import Rejection
@@ -22,7 +22,10 @@ class EvidenceParameters(Struct):
 
 
 def evidence_id(evidence: Evidence) -> bytes:
-    """Names the offence, not the proof: other signatures or block ids of the same double vote have the same id."""
+    """Names the offence, not the proof: other signatures or block ids of the same double vote have the same id.
+
+    Of evidence that passed `check_place`; nobody can have voted anywhere else.
+    """
     vote = evidence.first
     place = b"".join(number.to_bytes(8, "little") for number in (vote.height, vote.round, int(vote.kind)))
     return tagged_hash("gensyn/evidence", vote.validator, place)
@@ -32,6 +35,7 @@ def verify_evidence(
     chain_id: str, validators: ValidatorSet, evidence: Evidence, check: SignatureCheck = crypto.verify
 ) -> None:
     """`Rejection` BAD_EVIDENCE unless it proves a double vote of a member of the set of its height."""
+    check_place(evidence)
     first, second = evidence.first, evidence.second
     if _place(first) != _place(second):
         raise Rejection(reasons.BAD_EVIDENCE, "the two votes are not of one validator, height, round and kind")
@@ -45,6 +49,13 @@ def verify_evidence(
             raise Rejection(reasons.BAD_EVIDENCE, f"a block id of {len(vote.block_id)} bytes")
         if not check(validator.public_key, vote_sign_bytes(chain_id, vote), vote.signature):
             raise Rejection(reasons.BAD_EVIDENCE, "a signature does not verify")
+
+
+def check_place(evidence: Evidence) -> None:
+    """`Rejection` BAD_EVIDENCE unless its height and round are possible. `evidence_id` needs that: ask this first."""
+    vote = evidence.first
+    if vote.height < 1 or not 0 <= vote.round < ROUND_MAX:
+        raise Rejection(reasons.BAD_EVIDENCE, f"an offence at height {vote.height}, round {vote.round}")
 
 
 def is_expired(

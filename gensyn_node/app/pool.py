@@ -73,7 +73,7 @@ class Pool:
         for pending in self._mempool.reap(max_bytes):
             message = decode_transaction(pending.data).message
             units_left -= transaction_units(message, len(pending.data), parameters)
-            if units_left < 0:
+            if units_left < 0 or len(reaped) == limits.BLOCK_TRANSACTIONS_MAX:
                 break
             reaped.append(pending.data)
         return tuple(reaped)

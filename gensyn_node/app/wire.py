@@ -37,8 +37,6 @@ BATCH_TRANSACTIONS_MAX = 2_048
 """Transactions in one gossip message: what a node checks in about a tenth of a second."""
 BUNDLE_VOTES_MAX = 4 * limits.VALIDATORS_MAX
 """Votes in one gossip message: both kinds of two rounds."""
-BLOCK_TRANSACTIONS_MAX = 16_384
-"""Transactions of one block: the block's bytes bound them first, at some 130 bytes each."""
 REPLY_BYTES_MAX = limits.MESSAGE_BYTES_MAX - 64 * limits.KIB
 """What a reply is filled up to: one message, less its envelope."""
 REPLY_BLOCKS_MAX = 64
@@ -69,7 +67,7 @@ class CompactProposal(Struct):
     header: Header
     last_commit: Commit | None
     evidence: Annotated[tuple[DuplicateVoteEvidence, ...], Meta(max_length=limits.EVIDENCE_PER_BLOCK_MAX)]
-    transaction_ids: Annotated[tuple[Hash, ...], Meta(max_length=BLOCK_TRANSACTIONS_MAX)]
+    transaction_ids: Annotated[tuple[Hash, ...], Meta(max_length=limits.BLOCK_TRANSACTIONS_MAX)]
 
 
 class StatusQuery(Struct):
@@ -109,10 +107,10 @@ class BlocksReply(Struct):
 class TransactionsQuery(Struct):
     """Transactions by id."""
 
-    ids: Annotated[tuple[Hash, ...], Meta(min_length=1, max_length=BLOCK_TRANSACTIONS_MAX)]
+    ids: Annotated[tuple[Hash, ...], Meta(min_length=1, max_length=limits.BLOCK_TRANSACTIONS_MAX)]
 
 
 class TransactionsReply(Struct):
     """Those of the transactions asked for that the answerer has and that fit."""
 
-    transactions: Annotated[tuple[TransactionBytes, ...], Meta(max_length=BLOCK_TRANSACTIONS_MAX)]
+    transactions: Annotated[tuple[TransactionBytes, ...], Meta(max_length=limits.BLOCK_TRANSACTIONS_MAX)]

@@ -18,6 +18,8 @@ ARBITRATION_BYTES_MAX = 96 * KIB
 """All evidence of one arbitration; what makes a dispute's cost independent of the model."""
 BLOCK_BYTES_MAX = 2 * MIB
 """A block's transactions together: one round trip on a slow home link."""
+BLOCK_TRANSACTIONS_MAX = 16_384
+"""Transactions of one block: one that pays a fee has some 130 bytes, and worthless shorter ones cost time as well."""
 VALIDATORS_MAX = 128
 """Validators in one set: votes grow with its square."""
 EVIDENCE_PER_BLOCK_MAX = 16
