@@ -9,7 +9,7 @@ import structlog
 import trio
 
 from consensus.ledger import queries
-from consensus.ledger.duties import Duty, SegmentWork
+from consensus.ledger.duties import Duty, SegmentWork, segment_work
 from consensus.ledger.messages import (
     APPROVED,
     DISAGREED,
@@ -123,21 +123,35 @@ class Verifier:
         await self._fetch_starts(task, duty, slot)
         own_initial = await self._initial_root(duty, job) if duty.check_initial else b""
         differs = own_initial != b"" and own_initial != task.initial_root
-        findings = []
+        findings: list[Finding] = []
         for number, work in enumerate(duty.segments):
             self._activity.now(
                 f"verifying task {duty.task_id.hex()[:12]}: segment {number + 1} of {len(duty.segments)}", duty.task_id
             )
             findings.append(await self.examine_segment(task, duty.attempt, job, work))
+        if await self._rerun(task, duty.attempt, job, self._after(duty)) is None:
+            findings = [Finding(one.segment, UNAVAILABLE, b"") if one.verdict == APPROVED else one for one in findings]
         return Verdict(tuple(findings), own_initial if differs else b"", secrets.token_bytes(32))
 
+    def _after(self, duty: Duty) -> SegmentWork:
+        """One step from the instalment's last state, so that it is fetched, its root checked, and it is held.
+
+        The next solver or the client will ask for it, and the solver may be gone by then.
+        """
+        state = State(self._chain.view())
+        instalment, spec = state.instalment(duty.task_id, duty.instalment), state.spec(duty.task_id)
+        last = instalment.first_segment + len(instalment.segment_roots) - 1
+        work = segment_work(state, spec, instalment, last)
+        return SegmentWork(last, work.first_step + work.steps, 1, work.end_root, work.end_blob, b"", b"")
+
     async def _fetch_starts(self, task: Task, duty: Duty, slot: Verification) -> None:
-        """Bring all start states. What cannot be fetched is tried again for half of the time before it is the verdict:
+        """Bring all states. What cannot be fetched is tried again for half of the time before it is the verdict:
 
         a solver is blamed for states that most verifiers do not get, and this node may be the one that is cut off.
         """
         patience = slot.drawn_height + (duty.due_height - slot.drawn_height) // 2
-        missing = [work.segment for work in duty.segments if not await self._fetch_start(task, duty.attempt, work)]
+        works = (*duty.segments, self._after(duty))
+        missing = [work.segment for work in works if not await self._fetch_start(task, duty.attempt, work)]
         if missing and self._chain.head_height() < patience:
             raise Rejection(STATE_UNAVAILABLE, f"segments {missing}; tried again until height {patience}")
 
@@ -157,8 +171,18 @@ class Verifier:
 
     async def examine_segment(self, task: Task, attempt: int, job: Job, work: SegmentWork) -> Finding:
         """Fetch one segment's start, run it, compare its end."""
-        if not await self._fetch_start(task, attempt, work):
+        found = await self._rerun(task, attempt, job, work)
+        if found is None:
             return Finding(work.segment, UNAVAILABLE, b"")
+        if found.agrees:
+            return Finding(work.segment, APPROVED, found.evidence_root)
+        log.warning("segment_disagreed", task=task.task_id.hex(), segment=work.segment, own=found.end_root.hex())
+        return Finding(work.segment, DISAGREED, found.end_root)
+
+    async def _rerun(self, task: Task, attempt: int, job: Job, work: SegmentWork) -> Verified | None:
+        """What comes of a segment; None when nobody serves the committed state that it starts from."""
+        if not await self._fetch_start(task, attempt, work):
+            return None
         states = self._materials.states(task.task_id, line_of(attempt))
         request = Verify(job, str(states), work.first_step, work.steps, work.start_root, work.end_root)
         try:
@@ -169,13 +193,10 @@ class Verifier:
             # What was served under the committed name is not the committed state: as good as not served.
             self._materials.drop_state(work.first_step, states)
             log.warning("state_is_wrong", task=task.task_id.hex(), segment=work.segment, error=refusal.message)
-            return Finding(work.segment, UNAVAILABLE, b"")
+            return None
         if not isinstance(found, Verified):
             raise InvariantViolation(f"the worker answered {type(found).__name__} to Verify")
-        if found.agrees:
-            return Finding(work.segment, APPROVED, found.evidence_root)
-        log.warning("segment_disagreed", task=task.task_id.hex(), segment=work.segment, own=found.end_root.hex())
-        return Finding(work.segment, DISAGREED, found.end_root)
+        return found
 
     async def _initial_root(self, duty: Duty, job: Job) -> bytes:
         """The root of the state that the seed gives, in a folder of its own."""

@@ -36,7 +36,8 @@ from ml.worker.messages import state_path
 pytestmark = pytest.mark.integration
 
 BLOCK_MS = 250
-HEARTBEAT_BLOCKS = 80
+WINDOW_BLOCKS = 4
+HEARTBEAT_BLOCKS = 100
 """Without a heartbeat for so long a solver is replaced: more than a restart takes, less than the test can wait."""
 STEPS, SEGMENT, INSTALMENTS = 600, 25, 3
 PER_INSTALMENT = STEPS // INSTALMENTS
@@ -93,7 +94,9 @@ class Run:
 @contextmanager
 def running_task(folder: Path) -> Iterator[Run]:
     """Four nodes, three dear ones and a cheap one; a task that trains for some seconds an instalment."""
-    parameters = msgspec.structs.replace(patient_parameters(BLOCK_MS), heartbeat_blocks=HEARTBEAT_BLOCKS)
+    parameters = msgspec.structs.replace(
+        patient_parameters(BLOCK_MS), heartbeat_blocks=HEARTBEAT_BLOCKS, window_blocks=WINDOW_BLOCKS
+    )
     plans = (*[NodePlan(ask_nano_per_gigagas=DEAR_ASK_NANO)] * SOLVER, NodePlan(ask_nano_per_gigagas=CHEAP_ASK_NANO))
     devnet = create_devnet(folder / "net", plans, parameters=parameters, block_ms=BLOCK_MS)
     random = np.random.default_rng(5)
@@ -115,11 +118,11 @@ def kill_node(devnet: Devnet, number: int) -> None:
     wait_for(lambda: not found_in(devnet.homes[number].path), "the end of the node and its worker")
 
 
-def kill_worker(devnet: Devnet, number: int) -> None:
-    """kill -9 of the training process alone."""
+def signal_worker(devnet: Devnet, number: int, what: signal.Signals) -> None:
+    """To the training process alone."""
     workers = [one for one in found_in(devnet.homes[number].path) if "ml.worker" in one.cmdline()]
     assert len(workers) == 1
-    workers[0].send_signal(signal.SIGKILL)
+    workers[0].send_signal(what)
 
 
 def test_killed_solvers_resume_or_are_replaced_and_the_state_is_the_same(tmp_path: Path) -> None:
@@ -130,13 +133,15 @@ def test_killed_solvers_resume_or_are_replaced_and_the_state_is_the_same(tmp_pat
         run.wait_mid_instalment(0)
         seed = run.task()["record"]["seed"]
         assert run.task()["solver"] == first
-        kill_worker(run.devnet, SOLVER)
+        signal_worker(run.devnet, SOLVER, signal.SIGKILL)
         run.wait_mid_instalment(1)
         kill_node(run.devnet, SOLVER)
         start_node(run.devnet.homes[SOLVER])
         run.wait_mid_instalment(2)
+        signal_worker(run.devnet, SOLVER, signal.SIGSTOP)  # what it committed is settled, and it is still half way
         settled = run.wait_settled(2)
-        assert settled["solver"] == first, "it was back before its time was over"
+        assert (settled["solver"], settled["record"]["committed"]) == (first, 2)
+        signal_worker(run.devnet, SOLVER, signal.SIGKILL)
         kill_node(run.devnet, SOLVER)
         finished = wait_for(lambda: task if (task := run.task())["final"] else None, "the end of the task")
         assert finished["state"] == "finished"

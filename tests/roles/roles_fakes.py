@@ -137,8 +137,14 @@ class HandyMaterials(Materials):
         await trio.lowlevel.checkpoint()
         return Job(b"", "", task.seed, "", 1)
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.asked: list[tuple[bytes, bytes, int]] = []
+        """(root, blob, step) of the states asked for."""
+
     async def fetch_state(self, *arguments: Any) -> None:
         await trio.lowlevel.checkpoint()
+        self.asked.append(arguments[1:4])
         if not self.served:
             raise Rejection(STATE_UNAVAILABLE, "nobody has it")
 

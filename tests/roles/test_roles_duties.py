@@ -26,11 +26,12 @@ from gensyn_node.roles import materials as materials_module
 from gensyn_node.roles.account import Unconfirmed
 from gensyn_node.roles.cheats import Cheats
 from gensyn_node.roles.materials import Materials, write_durably
-from gensyn_node.roles.reasons import BLOB_TOO_LARGE, DISK_FULL, NO_LONGER_OURS, STATE_UNAVAILABLE
+from gensyn_node.roles.reasons import BLOB_TOO_LARGE, DISK_FULL, NO_LONGER_OURS, STATE_UNAVAILABLE, WORKER_REFUSED
 from gensyn_node.roles.status import Activity
 from gensyn_node.roles.verifier import Verifier
 from gensyn_node.roles.whistleblower import Whistleblower
-from ml.worker.messages import Train, Trained, Verified
+from ml.reasons import BAD_CHECKPOINT
+from ml.worker.messages import Train, Trained, Verified, Verify
 
 # --- verifier
 
@@ -122,6 +123,38 @@ def test_a_verdict_survives_a_restart_between_commit_and_reveal(tmp_path: Path) 
     trio.run(restarted.reveal, duty_of(world, "bob", DUTY_REVEAL))
     assert chain.sent == ["applied", "applied"]
     trio.run(lambda: rejection(restarted.reveal, Duty(DUTY_REVEAL, task_id, 2, 0, 0)))
+
+
+def test_what_is_approved_is_held_to_its_end_for_whoever_comes_after_the_solver(tmp_path: Path) -> None:
+    """The last state of an instalment starts the next solver, or is the model: its root is checked, and it is kept."""
+    facts: dict[str, Any] = {}
+    world, _, task_id, driver, files = verifying(tmp_path, agreeing(facts))
+    duty = duty_of(world, "bob", DUTY_VERIFY)
+    facts["initial"] = world.task(task_id).initial_root
+    trio.run(driver.verify, duty)
+    last_step = max(work.first_step + work.steps for work in duty.segments)
+    assert (world.instalment(task_id).segment_roots[-1], last_step) in [(root, step) for root, _, step in files.asked]
+
+
+def test_an_instalment_whose_last_state_is_another_one_is_not_approved(tmp_path: Path) -> None:
+    facts: dict[str, Any] = {}
+    agree = agreeing(facts)
+
+    def answer(request: Any) -> Any:
+        if isinstance(request, Verify) and request.start_root == world.instalment(task_id).segment_roots[-1]:
+            raise Rejection(WORKER_REFUSED, f"{BAD_CHECKPOINT.code} another state")
+        return agree(request)
+
+    world, _, task_id, driver, _ = verifying(tmp_path, answer)
+    duty = duty_of(world, "bob", DUTY_VERIFY)
+    facts["initial"] = world.task(task_id).initial_root
+
+    async def judge() -> None:
+        await driver.verify(duty)
+        await driver.reveal(duty_of(world, "bob", DUTY_REVEAL))
+
+    trio.run(judge)
+    assert world.instalment(task_id).redrawn, "the verdict was that the states cannot be fetched"
 
 
 def test_a_verification_of_another_attempt_is_left(tmp_path: Path) -> None:
