@@ -83,6 +83,7 @@ class BlockSync:
                 if info.peer not in tried and (eager or info.head_height >= head + 2)
             ]
             if not ahead:
+                self._goal = 0  # what was claimed beyond was not shown
                 return
             best = min(ahead, key=lambda info: (self._failed.get(info.peer, 0), -info.head_height, info.peer))
             if not await self._fetch_from(best.peer):
@@ -102,13 +103,14 @@ class BlockSync:
             log.debug("blocks_unanswered", peer=peer, why=str(error))
             self._failed[peer] = self._failed.get(peer, 0) + 1
             return False
-        if not reply.blocks and reply.head_height >= first:
-            self._failed[peer] = self._failed.get(peer, 0) + 1
         for sealed in reply.blocks:
             if not await self._adopt(peer, sealed):
                 return False
             self._goal = max(self._goal, reply.head_height if len(reply.blocks) > 1 else 0)
-        return bool(reply.blocks)
+        if self._chain.head.height < first:  # nothing came, or old blocks that help nobody
+            self._failed[peer] = self._failed.get(peer, 0) + 1
+            return False
+        return True
 
     async def _adopt(self, peer: str, sealed: wire.SealedBlock) -> bool:
         """Verify a block against our head and hand it to the driver; whether the chain is past its height."""

@@ -149,8 +149,9 @@ class Node:
 
     def _serve_requests(self) -> None:
         requests = self.network.requests
-        requests.serve(wire.METHOD_STATUS, self.catch_up.serve_status, max_request_bytes=limits.MIB)
-        requests.serve(wire.METHOD_BLOCKS, self.sync.serve_blocks, timeout_s=15.0)
+        requests.serve(wire.METHOD_STATUS, self.catch_up.serve_status, max_request_bytes=limits.MIB, per_second=10.0)
+        # A reply is up to 4 MiB to read, decode and encode; the asker takes longer to check it.
+        requests.serve(wire.METHOD_BLOCKS, self.sync.serve_blocks, timeout_s=15.0, per_second=5.0)
         requests.serve(wire.METHOD_TRANSACTIONS, self.intake.serve_transactions, max_request_bytes=limits.MIB)
 
     def _committed(self, committed: CommittedBlock) -> None:

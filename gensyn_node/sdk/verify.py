@@ -106,12 +106,14 @@ def check_model(path: Path, program: Program, record: TaskRecord) -> None:
         raise Rejection(reasons.OTHER_MODEL, "no part of this task was settled: there is no certified model")
     try:
         tensors = load_file(path)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        types = {name: type_of(tensor) for name, tensor in tensors.items()}
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
+        # The last two: numpy has no such type (bfloat16, float8).
         raise Rejection(reasons.OTHER_MODEL, f"{path} is no model file: {error}") from None
     roots = []
     for entry in program.state:
         tensor = tensors.get(entry.name)
-        if tensor is None or type_of(tensor) != entry.type:
+        if tensor is None or types[entry.name] != entry.type:
             raise Rejection(reasons.OTHER_MODEL, f"{path} has no tensor {entry.name} of the right type")
         roots.append(root_of(tensor, entry.type))
     names = [entry.name for entry in program.state]
