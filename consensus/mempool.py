@@ -116,12 +116,22 @@ class Mempool:
             raise Rejection(FEE_TOO_LOW_TO_REPLACE, f"fee {transaction.fee}, pending {replaced.fee}")
         if replaced is None and len(pending) >= self.bounds.per_sender:
             raise Rejection(SENDER_FULL, f"{len(pending)} are pending")
+        if replaced is None and self._crowded() and nonce > self.next_nonce(sender, account_nonce):
+            raise Rejection(NONCE_TOO_FAR, f"nonce {nonce} leaves a gap, and the mempool is half full")
         pushed_out = self._make_room(transaction, replaced)
         if replaced is not None:
             self._remove(replaced)
         self._add(transaction)
         self._next_nonce[sender] = account_nonce
         return (*((replaced,) if replaced else ()), *pushed_out)
+
+    def _crowded(self) -> bool:
+        """From here on nothing is taken that has to wait for another: what never pays could fill the pool for free."""
+        return 2 * len(self._by_id) >= self.bounds.transactions or 2 * self.total_bytes >= self.bounds.total_bytes
+
+    def fees_beside(self, sender: bytes, nonce: int) -> int:
+        """Fees of all pending transactions of the sender except the one with this nonce."""
+        return sum(other.fee for at, other in self._by_sender.get(sender, {}).items() if at != nonce)
 
     def _make_room(
         self, transaction: PendingTransaction, replaced: PendingTransaction | None

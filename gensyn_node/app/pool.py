@@ -11,6 +11,7 @@ from consensus.ledger import keys
 from consensus.ledger.execute import check_transaction
 from consensus.ledger.fees import transaction_units
 from consensus.ledger.messages import Transaction, decode_transaction, transaction_id, verify_signature
+from consensus.ledger.reasons import INSUFFICIENT_FUNDS
 from consensus.ledger.records import Account
 from consensus.mempool import KNOWN, Mempool, PendingTransaction
 from gensyn_node.app.chain import Chain, CommittedBlock
@@ -49,10 +50,15 @@ class Pool:
         check_transaction(view, transaction, len(data))
         verify_signature(transaction)
         sender = transaction.sender_address
+        account = self._account(sender)
+        fees = transaction.fee_nano + self._mempool.fees_beside(sender, transaction.nonce)
+        if fees > account.balance_nano:
+            # One balance must not back a whole row of transactions of which it can pay one.
+            raise Rejection(INSUFFICIENT_FUNDS, f"the balance is {account.balance_nano} nano, all fees {fees}")
         pending = PendingTransaction(
             name, sender, transaction.nonce, transaction.fee_nano, data, self._chain.head.height
         )
-        self._mempool.insert(pending, self._account_nonce(sender))
+        self._mempool.insert(pending, account.nonce)
         self._arrived.set()
         return name
 
@@ -104,10 +110,13 @@ class Pool:
 
         self._mempool.after_block(committed.head.height, nonces, still_valid)
 
-    def _account_nonce(self, address: bytes) -> int:
+    def _account(self, address: bytes) -> Account:
         data = self._chain.view().get(keys.account(address))
         account: Account = Account() if data is None else codec.decode(Account, data)
-        return account.nonce
+        return account
+
+    def _account_nonce(self, address: bytes) -> int:
+        return self._account(address).nonce
 
 
 def decode_sender(data: bytes) -> bytes | None:
