@@ -85,7 +85,8 @@ def down(
     processes.stop_nodes(devnet)
     if not keep:
         layout.remove_devnet(devnet)
-    emit(as_json, {"stopped": devnet.nodes, "kept": keep}, lambda: say(f"{devnet.nodes} nodes are stopped."))
+    ending = f"its files are in {devnet.path}" if keep else "their files are deleted"
+    emit(as_json, {"stopped": devnet.nodes, "kept": keep}, lambda: say(f"{devnet.nodes} nodes are stopped; {ending}."))
 
 
 @app.command()

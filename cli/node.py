@@ -77,9 +77,10 @@ def init(
 
 @app.command()
 def run(home: HomeOption = None, passphrase_file: PassphraseOption = None) -> None:
-    """Run the node of the home until Ctrl-C. It logs to log/node.log in the home."""
+    """Run the node of the home until Ctrl-C, with a screen that stays true. It logs to log/node.log in the home."""
     import trio
 
+    from cli.node_screen import show_screen
     from gensyn_node.app.service import run_whole_node
     from gensyn_node.app.settings import load_settings
     from gensyn_node.config.node_config import check_cheat, read_config
@@ -95,7 +96,7 @@ def run(home: HomeOption = None, passphrase_file: PassphraseOption = None) -> No
     log = _log_to(place.log / "node.log", config.log.level)
     say(f"Node of {place.path} on {settings.genesis.chain_id}. Ctrl-C stops it; see gensyn node status.")
     try:
-        trio.run(run_whole_node, settings)
+        trio.run(run_whole_node, settings, *([show_screen] if console.is_terminal else []))
     except InvariantViolation as violation:
         log.critical("node_halted", why=str(violation), exc_info=violation)
         raise typer.Exit(EXIT_HALTED) from None

@@ -9,7 +9,8 @@ import structlog
 import trio
 
 from gensyn_node.app.backend import Backend
-from gensyn_node.app.node import Node, run_node
+from gensyn_node.app.node import Node, Service, run_node
+from gensyn_node.app.role_service import serve_roles
 from gensyn_node.app.settings import NodeSettings
 from gensyn_node.config.home import Home
 from gensyn_node.rpc.server import RpcSettings, serve_rpc
@@ -21,15 +22,12 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-async def run_whole_node(settings: NodeSettings) -> None:
-    """Run until SIGTERM or SIGINT.
+async def run_whole_node(settings: NodeSettings, *others: Service) -> None:
+    """Run until SIGTERM or SIGINT, with `others` beside the interface and the roles.
 
     Raises `Rejection` when the home cannot be used, `InvariantViolation` when the node halted itself.
     """
-    # Imported late: a node that only follows the chain does without what training needs.
-    from gensyn_node.app.role_service import serve_roles
-
-    await run_node(settings, (serve_interface, serve_roles))
+    await run_node(settings, (serve_interface, serve_roles, *others))
 
 
 async def serve_interface(node: Node) -> None:
