@@ -53,6 +53,16 @@ class CommitKeeper:
             flag = CommitFlag.NIL if vote.block_id == NIL else CommitFlag.COMMIT
             self._offer(position, CommitSlot(flag, vote.signature))
 
+    def wants(self, vote: Vote) -> bool:
+        """Whether the place of the vote's validator can still gain by a late precommit."""
+        position = self.validators.positions.get(vote.validator)
+        if position is None or vote.kind is not VoteType.PRECOMMIT or vote.round != self.round:
+            return False
+        flag = self._slots[position].flag
+        return vote.block_id in (NIL, self.block_id) and (
+            flag is CommitFlag.ABSENT or (flag is CommitFlag.NIL and vote.block_id != NIL)
+        )
+
     def _offer(self, position: int, slot: CommitSlot) -> None:
         rank = {CommitFlag.ABSENT: 0, CommitFlag.NIL: 1, CommitFlag.COMMIT: 2}
         if rank[slot.flag] > rank[self._slots[position].flag]:

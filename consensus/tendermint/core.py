@@ -103,6 +103,28 @@ class ConsensusCore:
                 pass  # an answer or a time-out of a height that is over
         return effects
 
+    def wants(self, given: Input) -> bool:
+        """Whether `step` would make anything of it. What it would not need not be logged: repetitions cost nobody else.
+
+        True for answers and time-outs, and when in doubt.
+        """
+        match given:
+            case VerifiedVote(vote) if vote.height == self.height:
+                position = self.validators.positions.get(vote.validator)
+                return position is not None and self.machine.votes.wants(vote.kind, vote.round, position, vote.block_id)
+            case VerifiedVote(vote):
+                return vote.height == self.height - 1 and self._previous is not None and self._previous.wants(vote)
+            case VerifiedProposal(proposal) if proposal.height == self.height:
+                return proposal.proposer == self.address or self.machine.wants_proposal(
+                    proposal.round, proposal.block_id
+                )
+            case VerifiedCertificate(certificate) if certificate.height == self.height:
+                known = self.machine.votes.quorum(certificate.kind, certificate.round)
+                return known != certificate.block_id
+            case VerifiedProposal() | VerifiedCertificate():
+                return False
+        return True
+
     def _start_height(self, given: StartHeight, effects: list[Effect]) -> None:
         if given.height <= self.height:
             raise InvariantViolation(f"height {given.height} started after height {self.height}")

@@ -92,6 +92,12 @@ class VoteKeeper:
             return False, None
         return False, self._conflict(kind, round, position, first, value, signature)
 
+    def wants(self, kind: VoteType, round: int, position: int, value: BlockId) -> bool:
+        """Whether `add` could count this vote or find a new conflict in it."""
+        votes = self.rounds.get(round)
+        first = None if votes is None else votes.of(kind).first.get(position)
+        return first is None or (first != value and (round, kind, position) not in self._accused)
+
     def add_certificate(
         self, kind: VoteType, round: int, value: BlockId, signatures: Iterable[tuple[int, bytes]]
     ) -> list[Conflict]:

@@ -143,7 +143,9 @@ class Driver:
         started = self.core.step(start)
         for record in records:
             logged: inputs.Input = codec.decode(inputs.Input, record, max_bytes=RECORD_BYTES_MAX)
-            self.core.step(logged)
+            for effect in self.core.step(logged):
+                if isinstance(effect, effects.EvidenceFound):
+                    self._ledger.add_evidence(effect.evidence)
         if records:
             log.info("log_replayed", height=start.height, inputs=len(records))
             started = self.core.outstanding()
@@ -151,7 +153,7 @@ class Driver:
         await self._feed_early()
 
     async def _feed(self, item: inputs.Input) -> None:
-        if self._early.offer(item, self.height):
+        if self._early.offer(item, self.height) or not self.core.wants(item):
             return
         self._wal.append(codec.encode(item))
         await self._perform_all(self.core.step(item))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import TypeAlias
 
 import structlog
@@ -28,11 +29,17 @@ RECENT_BLOCKS_MAX = 8
 TRANSACTIONS_AT_ONCE = 16
 """Transactions checked before other tasks get their turn."""
 REQUEST_TIMEOUT_S = 4.0
+FETCH_TIMEOUT_S = 8.0
+"""For all requests of one proposal."""
 WAITING_PROPOSALS_MAX = 8
 """Proposals whose transactions are being fetched at a time; more are left to catch-up."""
+WAITING_PER_PEER_MAX = 2
+"""Of these from one peer: it could alter the list of transactions under a signed header as often as it likes."""
 
 CHECKED_BUNDLES_MAX = 256
 """Vote bundles checked and not yet taken."""
+CHECKED_MESSAGES_MAX = 2_048
+"""Votes and certificates whose signatures are not checked again: anybody can send what others signed, at any pace."""
 
 Take: TypeAlias = Callable[[GossipMessage, trio.Nursery], Awaitable[None]]
 """What is done with a message; slow parts go into the nursery."""
@@ -61,8 +68,9 @@ class Intake:
         self._clock_ms = clock_ms
         self._recent: OrderedDict[bytes, dict[bytes, bytes]] = OrderedDict()
         self._schedule: tuple[int, ProposerSchedule] | None = None
-        self._fetching = 0
+        self._fetching: Counter[str] = Counter()
         self._checked_votes: OrderedDict[bytes, list[Input]] = OrderedDict()
+        self._checked: OrderedDict[ConsensusMessage, Input] = OrderedDict()
 
     # --- gossip
 
@@ -121,34 +129,41 @@ class Intake:
 
     async def _take_compact(self, message: GossipMessage, nursery: trio.Nursery) -> None:
         proposal: wire.CompactProposal = codec.decode(wire.CompactProposal, message.data)
-        if self._schedule_of(proposal.proposal.height) is None or self._fetching >= WAITING_PROPOSALS_MAX:
+        if self._schedule_of(proposal.proposal.height) is None:
             return
         received_ms = self._clock_ms()
         have = self._known(proposal.transaction_ids)
         if len(have) == len(set(proposal.transaction_ids)):
             await self._take_full(_filled(proposal, have), received_ms)
-        else:
-            self._fetching += 1
+        elif self._fetching[message.sender] < WAITING_PER_PEER_MAX and self._fetching.total() < WAITING_PROPOSALS_MAX:
+            self._fetching[message.sender] += 1
             nursery.start_soon(self._fetch_and_take, message.sender, proposal, have, received_ms)
 
     async def _fetch_and_take(
         self, sender: str, proposal: wire.CompactProposal, have: dict[bytes, bytes], received_ms: int
     ) -> None:
+        missing = [name for name in dict.fromkeys(proposal.transaction_ids) if name not in have]
         try:
-            missing = [name for name in dict.fromkeys(proposal.transaction_ids) if name not in have]
-            have |= await self._fetch_transactions(sender, missing)
-            if len(have) == len(set(proposal.transaction_ids)):
-                await self._take_full(_filled(proposal, have), received_ms)
+            # Whoever answers with one transaction at a time would keep the place for hours.
+            with trio.move_on_after(FETCH_TIMEOUT_S):
+                have |= await self._fetch_transactions(sender, missing)
         except Rejection as rejection:
             await self._peers.report(sender, rejection)
         except (RequestFailed, RequestRefused) as error:
             log.info("proposal_incomplete", peer=sender, missing=len(missing), why=str(error))
         finally:
-            self._fetching -= 1
+            self._fetching -= Counter((sender,))
+        if have.keys() >= set(proposal.transaction_ids):
+            try:
+                await self._take_full(_filled(proposal, have), received_ms)
+            except Rejection as rejection:
+                # Who forwards a proposal cannot check its body before it has the transactions: it is not to blame.
+                log.info("proposal_body_wrong", peer=sender, why=str(rejection))
 
     async def _fetch_transactions(self, peer: str, ids: list[bytes]) -> dict[bytes, bytes]:
         """Ask for transactions, in several requests when they do not fit into one reply."""
         found: dict[bytes, bytes] = {}
+        wanted = set(ids)
         while ids:
             query = wire.TransactionsQuery(tuple(ids))
             data = await self._requests.request(
@@ -156,9 +171,9 @@ class Intake:
             )
             reply: wire.TransactionsReply = codec.decode(wire.TransactionsReply, data)
             came = {transaction_id(transaction): transaction for transaction in reply.transactions}
-            if not came.keys() & set(ids):
+            if not (came.keys() & wanted) - found.keys():
                 break
-            found |= {name: transaction for name, transaction in came.items() if name in ids}
+            found |= {name: transaction for name, transaction in came.items() if name in wanted}
             ids = [name for name in ids if name not in found]
         return found
 
@@ -178,16 +193,26 @@ class Intake:
                 case Vote():
                     validators = self._set_of(message.height)
                     if validators is not None:
-                        verified.append(verify_vote(chain_id, validators, message))
+                        verified.append(self._once(message, partial(verify_vote, chain_id, validators, message)))
                 case Certificate():
                     validators = self._set_of(message.height)
                     if validators is not None:
-                        verified.append(verify_certificate(chain_id, validators, message))
+                        check = partial(verify_certificate, chain_id, validators, message)
+                        verified.append(self._once(message, check))
                 case FullProposal(proposal, _):
                     schedule = self._schedule_of(proposal.height)
                     if schedule is not None:
                         verified.append(self._verify_full(schedule, message, self._clock_ms()))
         return verified
+
+    def _once(self, message: ConsensusMessage, check: Callable[[], Input]) -> Input:
+        """The outcome of an earlier check of the very same message, or of this one."""
+        known = self._checked.get(message)
+        if known is None:
+            known = self._checked[message] = check()
+            while len(self._checked) > CHECKED_MESSAGES_MAX:
+                self._checked.popitem(last=False)
+        return known
 
     async def _take_full(self, full: FullProposal, received_ms: int) -> None:
         schedule = self._schedule_of(full.proposal.height)
@@ -210,10 +235,10 @@ class Intake:
         return {head: state.last_validators, head + 1: state.validators, head + 2: state.next_validators}.get(height)
 
     def _schedule_of(self, height: int) -> ProposerSchedule | None:
-        if self._schedule is None or self._schedule[0] != height:
-            validators = self._set_of(height)
-            if validators is None:
-                return None
+        validators = self._set_of(height)
+        if validators is None:
+            return None
+        if self._schedule is None or self._schedule[0] != height or self._schedule[1].validators is not validators:
             self._schedule = (height, ProposerSchedule(validators))
         return self._schedule[1]
 
