@@ -101,6 +101,10 @@ def open_home(settings: NodeSettings) -> Opened:
         log.error("log_corrupt", set_aside=str(opened.quarantined), code=reasons.LOG_CORRUPT.code)
         if signer is not None:
             signer.sit_out()
+    elif signer is not None and not opened.records and signer.state.height >= height > signer.state.silent_through:
+        # Something is in the log, synced, before anything is signed: a log was here, and with it the locks.
+        log.error("log_missing", height=height, signed=signer.state.height)
+        signer.sit_out()
     return Opened(chain, opened.log, opened.records, signer)
 
 
