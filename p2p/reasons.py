@@ -72,3 +72,9 @@ WRONG_FRAME = reason(
 MALFORMED_GOSSIP = reason(
     "E1621", "malformed_gossip", "The gossip stream carries bytes that are no gossip.", "Run an unmodified node."
 )
+OUT_OF_SEASON = reason(
+    "E1622",
+    "out_of_season",
+    "The message is of a height that does not matter here now; it cannot be checked and is not passed on.",
+    "Nothing to do: blocks and votes can be asked for.",
+)

@@ -34,6 +34,8 @@ WEIGHTS: dict[str, int] = {
     # Impatience.
     reasons.TOO_MANY_REQUESTS.code: 2,
     reasons.GOSSIP_RATE.code: 2,
+    # No fault: heads differ for a moment.
+    reasons.OUT_OF_SEASON.code: 0,
     # No fault: questions that have no answer here.
     reasons.NO_SUCH_BLOB.code: 0,
     reasons.UNKNOWN_METHOD.code: 0,

@@ -23,6 +23,7 @@ from gensyn_node.app.pool import Pool
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.errors import Rejection
 from p2p.api import Gossip, GossipMessage, Peers, RequestFailed, RequestRefused, Requests
+from p2p.reasons import OUT_OF_SEASON
 
 RECENT_BLOCKS_MAX = 8
 """Proposed blocks whose transactions are kept for peers that lack them."""
@@ -97,7 +98,11 @@ class Intake:
     def _check_votes(self, sender: str, data: bytes) -> None:
         """Signatures are checked before a bundle is passed on, so that a forger is blamed and not who forwards."""
         bundle: wire.VoteBundle = codec.decode(wire.VoteBundle, data)
-        self._checked_votes[data] = self.verify(bundle.votes)
+        verified = self.verify(bundle.votes)
+        if len(verified) < len(bundle.votes):
+            # Passed on unchecked, a forgery would be blamed on us by neighbours whose heads differ from ours.
+            raise Rejection(OUT_OF_SEASON, f"votes of other heights than those around {self._chain.head.height}")
+        self._checked_votes[data] = verified
         while len(self._checked_votes) > CHECKED_BUNDLES_MAX:
             self._checked_votes.popitem(last=False)
 
@@ -123,9 +128,10 @@ class Intake:
     def _check_compact(self, sender: str, data: bytes) -> None:
         compact: wire.CompactProposal = codec.decode(wire.CompactProposal, data)
         schedule = self._schedule_of(compact.proposal.height)
-        if schedule is not None:
-            without_transactions = Block(compact.header, (), None, ())
-            verify_proposal(self._chain.chain_id, schedule, compact.proposal, without_transactions, 0)
+        if schedule is None:
+            raise Rejection(OUT_OF_SEASON, f"a proposal of height {compact.proposal.height}")
+        without_transactions = Block(compact.header, (), None, ())
+        verify_proposal(self._chain.chain_id, schedule, compact.proposal, without_transactions, 0)
 
     async def _take_compact(self, message: GossipMessage, nursery: trio.Nursery) -> None:
         proposal: wire.CompactProposal = codec.decode(wire.CompactProposal, message.data)

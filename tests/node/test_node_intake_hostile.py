@@ -18,7 +18,9 @@ from consensus.tendermint.verify import verify_vote
 from gensyn_node.app import wire
 from gensyn_node.app.broadcaster import compact
 from gensyn_node.primitives import codec, crypto
+from gensyn_node.primitives.errors import Rejection
 from p2p.api import GossipMessage
+from p2p.scoring import ScoreBoard
 
 
 def test_signatures_are_checked_once_however_often_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,3 +107,18 @@ def test_a_peer_that_answers_bit_by_bit_does_not_keep_the_places(tmp_path: Path)
         assert rig.intake._fetching.total() == 0
 
     trio.run(scenario, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_votes_of_other_heights_are_not_passed_on_unchecked_and_nobody_is_blamed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        rig = Rig(make_cluster(tmp_path, 4))
+        for height in (3, 1_000):
+            with pytest.raises(Rejection) as caught:
+                rig.intake._check_votes("peer", codec.encode(wire.VoteBundle((rig.vote(1), rig.vote(2, height)))))
+            assert caught.value.reason.name == "out_of_season"
+            board = ScoreBoard(60.0)
+            board.charge("peer", caught.value, 0.0)
+            assert board.score("peer", 0.0) == 0
+        rig.intake._check_votes("peer", codec.encode(wire.VoteBundle((rig.vote(1), rig.vote(2, 2)))))
+
+    run(scenario)
