@@ -41,4 +41,3 @@ def load_settings(home: Home, passphrase: str = "") -> NodeSettings:
         consensus_key=keyring.open(CONSENSUS, passphrase),
         p2p_key=keyring.open(P2P, passphrase),
     )
-
