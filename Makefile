@@ -43,6 +43,7 @@ bench: $(STAMP)
 
 soak: $(STAMP)
 	SOAK_SECONDS=$${SOAK_SECONDS:-600} $(BIN)/python -m pytest -m soak
+	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -m "not soak and not integration" tests/ledger tests/proofs tests/programs tests/primitives tests/consensus
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .numba_cache .demo
