@@ -28,6 +28,8 @@ from consensus.ledger.reasons import (
     TOO_MANY_CHALLENGES,
 )
 from consensus.ledger.records import (
+    DISPUTE_BOTH_WRONG,
+    DISPUTE_DEFENDER_WRONG,
     DISPUTE_EVIDENCE,
     DISPUTE_INITIAL,
     DISPUTE_SEGMENT,
@@ -38,7 +40,9 @@ from consensus.ledger.records import (
     INSTALMENT_WINDOW,
     PROVIDER_WITHDRAWING,
     VERIFICATION_REVEALED,
+    VERIFICATION_SLASHED,
     Challenger,
+    DisputeRecord,
     Instalment,
     PendingChallenge,
 )
@@ -107,16 +111,48 @@ def open_challenge_reveal(state: State, call: Call, message: OpenChallengeReveal
         raise Rejection(COMMITMENT_MISMATCH, "the challenge is not the one committed to")
     if challenge.attempt != instalment.attempt:
         raise Rejection(BAD_CHALLENGE, f"the present attempt is {instalment.attempt}, not {challenge.attempt}")
+    if isinstance(challenge, EvidenceChallenge) and _overtaken(state, instalment, challenge.verifier, pending.height):
+        state.change_instalment(message.task_id, number, pending_challengers=_others(instalment, call.sender))
+        settlement.free_pending(state, call.height, instalment, call.sender, pending.bond_nano)
+        state.emit("challenge_moot", message.task_id, instalment=number, challenger=call.sender)
+        return
     kind, segment, defender, defender_root, own_root = _claim(state, instalment, challenge)
     if own_root == defender_root:
         raise Rejection(BAD_CHALLENGE, "the challenge claims the very same root")
     if defender == call.sender:
         raise Rejection(OWN_CLAIM, "nobody challenges itself")
-    left = tuple(other for other in instalment.pending_challengers if other != call.sender)
     state.put(keys.challenge(message.task_id, number, call.sender), None)
+    left = _others(instalment, call.sender)
     instalment = state.change_instalment(message.task_id, number, pending_challengers=left)
     challenger = Challenger(call.sender, pending.bond_nano, False)
     open_dispute(state, call.height, instalment, kind, segment, defender, defender_root, challenger, own_root)
+
+
+def _others(instalment: Instalment, challenger: bytes) -> tuple[bytes, ...]:
+    return tuple(other for other in instalment.pending_challengers if other != challenger)
+
+
+def _overtaken(state: State, instalment: Instalment, verifier: bytes, announced_height: int) -> bool:
+    """Whether the verifier was proven wrong since the challenge was announced: then there is nothing left to win.
+
+    One announced after the proof is no such case: it would take a challenge's place for nothing but a fee.
+    """
+    slot = settlement.slot_of(instalment, verifier)
+    if slot is None or slot.state != VERIFICATION_SLASHED:
+        return False
+    disputes = [state.dispute(dispute_id) for dispute_id in state.task(instalment.task_id).disputes]
+    return any(
+        (dispute.instalment, dispute.attempt) == (instalment.number, instalment.attempt)
+        and dispute.resolved_height >= announced_height
+        and _lost(dispute, verifier)
+        for dispute in disputes
+    )
+
+
+def _lost(dispute: DisputeRecord, party: bytes) -> bool:
+    if dispute.defender == party:
+        return dispute.state in (DISPUTE_DEFENDER_WRONG, DISPUTE_BOTH_WRONG)
+    return any(challenger.address == party and challenger.lost for challenger in dispute.challengers)
 
 
 def _claim(state: State, instalment: Instalment, challenge: Challenge) -> tuple[str, int, bytes, bytes, bytes]:

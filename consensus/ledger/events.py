@@ -41,6 +41,7 @@ EVENTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "verdict_revealed": ("task", ("instalment", "verifier", "approved", "of")),
     "states_unavailable": ("task", ("instalment", "verifiers")),
     "challenge_committed": ("task", ("instalment", "challenger")),
+    "challenge_moot": ("task", ("instalment", "challenger")),
     "dispute_opened": ("dispute", ("task", "kind", "segment", "defender", "challenger")),
     "dispute_joined": ("dispute", ("challenger",)),
     "dispute_moved": ("dispute", ("mover", "turn", "move", "phase", "bytes")),

@@ -412,6 +412,35 @@ def test_an_announced_challenge_that_is_never_shown_costs_a_little() -> None:
     assert queries.provider(world.ledger, others[0].address).locked_nano == 0
 
 
+def test_a_challenge_that_another_ones_proof_overtook_costs_nothing() -> None:
+    """Two find the same lazy verifier: it is slashed for the first challenge before the second one is shown."""
+    world = World()
+    world.crew(*CREW, patient=True)
+    task_id = world.submit(spec(instalments=1, verifiers=1, samples=2))
+    solver = world.solver_of(task_id)
+    for actor in world.actors.values():
+        actor.lazy = actor is not solver
+    world.until(lambda: world.task(task_id).committed and world.instalment(task_id).state == "window")
+    slot = world.instalment(task_id).verifications[0]
+    first, second = [a for a in world.actors.values() if a.address not in (solver.address, slot.verifier)][:2]
+    made = []
+    for segment in slot.segments:
+        own = evidence_root(Run(world.task(task_id).seed).state_roots(2 * segment, 2))
+        made.append(EvidenceChallenge(0, 1, segment, slot.verifier, own))
+    commit(world, second, task_id, made[1])
+    challenge(world, first, task_id, made[0])
+    world.until(lambda: world.instalment(task_id).verifications[0].state == "slashed")
+    assert world.instalment(task_id).pending_challengers == (second.address,)
+    world.do(second.name, OpenChallengeReveal(task_id, made[1], SALT))
+    assert "challenge_moot" in world.kinds()
+    late = EvidenceChallenge(0, 1, slot.segments[0], slot.verifier, bytes(32))
+    commit(world, first, task_id, late)
+    assert world.refused(first.name, OpenChallengeReveal(task_id, late, SALT)) == "E1426", "announced after the proof"
+    assert world.finish(task_id).state == "finished"
+    provider = queries.provider(world.ledger, second.address)
+    assert (provider.slashed_nano, provider.locked_nano) == (0, 0)
+
+
 def test_a_challenge_may_be_shown_until_the_end_of_the_closing_phase() -> None:
     world, task_id, _, others = cheated()
     what = find(world, task_id)
