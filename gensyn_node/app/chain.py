@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from consensus.chain_state import ChainState, tip_after
 from consensus.ledger.block import BlockDelta, Event, TransactionResult
 from consensus.ledger.genesis import genesis_hash
 from consensus.ledger.records import Genesis
@@ -22,23 +23,6 @@ KEEP_VERSIONS = 256
 """Blocks for which the state tree is kept whole: how long a proof at an older height can be asked for."""
 STORED_BYTES_MAX = 64 * limits.MIB
 """What is read back from our own disk is bounded only against nonsense."""
-
-
-class ChainState(Struct):
-    """What the block after the head must agree with, besides the ledger itself."""
-
-    time_ms: int
-    """Of the head block."""
-    results_root: bytes
-    """Of the head block's transactions."""
-    beacon: bytes
-    """After the head block's proof."""
-    last_validators: ValidatorSet | None
-    """The set that signed the head; None at genesis."""
-    validators: ValidatorSet
-    """The set of the next height."""
-    next_validators: ValidatorSet
-    """The set of the height after that."""
 
 
 class StoredEvent(Struct):
@@ -125,18 +109,7 @@ class Chain:
     def tip(self) -> ChainTip:
         """What the next block has to follow from."""
         head, state = self.head, self.state
-        return ChainTip(
-            chain_id=self.chain_id,
-            height=head.height + 1,
-            previous_block_id=head.block_id,
-            previous_time_ms=state.time_ms,
-            app_hash=head.app_hash,
-            results_root=state.results_root,
-            beacon=state.beacon,
-            validators=state.validators,
-            next_validators_hash=state.next_validators.hash,
-            last_validators=state.last_validators,
-        )
+        return tip_after(self.chain_id, head.height, head.block_id, head.app_hash, state)
 
     def committed_evidence(self) -> tuple[DuplicateVoteEvidence, ...]:
         """All evidence that blocks carried."""

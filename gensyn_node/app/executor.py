@@ -9,20 +9,18 @@ import structlog
 import trio
 
 from consensus import beacon
-from consensus.ledger.block import BlockContext, BlockDelta, Misbehaviour
-from consensus.ledger.execute import execute_block
+from consensus.chain_state import execute_decided
 from consensus.ledger.messages import transaction_id
 from consensus.tendermint import effects
 from consensus.tendermint.block import build_block, validate_block, verify_commit
 from consensus.tendermint.evidence import EvidencePool, verify_evidence
 from consensus.tendermint.inputs import StartHeight
 from consensus.tendermint.reasons import BAD_COMMIT, BAD_EVIDENCE
-from consensus.tendermint.types import Block, Commit, Evidence, Validator, ValidatorSet
-from consensus.tendermint.validators import next_validator_set
-from gensyn_node.app.chain import Chain, ChainState, CommittedBlock
+from consensus.tendermint.types import Block, Commit, Evidence, ValidatorSet
+from gensyn_node.app.chain import Chain, CommittedBlock
 from gensyn_node.app.pool import Pool
 from gensyn_node.primitives import codec, limits
-from gensyn_node.primitives.crypto import SecretKey, address_of
+from gensyn_node.primitives.crypto import SecretKey
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from gensyn_node.storage.chain_store import Head
 
@@ -164,37 +162,6 @@ class Executor:
             raise InvariantViolation(f"block {header.height} does not follow the head {chain.head.height}")
         if header.app_hash != chain.head.app_hash:
             raise InvariantViolation(f"block {header.height} was decided on another ledger than ours")
-        context = BlockContext(
-            chain_id=chain.chain_id,
-            height=header.height,
-            time_ms=header.time_ms,
-            proposer=header.proposer,
-            beacon=beacon.next_beacon(chain.state.beacon, header.beacon_proof),
-            misbehaviours=tuple(Misbehaviour(item.first.validator, item.first.height) for item in block.evidence),
-        )
-        delta = execute_block(chain.view(), context, block.transactions, signatures_known)
-        state = next_state(chain.state, block, delta, context.beacon)
+        delta, state = execute_decided(chain.view(), chain.chain_id, chain.state, block, signatures_known)
         head = Head(header.height, block.id, delta.app_hash, codec.encode(state))
         return CommittedBlock(head, state, block, delta)
-
-
-def next_state(state: ChainState, block: Block, delta: BlockDelta, new_beacon: bytes) -> ChainState:
-    """What the block after `block` must agree with."""
-    members = state.next_validators.positions
-    changes = [
-        Validator(address_of(update.public_key), update.public_key, update.power)
-        for update in delta.validator_updates
-        if update.power or address_of(update.public_key) in members
-    ]
-    try:
-        following = next_validator_set(state.next_validators, changes)
-    except Rejection as error:
-        raise InvariantViolation(f"the ledger made an impossible validator set: {error}") from error
-    return ChainState(
-        time_ms=block.header.time_ms,
-        results_root=delta.results_root,
-        beacon=new_beacon,
-        last_validators=state.validators,
-        validators=state.next_validators,
-        next_validators=following,
-    )

@@ -7,24 +7,22 @@ from hashlib import sha256
 
 import structlog
 
+from consensus.chain_state import first_state
 from consensus.ledger import keys, tree
-from consensus.ledger.block import ValidatorUpdate
 from consensus.ledger.genesis import genesis_delta, genesis_hash
 from consensus.ledger.records import Genesis
-from consensus.tendermint.types import NIL, Validator
-from consensus.tendermint.validators import new_validator_set, next_validator_set
-from gensyn_node.app.chain import Chain, ChainState
+from consensus.tendermint.types import NIL
+from gensyn_node.app.chain import Chain
 from gensyn_node.app.settings import CHAIN_FOLDER, LOG_FOLDER, SIGN_STATE_FILE, NodeSettings
 from gensyn_node.config.home import Home
 from gensyn_node.primitives import codec
-from gensyn_node.primitives.crypto import SecretKey, address_of
+from gensyn_node.primitives.crypto import SecretKey
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.storage import reasons
 from gensyn_node.storage.chain_store import ChainStore, Head
 from gensyn_node.storage.files import replace_file
 from gensyn_node.storage.signer import Signer
 from gensyn_node.storage.wal import WriteAheadLog
-from proofs import merkle
 from proofs.arithmetic.self_check import check_machine
 
 CHECKED_LINKS = 16
@@ -57,29 +55,16 @@ def init_storage(home: Home, genesis: Genesis, consensus_key: SecretKey) -> None
 def create_chain(home: Home, genesis: Genesis) -> Chain:
     """A database with the genesis as its head."""
     delta = genesis_delta(genesis)
-    validators = new_validator_set([_validator(update) for update in delta.validator_updates])
-    following = next_validator_set(validators, [])
-    state = ChainState(
-        time_ms=genesis.time_ms,
-        results_root=merkle.root([]),
-        beacon=genesis_hash(genesis),
-        last_validators=None,
-        validators=validators,
-        next_validators=following,
-    )
+    state = first_state(genesis, delta)
     store = ChainStore.create(
         home.data / CHAIN_FOLDER,
         genesis_hash(genesis),
         Head(0, NIL, delta.app_hash, codec.encode(state)),
-        validators=[(1, codec.encode(validators)), (2, codec.encode(following))],
+        validators=[(1, codec.encode(state.validators)), (2, codec.encode(state.next_validators))],
         ledger_writes=delta.writes,
         tree_nodes=delta.new_nodes,
     )
     return Chain(store, genesis)
-
-
-def _validator(update: ValidatorUpdate) -> Validator:
-    return Validator(address_of(update.public_key), update.public_key, update.power)
 
 
 def open_home(settings: NodeSettings) -> Opened:

@@ -9,11 +9,11 @@ import pytest
 import trio
 from node_cluster import Cluster, eventually, make_cluster, run
 
+from consensus import chain_state
 from consensus.ledger.block import BlockContext, BlockDelta, LedgerView
 from consensus.tendermint.core import ConsensusCore
 from consensus.tendermint.parameters import ConsensusParameters
 from consensus.tendermint.types import ConsensusMessage, FullProposal, Vote, VoteType
-from gensyn_node.app import executor
 from gensyn_node.app.chain import Chain, CommittedBlock
 from gensyn_node.app.driver import Driver
 from gensyn_node.app.executor import Executor, Pace
@@ -164,14 +164,14 @@ def test_a_log_torn_at_any_record_never_leads_to_a_second_signature(tmp_path: Pa
 def test_a_bug_while_executing_halts_the_node_before_it_signs_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = executor.execute_block
+    real = chain_state.execute_block
 
     def broken(view: LedgerView, context: BlockContext, *rest: object) -> BlockDelta:
         if context.height == 2:
             raise InvariantViolation("money appeared from nowhere")
         return real(view, context, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(executor, "execute_block", broken)
+    monkeypatch.setattr(chain_state, "execute_block", broken)
 
     async def scenario() -> None:
         rig = Rig(make_cluster(tmp_path, 1))

@@ -1,0 +1,112 @@
+"""From one head to the next: what a block has to follow from, and what executing it leaves for the one after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from consensus import beacon
+from consensus.ledger.block import BlockContext, BlockDelta, LedgerView, Misbehaviour, ValidatorUpdate
+from consensus.ledger.execute import execute_block
+from consensus.ledger.genesis import genesis_hash
+from consensus.ledger.records import Genesis
+from consensus.tendermint.block import ChainTip
+from consensus.tendermint.types import Block, BlockId, Validator, ValidatorSet
+from consensus.tendermint.validators import new_validator_set, next_validator_set
+from gensyn_node.primitives.codec import Struct
+from gensyn_node.primitives.crypto import address_of
+from gensyn_node.primitives.errors import InvariantViolation, Rejection
+from proofs import merkle
+
+
+class ChainState(Struct):
+    """What the block after the head must agree with, besides the ledger itself."""
+
+    time_ms: int
+    """Of the head block."""
+    results_root: bytes
+    """Of the head block's transactions."""
+    beacon: bytes
+    """After the head block's proof."""
+    last_validators: ValidatorSet | None
+    """The set that signed the head; None at genesis."""
+    validators: ValidatorSet
+    """The set of the next height."""
+    next_validators: ValidatorSet
+    """The set of the height after that."""
+
+
+def first_state(genesis: Genesis, delta: BlockDelta) -> ChainState:
+    """The state of height 0, from the genesis and its delta."""
+    validators = new_validator_set([_validator(update) for update in delta.validator_updates])
+    return ChainState(
+        time_ms=genesis.time_ms,
+        results_root=merkle.root([]),
+        beacon=genesis_hash(genesis),
+        last_validators=None,
+        validators=validators,
+        next_validators=next_validator_set(validators, []),
+    )
+
+
+def tip_after(chain_id: str, height: int, block_id: BlockId, app_hash: bytes, state: ChainState) -> ChainTip:
+    """What the block after the head (`height`, `block_id`, `app_hash`) has to follow from."""
+    return ChainTip(
+        chain_id=chain_id,
+        height=height + 1,
+        previous_block_id=block_id,
+        previous_time_ms=state.time_ms,
+        app_hash=app_hash,
+        results_root=state.results_root,
+        beacon=state.beacon,
+        validators=state.validators,
+        next_validators_hash=state.next_validators.hash,
+        last_validators=state.last_validators,
+    )
+
+
+def execute_decided(
+    view: LedgerView,
+    chain_id: str,
+    state: ChainState,
+    block: Block,
+    signatures_known: Collection[bytes] = (),
+    next_beacon: Callable[[bytes, bytes], bytes] = beacon.next_beacon,
+) -> tuple[BlockDelta, ChainState]:
+    """What a decided block changes, and the state after it. `signatures_known`: ids of transactions checked before."""
+    header = block.header
+    context = BlockContext(
+        chain_id=chain_id,
+        height=header.height,
+        time_ms=header.time_ms,
+        proposer=header.proposer,
+        beacon=next_beacon(state.beacon, header.beacon_proof),
+        misbehaviours=tuple(Misbehaviour(item.first.validator, item.first.height) for item in block.evidence),
+    )
+    delta = execute_block(view, context, block.transactions, signatures_known)
+    return delta, next_state(state, block, delta, context.beacon)
+
+
+def next_state(state: ChainState, block: Block, delta: BlockDelta, new_beacon: bytes) -> ChainState:
+    """What the block after `block` must agree with."""
+    members = state.next_validators.positions
+    changes = [
+        _validator(update)
+        for update in delta.validator_updates
+        if update.power or address_of(update.public_key) in members
+    ]
+    try:
+        following = next_validator_set(state.next_validators, changes)
+    except Rejection as error:
+        raise InvariantViolation(f"the ledger made an impossible validator set: {error}") from error
+    return ChainState(
+        time_ms=block.header.time_ms,
+        results_root=delta.results_root,
+        beacon=new_beacon,
+        last_validators=state.validators,
+        validators=state.next_validators,
+        next_validators=following,
+    )
+
+
+def _validator(update: ValidatorUpdate) -> Validator:
+    return Validator(address_of(update.public_key), update.public_key, update.power)
