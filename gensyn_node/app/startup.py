@@ -21,7 +21,7 @@ from gensyn_node.primitives.errors import Rejection
 from gensyn_node.storage import reasons
 from gensyn_node.storage.chain_store import ChainStore, Head
 from gensyn_node.storage.files import replace_file
-from gensyn_node.storage.signer import Signer
+from gensyn_node.storage.signer import Signer, log_is_lost
 from gensyn_node.storage.wal import WriteAheadLog
 from proofs.arithmetic.self_check import check_machine
 
@@ -86,8 +86,7 @@ def open_home(settings: NodeSettings) -> Opened:
         log.error("log_corrupt", set_aside=str(opened.quarantined), code=reasons.LOG_CORRUPT.code)
         if signer is not None:
             signer.sit_out()
-    elif signer is not None and not opened.records and signer.state.height >= height > signer.state.silent_through:
-        # Something is in the log, synced, before anything is signed: a log was here, and with it the locks.
+    elif signer is not None and log_is_lost(signer.state, height, has_records=bool(opened.records)):
         log.error("log_missing", height=height, signed=signer.state.height)
         signer.sit_out()
     return Opened(chain, opened.log, opened.records, signer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,28 +111,51 @@ class Signer:
 
     def sit_out(self) -> None:
         """Refuse the last signed height, also after a restart: its log is lost, so the lock in it is forgotten."""
-        state = msgspec.structs.replace(self._state, silent_through=self._state.height)
+        state = state_sitting_out(self._state)
         replace_file(self._path, encode_state(state))
         self._state = state
 
     def sign(self, request: SignRequest) -> Signed:
         """Sign, durably recorded first. Raises `Rejection` (SIGN_REGRESSION, SIGN_CONFLICT)."""
-        last = self._state
-        here = (request.height, request.round, int(request.step))
-        there = (last.height, last.round, last.step)
-        if here == there and request.subject == last.subject:
-            return Signed(last.signature, last.time_ms)
-        if here == there:
-            raise Rejection(reasons.SIGN_CONFLICT, f"another message was signed at {_place(there)}")
-        if here < there or request.height <= last.silent_through:
-            raise Rejection(reasons.SIGN_REGRESSION, f"asked for {_place(here)} after {_place(there)}")
-        signature = self._key.sign(request.message)
-        state = SignState(
-            self._key.public, *here, request.message, request.subject, request.time_ms, signature, last.silent_through
-        )
-        replace_file(self._path, encode_state(state))
-        self._state = state
-        return Signed(signature, request.time_ms)
+        state = state_after(self._state, request, self._key.sign)
+        if state is not self._state:
+            replace_file(self._path, encode_state(state))
+            self._state = state
+        return Signed(state.signature, state.time_ms)
+
+
+def state_after(last: SignState, request: SignRequest, sign: Callable[[bytes], bytes]) -> SignState:
+    """The record to have on disk before the signature in it leaves; `last` itself when the request is a repetition.
+
+    Raises `Rejection` (SIGN_REGRESSION, SIGN_CONFLICT).
+    """
+    here = (request.height, request.round, int(request.step))
+    there = (last.height, last.round, last.step)
+    if here == there and request.subject == last.subject:
+        return last
+    if here == there:
+        raise Rejection(reasons.SIGN_CONFLICT, f"another message was signed at {_place(there)}")
+    if here < there or request.height <= last.silent_through:
+        raise Rejection(reasons.SIGN_REGRESSION, f"asked for {_place(here)} after {_place(there)}")
+    return SignState(
+        last.public_key,
+        *here,
+        request.message,
+        request.subject,
+        request.time_ms,
+        sign(request.message),
+        last.silent_through,
+    )
+
+
+def state_sitting_out(last: SignState) -> SignState:
+    """The record of a validator that refuses the last signed height: its log is lost, so the lock in it is forgotten."""
+    return msgspec.structs.replace(last, silent_through=last.height)
+
+
+def log_is_lost(last: SignState, height: int, *, has_records: bool) -> bool:
+    """Whether a log of this height must have been there and with it the locks: it is synced before anything is signed."""
+    return not has_records and last.height >= height > last.silent_through
 
 
 def encode_state(state: SignState) -> bytes:

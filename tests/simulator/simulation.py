@@ -1,296 +1,190 @@
-"""A whole network in one thread: a heap of (time, sequence, node, input), one seed, no clock and no scheduler.
+"""A whole network in one thread: a heap of (time, sequence, node, event), one seed, no clock and no scheduler.
 
 `run(seed)` draws a schedule of faults from the seed, plays it, heals everything, and raises `Violation` when a checker
-finds a broken promise. `python tests/simulator/simulation.py SEED` plays one seed again.
+finds a broken promise. `python -m tests.simulator --seeds SEED:SEED` plays one seed again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import random
-import sys
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
-from simulated_node import CHAIN, Crash, SimulatedNode, World, stub_check, stub_sign
+from consensus.tendermint.effects import Effect, SignProposal, SignVote
+from consensus.tendermint.inputs import Input
+from consensus.tendermint.round import RoundState
+from consensus.tendermint.types import Block, Commit, Evidence, Proposal, ValidatorSet, Vote
+from gensyn_node.primitives.errors import InvariantViolation
+from gensyn_node.storage.signer import SignRequest
+from tests.simulator.application import Surroundings, Violation
+from tests.simulator.applications import APPLICATIONS
+from tests.simulator.byzantine import RandomAttacker
+from tests.simulator.checks import Checks
+from tests.simulator.coverage import Coverage, overrules_lock
+from tests.simulator.disk import DiskFull, OpenedLog
+from tests.simulator.network import Network
+from tests.simulator.node import Crash, SimulatedNode
+from tests.simulator.schedule import Schedule, draw
+from tests.simulator.signatures import make_key, signature_check
 
-from consensus.tendermint.block import verify_commit
-from consensus.tendermint.types import (
-    NIL,
-    Block,
-    BlockId,
-    Certificate,
-    Commit,
-    Evidence,
-    FullProposal,
-    HeightStatus,
-    Proposal,
-    Validator,
-    ValidatorSet,
-    Vote,
-    VoteType,
-    proposal_sign_bytes,
-    vote_sign_bytes,
-)
-from consensus.tendermint.validators import new_validator_set
-from consensus.tendermint.verify import SignatureCheck
-from gensyn_node.primitives import crypto
-from gensyn_node.primitives.errors import InvariantViolation, Rejection
+START_MS = 1_000_000
+WORLD = -1
+"""The receiver of events that are nobody's."""
+ACT_EVERY_MS = 500
 
 
-class Violation(AssertionError):  # noqa: N818  (it names what happened)
-    """A promise of the protocol was broken."""
-
-
-@dataclass
-class Schedule:
-    """The faults of one run, drawn from its seed."""
-
-    powers: list[int]
-    byzantine: dict[int, str]
-    """Position -> twins, random or silent; together less than a third of the power."""
-    fault_ms: int
-    drop: float = 0.0
-    duplicate: float = 0.0
-    slow: float = 0.0
-    """Share of messages with a heavy-tailed delay."""
-    filter: float = 0.0
-    """Chance that one receiver gets none of one kind of message of one round: what hides a polka or a decision."""
-    partition_every_ms: int = 0
-    one_way: bool = False
-    crash_probability: float = 0.0
-    crash_every_ms: int = 0
-    skew_ms: int = 0
-    real_signatures: bool = False
-
-
-def draw(seed: int) -> Schedule:
-    """Every fault kind is on in some seeds and off in others, so that combinations of few are common."""
-    rng = random.Random(f"schedule {seed}")
-    count = rng.choice([4, 4, 4, 5, 7])
-    powers = [rng.choice([1, 1, 1, 2, 3]) for _ in range(count)] if rng.random() < 0.4 else [1] * count
-    byzantine: dict[int, str] = {}
-    for position in rng.sample(range(count), count):
-        share = sum(powers[p] for p in byzantine) + powers[position]
-        if 3 * share < sum(powers) and rng.random() < 0.6:
-            byzantine[position] = rng.choice(["twins", "twins", "random", "silent"])
-    return Schedule(
-        powers,
-        byzantine,
-        fault_ms=rng.choice([4_000, 8_000, 12_000]),
-        drop=rng.choice([0.0, 0.05, 0.2, 0.4]),
-        duplicate=rng.choice([0.0, 0.1]),
-        slow=rng.choice([0.0, 0.05, 0.3]),
-        partition_every_ms=rng.choice([0, 600, 2_500]),
-        one_way=rng.random() < 0.3,
-        crash_probability=rng.choice([0.0, 0.0, 0.01]),
-        crash_every_ms=rng.choice([0, 0, 900, 3_000]),
-        skew_ms=rng.choice([0, 80]),
-        real_signatures=rng.random() < 0.02,
-        filter=rng.choice([0.0, 0.0, 0.3, 0.6]),
-    )
-
-
-@dataclass
-class Checks:
-    """The promises, checked at every event that could break one."""
-
-    honest: set[bytes]
-    check: SignatureCheck
-    decided: dict[int, BlockId] = field(default_factory=dict)
-    signed: dict[tuple[Any, ...], BlockId] = field(default_factory=dict)
-    proposed: set[BlockId] = field(default_factory=set)
-    seen: Counter[str] = field(default_factory=Counter)
-
-    def on_signed(self, address: bytes, message: Vote | Proposal) -> None:
-        kind = message.kind.name if isinstance(message, Vote) else "proposal"
-        place = (address, message.height, message.round, kind)
-        if self.signed.setdefault(place, message.block_id) != message.block_id:
-            raise Violation(f"an honest validator signed two values at {place[1:]}")
-        self.seen["votes above round 2"] += message.round > 2
-
-    def on_decided(self, block: Block, commit: Commit, validators: ValidatorSet) -> None:
-        height = block.header.height
-        if self.decided.setdefault(height, block.id) != block.id:
-            raise Violation(f"two blocks were decided at height {height}")
-        if any(b"bad" in transaction for transaction in block.transactions):
-            raise Violation(f"an invalid block was decided at height {height}")
-        try:
-            verify_commit(CHAIN, validators, commit, self.check)
-        except Rejection as rejection:
-            raise Violation(f"height {height} was decided with a bad commit: {rejection}") from None
-        self.seen["decisions"] += 1
-        self.seen["decisions above round 0"] += commit.round > 0
-        self.seen["decisions above round 2"] += commit.round > 2
-
-    def on_evidence(self, evidence: Evidence) -> None:
-        self.seen["evidence"] += 1
-        if evidence.first.validator in self.honest:
-            raise Violation("evidence against an honest validator")
-
-
-class Simulation(World):
+class Simulation:
     """The network of one schedule."""
 
     def __init__(self, seed: int, schedule: Schedule) -> None:
         self.rng = random.Random(f"run {seed}")
         self.schedule = schedule
-        self.now_ms = 1_000_000
+        self.now_ms = START_MS
         self.heal_at = self.now_ms + schedule.fault_ms
         self.healed = False
         self._heap: list[tuple[int, int, int, Any]] = []
         self._sequence = 0
         self.events = 0
-        self._filters: dict[tuple[int, int, int, str], bool] = {}
-        self.check = crypto.verify if schedule.real_signatures else stub_check
-        self._build_nodes()
-        self.groups = [0] * len(self.nodes)
-
-    def _build_nodes(self) -> None:
-        validators, signers = [], []
-        for position, power in enumerate(self.schedule.powers):
-            key = crypto.SecretKey(hashlib.sha256(b"%d" % position).digest())
-            validators.append(Validator(key.address, key.public, power))
-            signers.append(key.sign if self.schedule.real_signatures else _stub_signer(key.public))
-        genesis = new_validator_set(validators)
-        self.validators, self.signers, self.genesis = validators, signers, genesis
+        self.coverage = Coverage()
+        self.check = signature_check(real=schedule.real_signatures)
+        keys = [make_key(position, real=schedule.real_signatures) for position in range(len(schedule.powers))]
+        surroundings = Surroundings(schedule, keys, self.check, random.Random(f"application {seed}"))
+        self.setting = APPLICATIONS[schedule.application](surroundings)
         self.nodes: list[SimulatedNode] = []
-        self.random_attackers: list[int] = []
-        for position, validator in enumerate(validators):
-            kind = self.schedule.byzantine.get(position)
+        self.attackers: list[RandomAttacker] = []
+        for position, key in enumerate(keys):
+            kind = schedule.byzantine.get(position)
             for salt in {None: [b""], "twins": [b"", b"twin"]}.get(kind, []):
-                node = SimulatedNode(len(self.nodes), validator, genesis, self, signers[position], salt=salt)
-                node.clock_skew_ms = self.rng.randint(-self.schedule.skew_ms, self.schedule.skew_ms)
+                number = len(self.nodes)
+                node = SimulatedNode(number, key, self.setting.application(number, key, salt), self)
+                node.clock.repair(self.rng.randint(-schedule.skew_ms, schedule.skew_ms))
                 self.nodes.append(node)
+        for position, kind in schedule.byzantine.items():
             if kind == "random":
-                self.random_attackers.append(position)
-        byzantine = {validators[position].address for position in self.schedule.byzantine}
-        self.honest = [node.number for node in self.nodes if node.validator.address not in byzantine]
-        self.checks = Checks({self.nodes[n].validator.address for n in self.honest}, self.check)
+                self.attackers.append(RandomAttacker(keys[position], len(self.nodes), self.rng, self._attack))
+        byzantine = {keys[position].address for position in schedule.byzantine}
+        self.honest = {node.number for node in self.nodes if node.address not in byzantine}
+        self.checks = Checks({self.nodes[n].address for n in self.honest}, self.check)
+        self.network = Network(len(self.nodes), schedule, self.rng)
 
     # What nodes ask for.
 
     def later(self, node: int, delay_ms: int, given: Any) -> None:
+        """Give something to a node after so much true time."""
         self._sequence += 1
         heapq.heappush(self._heap, (self.now_ms + delay_ms, self._sequence, node, given))
 
-    def roll(self, probability: float) -> bool:
-        return probability > 0 and not self.healed and self.rng.random() < probability
+    def may_crash(self, node: SimulatedNode, place: str) -> None:
+        """An effect boundary."""
+        probability = self.schedule.crash_probability
+        if probability and not self.healed and self.rng.random() < probability:
+            raise Crash(place)
 
     def pick(self, node: int) -> int:
-        return self.rng.choice([n for n in range(len(self.nodes)) if n != node])
+        """Some other node."""
+        other = self.rng.randrange(len(self.nodes) - 1)
+        return other + (other >= node)
 
     def send(self, sender: int, receiver: int | None, message: Any) -> None:
+        """To one node or to all others; the attackers overhear what goes to all."""
         for number in range(len(self.nodes)) if receiver is None else (receiver,):
             if number != sender:
-                self._deliver(sender, number, message)
+                for delay in self.network.delays(sender, number, message):
+                    self.later(number, delay, ("message", sender, message))
         if receiver is None and not self.healed:
-            for position in self.random_attackers:
-                self._attack(position, message)
+            for attacker in self.attackers:
+                attacker.sees(message)
 
-    def _deliver(self, sender: int, receiver: int, message: Any) -> None:
-        schedule, rng = self.schedule, self.rng
-        delay = rng.randint(5, 40)
-        copies = 1
-        if not self.healed:
-            blocked = self.groups[sender] != self.groups[receiver]
-            if schedule.one_way and self.groups[sender] > self.groups[receiver]:
-                blocked = False
-            if blocked or rng.random() < schedule.drop or self._filtered(receiver, message):
-                return
-            copies += rng.random() < schedule.duplicate
-            if rng.random() < schedule.slow:
-                delay = int(40 * rng.paretovariate(0.8))
-        for _ in range(copies):
-            self.later(receiver, min(delay, 20_000), ("message", sender, message))
-
-    def _filtered(self, receiver: int, message: Any) -> bool:
-        """One roll for all messages of one kind, height and round to one receiver."""
-        if not self.schedule.filter or isinstance(message, HeightStatus):
-            return False
-        match message:
-            case Vote(kind, height, round) | Certificate(kind, height, round):
-                place = (receiver, height, round, kind.name)
-            case FullProposal(proposal):
-                place = (receiver, proposal.height, proposal.round, "proposal")
-            case _:
-                place = (receiver, message.block.header.height, 0, "stored block")
-        if place not in self._filters:
-            self._filters[place] = self.rng.random() < self.schedule.filter
-        return self._filters[place]
-
-    # Attacks.
-
-    def _attack(self, position: int, message: Any) -> None:
-        """A validator without a plan: at random it votes for anything it sees, and proposes two blocks at once."""
-        if self.rng.random() < 0.5 or not isinstance(message, Vote | FullProposal):
-            return
-        seen = message if isinstance(message, Vote) else message.proposal
-        round = max(0, seen.round + self.rng.choice([0, 0, 0, 1, 2, 9, -1]))
-        block_id = self.rng.choice([seen.block_id, NIL, hashlib.sha256(b"%d" % self.rng.randrange(3)).digest()])
-        fields = (self.rng.choice(list(VoteType)), seen.height, round, block_id, self.validators[position].address)
-        vote = Vote(*fields, self.signers[position](vote_sign_bytes(CHAIN, Vote(*fields))))
-        targets = self.rng.sample(range(len(self.nodes)), self.rng.randint(1, len(self.nodes)))
-        for target in targets:
-            self.later(target, self.rng.randint(5, 60), ("message", targets[0], vote))
-        if isinstance(message, FullProposal):
-            self._attack_with_proposal(position, message, targets)
-
-    def _attack_with_proposal(self, position: int, seen: FullProposal, targets: list[int]) -> None:
-        header = seen.block.header
-        transactions = (b"bad" if self.rng.random() < 0.5 else b"%d" % self.rng.randrange(9),)
-        fields = {name: getattr(header, name) for name in header.__struct_fields__}
-        fields["data_root"] = hashlib.sha256(b"".join(transactions)).digest()
-        block = Block(type(header)(**fields), transactions, seen.block.last_commit, ())
-        for round in range(seen.proposal.round, seen.proposal.round + len(self.validators)):
-            valid_round = self.rng.choice([-1, -1, round - 1])
-            proposal = Proposal(header.height, round, valid_round, block.id, self.validators[position].address)
-            signature = self.signers[position](proposal_sign_bytes(CHAIN, proposal))
-            signed = Proposal(header.height, round, valid_round, block.id, proposal.proposer, signature)
-            for target in targets:
-                self.later(target, self.rng.randint(5, 60), ("message", targets[0], FullProposal(signed, block)))
+    def _attack(self, receiver: int, delay_ms: int, message: Any) -> None:
+        self.later(receiver, delay_ms, ("message", self.pick(receiver), message))
 
     # What nodes tell.
 
-    def note_signed(self, node: int, message: Vote | Proposal) -> None:
-        if node in self.honest:
-            self.checks.on_signed(self.nodes[node].validator.address, message)
+    def opened(self, node: SimulatedNode, log: OpenedLog) -> None:
+        """A machine has started."""
+        self.coverage.seen["torn log tail cut"] += log.cut
+        self.coverage.seen["damaged log set aside"] += log.sits_out
+        if node.number in self.honest and node.start is not None:
+            self.checks.starts(node.start.height, node.start.validators)
 
-    def note_decided(self, node: int, block: Block, commit: Commit, validators: ValidatorSet) -> None:
-        if node in self.honest:
-            self.checks.on_decided(block, commit, validators)
+    def stepped(self, node: SimulatedNode, given: Input, before: RoundState, effects: list[Effect]) -> None:
+        """A core took an input."""
+        after = node.core.machine.state
+        if after is before or node.number not in self.honest:
+            return
+        self.coverage.stepped(given, before, after)
+        if after.height != before.height:
+            self.checks.starts(after.height, node.core.validators)
+        for effect in effects:
+            match effect:
+                case SignVote(vote) if overrules_lock(before, vote.kind, vote.block_id):
+                    self.coverage.seen["lock overruled by a later polka"] += 1
+                case SignProposal(proposal, block) if proposal.valid_round >= 0:
+                    by_another = proposal.proposer != block.header.proposer
+                    self.coverage.seen["locked value proposed again by another"] += by_another
 
-    def note_evidence(self, node: int, evidence: Evidence) -> None:
-        self.checks.on_evidence(evidence)
+    def signed(self, node: SimulatedNode, message: Vote | Proposal) -> None:
+        """A signature was made."""
+        if node.number in self.honest:
+            self.checks.signed(node.address, message)
+
+    def refused(self, node: SimulatedNode, request: SignRequest) -> None:
+        """The guard refused to sign."""
+        self.coverage.seen["signer refuses"] += 1
+
+    def storing(self, node: SimulatedNode, block: Block, commit: Commit, validators: ValidatorSet, by: str) -> None:
+        """A height is over."""
+        if node.number in self.honest:
+            self.checks.storing(block, commit, validators)
+            self.coverage.seen["height taken over by block sync"] += by == "sync"
+
+    def stored(self, node: SimulatedNode, block: Block) -> None:
+        """A block was executed."""
+        if node.number in self.honest:
+            if block.header.proposer == node.address:
+                self.checks.own_block_stored(node.number, block)
+            self.checks.stored(node.number, block, node.application.state_root)
+            self.setting.executed(node.number, block)
+            self.coverage.seen["evidence committed"] += bool(block.evidence)
+
+    def found_evidence(self, node: SimulatedNode, evidence: Evidence) -> None:
+        """A core has proof of an offence."""
+        if node.number in self.honest:
+            self.checks.found(node.number, evidence)
+            self.coverage.seen["evidence found"] += 1
 
     # The loop.
 
-    def run(self, heights_after_heal: int = 3, limit_ms: int = 120_000) -> Checks:
+    def run(self, heights_after_heal: int = 3, limit_ms: int = 120_000) -> Coverage:
         """Faults, then healing, then so many more heights for everybody, in bounded simulated time."""
         for node in self.nodes:
-            node.crash_probability = self.schedule.crash_probability
             self._guard(node, node.boot)
-        if self.schedule.partition_every_ms:
-            self.later(-1, self.schedule.partition_every_ms, "partition")
-        if self.schedule.crash_every_ms:
-            self.later(-1, self.schedule.crash_every_ms, "crash")
-        self.later(-1, self.schedule.fault_ms, "heal")
+        for name, every_ms in (
+            ("partition", self.schedule.partition_every_ms),
+            ("crash", self.schedule.crash_every_ms),
+            ("act", ACT_EVERY_MS),
+        ):
+            if every_ms:
+                self.later(WORLD, every_ms, name)
+        self.later(WORLD, self.schedule.fault_ms, "heal")
+        honest = [self.nodes[number] for number in sorted(self.honest)]
         goal = None
         while self._heap and self.now_ms < self.heal_at + limit_ms:
             self.now_ms, _, number, given = heapq.heappop(self._heap)
             self.events += 1
-            if number < 0:
+            if number == WORLD:
                 self._fault(given)
             else:
                 self._event(self.nodes[number], given)
             if self.healed:
-                goal = goal or max(len(self.nodes[n].disk.chain) for n in self.honest) + heights_after_heal
-                if min(len(self.nodes[n].disk.chain) for n in self.honest) >= goal:
-                    return self.checks
-        lengths = [(len(node.disk.chain), node.core.machine.state.round) for node in self.nodes]
+                heights = [node.application.height for node in honest]
+                goal = goal or max(heights) + heights_after_heal
+                if min(heights) >= goal:
+                    self.setting.finish(sorted(self.honest))
+                    self.coverage.seen.update(self.setting.seen())
+                    return self.coverage
+        lengths = [(node.application.height, node.core.machine.state.round) for node in self.nodes]
         raise Violation(f"no progress within {limit_ms} ms after healing: (heights, rounds) {lengths}, goal {goal}")
 
     def _event(self, node: SimulatedNode, given: Any) -> None:
@@ -306,45 +200,47 @@ class Simulation(World):
     def _guard(self, node: SimulatedNode, action: Callable[[], None]) -> None:
         try:
             action()
-        except Crash:
+        except Crash as crash:
+            self.coverage.seen[f"crash {crash.place}"] += 1
+            self._crash(node)
+        except DiskFull:
             self._crash(node)
 
     def _crash(self, node: SimulatedNode) -> None:
-        self.checks.seen["crashes"] += 1
-        unsynced = len(node.disk.log) - node.disk.synced
-        node.crash(self.rng.randint(0, max(unsynced, 0)))
+        self.coverage.seen["crashes"] += 1
+        node.stop()
+        node.disk.crash(self.rng.choice(self.schedule.damages), self.rng)
+        self.checks.crashed(node.number)
+        self.coverage.seen["the whole network down at once"] += not any(other.alive for other in self.nodes)
         self.later(node.number, self.rng.randint(10, 2_000), "boot")
 
     def _fault(self, kind: str) -> None:
         if kind == "heal":
-            self.healed = True
-            self.groups = [0] * len(self.nodes)
-            for node in self.nodes:
-                node.crash_probability = 0.0
-        elif not self.healed and kind == "partition":
-            self.groups = [self.rng.randrange(self.rng.choice([1, 2, 2, 3])) for _ in self.nodes]
-            self.later(-1, self.rng.randint(1, 2 * self.schedule.partition_every_ms), "partition")
-        elif not self.healed:
+            self._heal()
+        elif kind == "act":
+            self.setting.act(self.now_ms)
+            self.later(WORLD, ACT_EVERY_MS, "act")
+        elif self.healed:
+            return
+        elif kind == "partition":
+            self.network.change()
+            self.later(WORLD, self.rng.randint(1, 2 * self.schedule.partition_every_ms), kind)
+        elif kind == "crash":
             victim = self.rng.choice(self.nodes)
             if victim.alive:
                 self._crash(victim)
-            self.later(-1, self.rng.randint(1, 2 * self.schedule.crash_every_ms), "crash")
+            self.later(WORLD, self.rng.randint(1, 2 * self.schedule.crash_every_ms), kind)
+
+    def _heal(self) -> None:
+        self.healed = True
+        self.network.heal()
 
 
-def _stub_signer(public_key: bytes) -> Callable[[bytes], bytes]:
-    return lambda message: stub_sign(public_key, message)
-
-
-def run(seed: int, schedule: Schedule | None = None) -> Checks:
+def run(seed: int, schedule: Schedule | None = None) -> Coverage:
     """Play one seed; a `Violation` says how to play it again."""
     simulation = Simulation(seed, schedule or draw(seed))
     try:
         return simulation.run()
     except (Violation, InvariantViolation) as violation:
-        again = f"PYTHONPATH=. python tests/simulator/simulation.py {seed}"
+        again = f"python -m tests.simulator --seeds {seed}:{seed}"
         raise Violation(f"{violation}\nseed {seed}: {simulation.schedule}\nrepeat with: {again}") from None
-
-
-if __name__ == "__main__":
-    for argument in sys.argv[1:]:
-        print(argument, dict(run(int(argument)).seen))

@@ -9,7 +9,8 @@ import os
 import time
 
 import pytest
-from simulation import run
+
+from tests.simulator.simulation import run
 
 pytestmark = pytest.mark.soak
 

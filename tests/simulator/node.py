@@ -1,0 +1,377 @@
+"""One validator on a simulated machine: the production `ConsensusCore`, a disk that can lose what was not synced, an
+application, and the smallest driver that does the core's effects in the order of the real one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from consensus.tendermint.block import check_roots, verify_commit
+from consensus.tendermint.core import ConsensusCore
+from consensus.tendermint.early import EarlyMessages
+from consensus.tendermint.effects import (
+    Broadcast,
+    BuildValue,
+    Decide,
+    Effect,
+    EvidenceFound,
+    ScheduleTimeout,
+    SignProposal,
+    SignVote,
+    ValidateValue,
+)
+from consensus.tendermint.inputs import Input, StartHeight, Timeout, ValueBuilt, ValueValidated
+from consensus.tendermint.parameters import ConsensusParameters
+from consensus.tendermint.proposer import ProposerSchedule
+from consensus.tendermint.round import RoundState
+from consensus.tendermint.types import (
+    Block,
+    Certificate,
+    Commit,
+    Evidence,
+    FullProposal,
+    HeightStatus,
+    Proposal,
+    ValidatorSet,
+    Vote,
+    VoteType,
+    proposal_sign_bytes,
+    vote_sign_bytes,
+)
+from consensus.tendermint.verify import SignatureCheck, verify_certificate, verify_proposal, verify_vote
+from gensyn_node.primitives.errors import Rejection
+from gensyn_node.storage.signer import SignRequest, SignStep
+from tests.simulator.application import CHAIN, Application
+from tests.simulator.clock import Clock
+from tests.simulator.disk import Disk, DiskFull, OpenedLog
+from tests.simulator.signatures import Key
+
+PARAMETERS = ConsensusParameters(
+    propose_ms=400, propose_growth_ms=100, vote_ms=150, vote_growth_ms=75, precision_ms=200, message_delay_ms=2_000
+)
+TICK_MS = 1_000
+ANSWER_MS = 5
+"""Building or validating a block takes so long."""
+EXECUTE_MS = 10
+SYNC_BLOCKS = 4
+"""Stored blocks in one answer."""
+
+
+@dataclass(frozen=True)
+class StoredBlock:
+    """What block sync sends."""
+
+    block: Block
+    commit: Commit
+
+
+@dataclass(frozen=True)
+class Gossip:
+    """What applications tell each other."""
+
+    content: Any
+
+
+class Crash(Exception):  # noqa: N818  (it names what happened)
+    """The machine stopped at this place."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(place)
+        self.place = place
+
+
+class World(Protocol):
+    """What a node needs from its surroundings, and what it tells them."""
+
+    now_ms: int
+    check: SignatureCheck
+
+    def send(self, sender: int, receiver: int | None, message: Any) -> None:
+        """To one node, or to all others."""
+
+    def later(self, node: int, delay_ms: int, given: Any) -> None:
+        """Give something back to a node after true time."""
+
+    def may_crash(self, node: SimulatedNode, place: str) -> None:
+        """Raise `Crash` if the schedule has the machine stop here."""
+
+    def pick(self, node: int) -> int:
+        """Some other node."""
+
+    def opened(self, node: SimulatedNode, log: OpenedLog) -> None:
+        """A machine has started."""
+
+    def stepped(self, node: SimulatedNode, given: Input, before: RoundState, effects: list[Effect]) -> None:
+        """The core took an input."""
+
+    def signed(self, node: SimulatedNode, message: Vote | Proposal) -> None:
+        """A signature was made; it may or may not leave."""
+
+    def refused(self, node: SimulatedNode, request: SignRequest) -> None:
+        """The guard refused to sign."""
+
+    def storing(self, node: SimulatedNode, block: Block, commit: Commit, validators: ValidatorSet, by: str) -> None:
+        """A height is over, `by` consensus or sync; the block is about to be executed."""
+
+    def stored(self, node: SimulatedNode, block: Block) -> None:
+        """The block was executed."""
+
+    def found_evidence(self, node: SimulatedNode, evidence: Evidence) -> None:
+        """The core has proof of an offence."""
+
+
+class SimulatedNode:
+    """A validator (or one of two twins with the same key, or a node that only follows) and its machine."""
+
+    def __init__(self, number: int, key: Key, application: Application, world: World) -> None:
+        self.number, self.key, self.application, self.world = number, key, application, world
+        self.address = key.address
+        self.disk = Disk.new(key.public)
+        self.clock = Clock()
+        self.alive = False
+        self.incarnation = 0
+        self.core = ConsensusCore(CHAIN, PARAMETERS, self.address)
+        self.early = EarlyMessages()
+        self.start: StartHeight | None = None
+        self.last_status: HeightStatus | None = None
+        self._schedules: dict[int, tuple[ValidatorSet, ProposerSchedule]] = {}
+
+    # Life and death.
+
+    def boot(self) -> None:
+        """Start from what the disk holds: replay the log without acting, then do what is outstanding."""
+        self.alive = True
+        self.incarnation += 1
+        self.core = ConsensusCore(CHAIN, PARAMETERS, self.address)
+        self.early = EarlyMessages()
+        self.last_status = None
+        self.start = self.application.start_input()
+        log = self.disk.open_log(self.start.height)
+        self.world.opened(self, log)
+        effects = self.core.step(self.start)
+        for record in log.records:
+            for effect in self.core.step(record):
+                if isinstance(effect, EvidenceFound):
+                    self.application.add_evidence(effect.evidence)
+        if log.records:
+            effects = self.core.outstanding()
+        self.world.later(self.number, TICK_MS, ("tick", self.incarnation))
+        self._perform_all(effects)
+
+    def stop(self) -> None:
+        """All that only memory held is gone."""
+        self.alive = False
+        self.application.crash()
+
+    # Input.
+
+    def feed(self, given: Input) -> None:
+        """Log, step, act; then what waited for the next height, should this one be over."""
+        height = self.core.height
+        self._feed(given)
+        while self.core.height > height:
+            height = self.core.height
+            for waiting in self.early.take():
+                self._feed(waiting)
+
+    def _feed(self, given: Input) -> None:
+        if self.early.offer(given, self.core.height) or not self.core.wants(given):
+            return
+        self.disk.append(given)
+        self._perform_all(self._step(given))
+
+    def _step(self, given: Input) -> list[Effect]:
+        before = self.core.machine.state
+        effects = self.core.step(given)
+        self.world.stepped(self, given, before, effects)
+        return effects
+
+    def receive(self, sender: int, message: Any) -> None:
+        """A message from the network: verified here, outside the core. A bad one changes nothing."""
+        try:
+            self._receive(sender, message)
+        except Rejection:
+            return
+
+    def _receive(self, sender: int, message: Any) -> None:
+        match message:
+            case Vote():
+                if (validators := self._set_of(message.height)) is not None:
+                    self.feed(verify_vote(CHAIN, validators, message, self.world.check))
+            case Certificate():
+                if (validators := self._set_of(message.height)) is not None:
+                    self.feed(verify_certificate(CHAIN, validators, message, self.world.check))
+            case FullProposal(proposal, block):
+                if (schedule := self._schedule_of(proposal.height)) is not None:
+                    given = verify_proposal(CHAIN, schedule, proposal, block, self._now(), self.world.check)
+                    check_roots(block)
+                    self.feed(given)
+            case HeightStatus():
+                self._answer(sender, message)
+            case StoredBlock(block, commit):
+                self._adopt(block, commit)
+            case Gossip(content):
+                self.application.receive(sender, content)
+
+    def _set_of(self, height: int) -> ValidatorSet | None:
+        """The set of a height that matters now: the last, the one in progress, or the next."""
+        return self.application.validators(height) if abs(height - self.core.height) <= 1 else None
+
+    def _schedule_of(self, height: int) -> ProposerSchedule | None:
+        validators = self._set_of(height)
+        if validators is None:
+            return None
+        known = self._schedules.get(height)
+        if known is None or known[0] is not validators:
+            known = self._schedules[height] = (validators, ProposerSchedule(validators))
+        return known[1]
+
+    def _now(self) -> int:
+        return self.clock.read(self.world.now_ms)
+
+    def _adopt(self, block: Block, commit: Commit) -> None:
+        """Block sync: the next block with a commit of our own set, every signature checked."""
+        height = self.core.height
+        if block.header.height != height or (commit.height, commit.block_id) != (height, block.id):
+            return
+        verify_commit(CHAIN, self.core.validators, commit, self.world.check)
+        if self.application.validate(block):
+            start = self._finish_height(block, commit, "sync")
+            self._perform_all(self._step(start))
+            for waiting in self.early.take():
+                self.feed(waiting)
+
+    def _answer(self, peer: int, status: HeightStatus) -> None:
+        for height in range(status.height, min(self.application.height, status.height + SYNC_BLOCKS - 1) + 1):
+            if (sealed := self.application.sealed(height)) is not None:
+                self.send(peer, StoredBlock(*sealed))
+        for message in self.core.answer(status):
+            self.send(peer, message)
+
+    def event(self, given: Any) -> None:
+        """Something this node asked the world for has happened."""
+        kind, incarnation, *rest = given
+        if not self.alive or incarnation != self.incarnation:
+            return
+        if kind == "tick":
+            self._tick()
+        elif kind == "input":
+            self.feed(rest[0])
+        elif kind == "executed" and rest[0].header.height == self.core.height:
+            height = self.core.height
+            start = self._finish_height(rest[0], self.core.decided_commit() or rest[1], "consensus")
+            self._perform_all(self._step(start))
+            while self.core.height > height:
+                height = self.core.height
+                for waiting in self.early.take():
+                    self.feed(waiting)
+
+    def _tick(self) -> None:
+        """Once a second: a node that did not move says what it has, and again what it said."""
+        status, last = self.core.status(), self.last_status
+        if last is not None and (status.height, status.round) == (last.height, last.round):
+            for message in self.core.own_messages():
+                self.send(None, message)
+        for _ in range(2):
+            self.send(self.world.pick(self.number), status)
+        self.last_status = status
+        for content in self.application.gossip(self._now()):
+            self.send(None, Gossip(content))
+        self.world.later(self.number, TICK_MS, ("tick", self.incarnation))
+
+    def send(self, receiver: int | None, message: Any) -> None:
+        """To the network."""
+        self.world.send(self.number, receiver, message)
+
+    # Effects.
+
+    def _perform_all(self, first: list[Effect]) -> None:
+        """Perform effects in order; inputs that answer them are fed when the effects before them are done."""
+        answers: deque[Input] = deque()
+        todo = first
+        while True:
+            for effect in todo:
+                self.world.may_crash(self, "effect")
+                if (answer := self._perform(effect)) is not None:
+                    answers.append(answer)
+            if not answers:
+                return
+            given = answers.popleft()
+            self.disk.append(given)
+            todo = self._step(given)
+
+    def _perform(self, effect: Effect) -> Input | None:
+        match effect:
+            case SignVote(vote):
+                return self._sign_vote(vote)
+            case SignProposal(proposal, block):
+                return self._sign_proposal(proposal, block)
+            case Broadcast(message):
+                self.send(None, message)
+            case ScheduleTimeout(height, round, step, duration_ms):
+                self._later(self.clock.wait(duration_ms), Timeout(height, round, step))
+            case BuildValue(height, round):
+                self._later(ANSWER_MS, ValueBuilt(height, round, self._build(effect)))
+            case ValidateValue(height, _, block):
+                self._later(ANSWER_MS, ValueValidated(height, block.id, self.application.validate(block)))
+            case Decide(_, _, block, commit):
+                self.world.later(self.number, EXECUTE_MS, ("executed", self.incarnation, block, commit))
+            case EvidenceFound(evidence):
+                self.application.add_evidence(evidence)
+                self.world.found_evidence(self, evidence)
+        return None
+
+    def _build(self, request: BuildValue) -> Block:
+        return self.application.build(request, self._now())
+
+    def _later(self, delay_ms: int, given: Input) -> None:
+        self.world.later(self.number, delay_ms, ("input", self.incarnation, given))
+
+    def _sign_vote(self, vote: Vote) -> Input | None:
+        step = SignStep.PREVOTE if vote.kind is VoteType.PREVOTE else SignStep.PRECOMMIT
+        message = vote_sign_bytes(CHAIN, vote)
+        signature = self._sign(SignRequest(vote.height, vote.round, step, message, message, 0))
+        if signature is None:
+            return None
+        signed = Vote(vote.kind, vote.height, vote.round, vote.block_id, vote.validator, signature)
+        self.world.signed(self, signed)
+        return verify_vote(CHAIN, self.core.validators, signed, self.world.check)
+
+    def _sign_proposal(self, proposal: Proposal, block: Block) -> Input | None:
+        message = proposal_sign_bytes(CHAIN, proposal)
+        place = (proposal.height, proposal.round)
+        signature = self._sign(SignRequest(*place, SignStep.PROPOSAL, message, message, 0))
+        if signature is None:
+            return None
+        signed = Proposal(*place, proposal.valid_round, proposal.block_id, proposal.proposer, signature)
+        self.world.signed(self, signed)
+        return verify_proposal(CHAIN, self.core.proposers, signed, block, self._now(), self.world.check)
+
+    def _sign(self, request: SignRequest) -> bytes | None:
+        """The log is synced first, then the record; the signature is the last to exist."""
+        self.disk.sync()
+        self.world.may_crash(self, "between log and signature")
+        try:
+            signature = self.disk.sign(request, self.key.sign).signature
+        except Rejection:
+            self.world.refused(self, request)
+            return None
+        self.world.may_crash(self, "between signature and broadcast")
+        return signature
+
+    # The end of a height.
+
+    def _finish_height(self, block: Block, commit: Commit, by: str) -> StartHeight:
+        """Block, commit and state in one batch; then the log of the next height."""
+        if self.disk.full:
+            raise DiskFull
+        self.world.storing(self, block, commit, self.core.validators, by)
+        self.world.may_crash(self, "between decision and store")
+        self.application.execute(block, commit)
+        self.world.stored(self, block)
+        self.world.may_crash(self, "between store and next log")
+        self.disk.next_height(block.header.height + 1)
+        self.start = self.application.start_input()
+        return self.start
