@@ -149,12 +149,12 @@ def state_after(last: SignState, request: SignRequest, sign: Callable[[bytes], b
 
 
 def state_sitting_out(last: SignState) -> SignState:
-    """The record of a validator that refuses the last signed height: its log is lost, so the lock in it is forgotten."""
+    """The record of a validator that refuses the last signed height: with its log, the lock in it is lost."""
     return msgspec.structs.replace(last, silent_through=last.height)
 
 
 def log_is_lost(last: SignState, height: int, *, has_records: bool) -> bool:
-    """Whether a log of this height must have been there and with it the locks: it is synced before anything is signed."""
+    """Whether a log of this height must have been there, and with it the locks: it is synced before any signature."""
     return not has_records and last.height >= height > last.silent_through
 
 
