@@ -81,6 +81,7 @@ def execute_decided(
         proposer=header.proposer,
         beacon=next_beacon(state.beacon, header.beacon_proof),
         misbehaviours=tuple(Misbehaviour(item.first.validator, item.first.height) for item in block.evidence),
+        rotation=state.next_validators.rotation_hash,
     )
     delta = execute_block(view, context, block.transactions, signatures_known)
     return delta, next_state(state, block, delta, context.beacon)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from consensus.ledger.fields import Address, Count, Hash, Nano, Small, Text
+from consensus.ledger.fields import Address, Count, Hash, Nano, OptionalHash, Small, Text
 from gensyn_node.primitives.codec import Struct, encode
 
 
@@ -44,6 +44,8 @@ class BlockContext(Struct):
     beacon: Hash
     """Randomness after this block's proof."""
     misbehaviours: tuple[Misbehaviour, ...] = ()
+    rotation: OptionalHash = b""
+    """Hash of the next height's validator set with its proposer priorities; empty where no rotation is kept."""
 
 
 class Event(Struct):

@@ -29,7 +29,7 @@ from consensus.ledger.block import BlockContext, BlockDelta, LedgerView, Reader,
 from consensus.ledger.call import Call
 from consensus.ledger.fees import least_fee, transaction_units
 from consensus.ledger.reasons import BAD_NONCE, BLOCK_FULL, FEE_TOO_LOW, INSUFFICIENT_FUNDS, WRONG_CHAIN
-from consensus.ledger.records import DueItem, ValidatorRecord
+from consensus.ledger.records import ConsensusRecord, DueItem, ValidatorRecord
 from consensus.ledger.view import State
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from proofs import merkle
@@ -77,6 +77,8 @@ def execute_block(
             units_left -= result.units
         results.append(result)
     money.check_supply(state)
+    if context.rotation:
+        state.put(keys.CONSENSUS, ConsensusRecord(context.beacon, context.rotation))
     updates = staking.validator_updates(before, staking.powers(state))
     return finish(view, state, context.height, tuple(results), updates)
 

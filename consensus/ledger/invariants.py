@@ -18,6 +18,7 @@ from consensus.ledger.records import (
     INSTALMENT_SETTLED,
     TASK_ENDED,
     Account,
+    ConsensusRecord,
     DisputeRecord,
     DueItem,
     Instalment,
@@ -59,6 +60,7 @@ _SINGLE: dict[bytes, Any] = {
     keys.VALIDATORS: tuple[bytes, ...],
     keys.PROVIDERS: tuple[bytes, ...],
     keys.COUNTERS: Counters,
+    keys.CONSENSUS: ConsensusRecord,
 }
 
 

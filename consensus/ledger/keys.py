@@ -5,7 +5,7 @@ ValidatorRecord · `validators` addresses · `unbonding/<n>` Unbonding · `provi
 addresses · `program/<id>` ProgramRecord · `task/<id>` Task · `spec/<id>` TaskSpec · `instalment/<task id>/<n>`
 Instalment · `challenge/<task id>/<n>/<address>` PendingChallenge · `dispute/<id>` DisputeRecord · `game/<id>` the
 game's encoding · `record/<task id>` TaskRecord · `due/<height>` DueItems · `tasks/<page>` and `disputes/<page>` ids in
-order of appearance, `counters` how many there are.
+order of appearance, `counters` how many there are, `consensus` ConsensusRecord.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ CHAIN = b"chain"
 VALIDATORS = b"validators"
 PROVIDERS = b"providers"
 COUNTERS = b"counters"
+CONSENSUS = b"consensus"
 
 
 def account(address: bytes) -> bytes:

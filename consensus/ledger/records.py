@@ -21,6 +21,15 @@ class Account(Struct):
     nonce: Count = 0
 
 
+class ConsensusRecord(Struct):
+    """What consensus goes on with after the block and no header names; it proves a restored snapshot."""
+
+    beacon: Hash
+    """After the block's proof."""
+    rotation: Hash
+    """Hash of the next height's validator set with its proposer priorities, which the set's own hash leaves out."""
+
+
 class Supply(Struct):
     """Totals of every place money can be in; `minted` equals the sum of all others, always."""
 

@@ -132,6 +132,23 @@ def update(root: bytes, read_node: ReadNode, changes: Mapping[bytes, bytes | Non
     return TreeUpdate(new_root, fresh, frozenset(batch.stale - again))
 
 
+def reaches(root: bytes, read_node: ReadNode, digest: bytes) -> bool:
+    """Whether the node `digest`, which must exist with all below it, is part of the tree under `root`."""
+    below = digest
+    while (node := read_node(below))[0] != _LEAF:
+        below = node[1:33] if node[1:33] != EMPTY_ROOT else node[33:65]
+    key_hash, here, depth = node[1:33], root, 0
+    while here != EMPTY_ROOT:
+        if here == digest:
+            return True
+        node = read_node(here)
+        if node[0] == _LEAF:
+            return False
+        here = node[33:65] if _bit(key_hash, depth) else node[1:33]
+        depth += 1
+    return False
+
+
 def prove(root: bytes, read_node: ReadNode, key: bytes) -> MapProof:
     """The proof of what the tree holds at `key`."""
     key_hash = sha256(key).digest()

@@ -220,6 +220,11 @@ class ValidatorSet(Struct, dict=True):
         """Hash over addresses, keys and powers; priorities are not part of it."""
         return tagged_hash("gensyn/validators", *(encode(validator) for validator in self.validators))
 
+    @property
+    def rotation_hash(self) -> bytes:
+        """Hash over everything, the proposer rotation included."""
+        return tagged_hash("gensyn/rotation", encode(self))
+
     def by_address(self, address: bytes) -> Validator | None:
         """The validator with this address, or None."""
         position = self.positions.get(address)

@@ -9,15 +9,20 @@ from pathlib import Path
 from consensus.chain_state import ChainState, tip_after
 from consensus.ledger.block import BlockDelta, Event, TransactionResult
 from consensus.ledger.genesis import genesis_hash
+from consensus.ledger.messages import transaction_id
 from consensus.ledger.records import Genesis
+from consensus.statesync.reasons import NO_SNAPSHOT
+from consensus.statesync.restore import without_rotation
 from consensus.tendermint.block import ChainTip
 from consensus.tendermint.evidence import evidence_id
 from consensus.tendermint.inputs import StartHeight
 from consensus.tendermint.types import Block, Commit, DuplicateVoteEvidence, ValidatorSet
 from gensyn_node.primitives import codec, limits
 from gensyn_node.primitives.codec import Struct
-from gensyn_node.primitives.errors import InvariantViolation
-from gensyn_node.storage.chain_store import BlockRecord, ChainStore, Head, Snapshot
+from gensyn_node.primitives.errors import InvariantViolation, Rejection
+from gensyn_node.storage import reasons
+from gensyn_node.storage.chain_store import BlockNames, BlockRecord, ChainStore, Head, Snapshot
+from gensyn_node.storage.snapshots import SnapshotSource
 
 KEEP_VERSIONS = 256
 """Blocks for which the state tree is kept whole: how long a proof at an older height can be asked for."""
@@ -101,6 +106,11 @@ class Chain:
     def head(self) -> Head:
         """The last committed block; height 0 is the genesis."""
         return self.store.head
+
+    @property
+    def base(self) -> int:
+        """The lowest height whose block is here."""
+        return self.store.base
 
     def view(self) -> HeadView:
         """The ledger at the head, as a snapshot that stays as it is."""
@@ -187,6 +197,28 @@ class Chain:
         )
         self.state = committed.state
         self._view = HeadView(committed.head.app_hash, self.store.snapshot())
+
+    def names(self, height: int) -> BlockNames:
+        """Under which names the store finds block `height`, which must be here."""
+        block = self.block(height)
+        if block is None:
+            raise Rejection(reasons.HEADS_DISAGREE, f"block {height} is missing")
+        ids = tuple(transaction_id(data) for data in block.transactions)
+        return BlockNames(height, block.id, ids, tuple(evidence_id(item) for item in block.evidence))
+
+    def snapshot_source(self) -> SnapshotSource:
+        """The head's state as a snapshot is made of it; it stays as it is when the head moves on."""
+        last = self.state.last_validators
+        if last is None:
+            raise Rejection(NO_SNAPSHOT, "the chain has no block yet")
+        return SnapshotSource(
+            chain_id=self.chain_id,
+            height=self.head.height,
+            entries=self._view.items(b""),
+            last_validators=without_rotation(last.validators),
+            validators=self.state.validators,
+            next_validators=self.state.next_validators,
+        )
 
     def close(self) -> None:
         """Close the database."""

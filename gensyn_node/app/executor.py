@@ -108,7 +108,7 @@ class Executor:
     async def commit(self, block: Block, commit: Commit) -> None:
         """Execute a decided block and make it the head."""
         ids = tuple(transaction_id(data) for data in block.transactions)
-        committed = await trio.to_thread.run_sync(self._execute, block, self._pool.verified(ids))
+        committed = await trio.to_thread.run_sync(execute, self._chain, block, self._pool.verified(ids))
         await trio.to_thread.run_sync(self._chain.append, committed, commit, ids)
         self.evidence.commit(block.evidence, forget_below=self._oldest_evidence())
         self._pool.after_block(committed)
@@ -156,12 +156,14 @@ class Executor:
             return None
         return self._chain.validators(height)
 
-    def _execute(self, block: Block, signatures_known: frozenset[bytes]) -> CommittedBlock:
-        chain, header = self._chain, block.header
-        if header.height != chain.head.height + 1 or header.previous_block_id != chain.head.block_id:
-            raise InvariantViolation(f"block {header.height} does not follow the head {chain.head.height}")
-        if header.app_hash != chain.head.app_hash:
-            raise InvariantViolation(f"block {header.height} was decided on another ledger than ours")
-        delta, state = execute_decided(chain.view(), chain.chain_id, chain.state, block, signatures_known)
-        head = Head(header.height, block.id, delta.app_hash, codec.encode(state))
-        return CommittedBlock(head, state, block, delta)
+
+def execute(chain: Chain, block: Block, signatures_known: frozenset[bytes] = frozenset()) -> CommittedBlock:
+    """What the next block makes of the chain; nothing is written. `InvariantViolation` unless it follows the head."""
+    header = block.header
+    if header.height != chain.head.height + 1 or header.previous_block_id != chain.head.block_id:
+        raise InvariantViolation(f"block {header.height} does not follow the head {chain.head.height}")
+    if header.app_hash != chain.head.app_hash:
+        raise InvariantViolation(f"block {header.height} was decided on another ledger than ours")
+    delta, state = execute_decided(chain.view(), chain.chain_id, chain.state, block, signatures_known)
+    head = Head(header.height, block.id, delta.app_hash, codec.encode(state))
+    return CommittedBlock(head, state, block, delta)

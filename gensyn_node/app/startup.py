@@ -22,7 +22,7 @@ from gensyn_node.storage import reasons
 from gensyn_node.storage.chain_store import ChainStore, Head
 from gensyn_node.storage.files import replace_file
 from gensyn_node.storage.signer import Signer, log_is_lost
-from gensyn_node.storage.wal import WriteAheadLog
+from gensyn_node.storage.wal import WriteAheadLog, log_heights
 from proofs.arithmetic.self_check import check_machine
 
 CHECKED_LINKS = 16
@@ -97,7 +97,7 @@ def check_chain(chain: Chain) -> None:
     head = chain.head
     _check_ledger(chain)
     expected = head.block_id
-    for height in range(head.height, max(0, head.height - CHECKED_LINKS), -1):
+    for height in range(head.height, max(chain.base - 1, head.height - CHECKED_LINKS), -1):
         block, commit = chain.block(height), chain.commit(height)
         if block is None or commit is None or block.id != expected or commit.block_id != expected:
             raise Rejection(reasons.HEADS_DISAGREE, f"block {height} is missing or is another one")
@@ -115,8 +115,8 @@ def _check_ledger(chain: Chain) -> None:
 
 
 def _check_logs(home: Home, height: int) -> None:
-    for path in (home.data / LOG_FOLDER).glob("*.log"):
-        if path.stem.isdigit() and int(path.stem) > height:
-            raise Rejection(
-                reasons.HEADS_DISAGREE, f"{path.name} is of a later height than the database's next, {height}"
-            )
+    latest = max(log_heights(home.data / LOG_FOLDER), default=0)
+    if latest > height:
+        raise Rejection(
+            reasons.HEADS_DISAGREE, f"there is a log of height {latest}, and the database's next is {height}"
+        )

@@ -9,11 +9,14 @@ Keys are a one-letter table and a key in it; heights are 8 bytes, big endian, so
     s   ledger key → value                   n   state tree node's hash → height of its last writing, its encoding
     w   heights at which the validator set changes
     e   offence id → evidence                x   height → state tree nodes that this block made stale
+    u   height → what the block replaced: the head and the ledger's values before it
+
+Blocks below some height may have been pruned, and so may old states (`x`, `u`); both always from the bottom up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +31,8 @@ Change = tuple[bytes, bytes | None]
 _GENESIS = b"mgenesis"
 _HEAD = b"mhead"
 _RECORD_BYTES_MAX = 64 * limits.MIB
+STATES_PRUNED_MAX = 4
+"""Old states dropped with one block, so that a smaller `keep_states` does not make a block slow."""
 
 
 class Head(Struct, frozen=True):
@@ -39,6 +44,24 @@ class Head(Struct, frozen=True):
     """Root of the ledger's state tree after this block."""
     chain_state: bytes
     """The consensus side's own record, encoded (validator sets to come, times, the beacon)."""
+
+
+class Undo(Struct, frozen=True):
+    """What a block replaced; the other tables it wrote are named by its height and its contents."""
+
+    head: Head
+    ledger: tuple[tuple[bytes, bytes | None], ...]
+    """Key and value before the block, None where there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockNames:
+    """Under which names a block is found; whoever removes one reads them from the block."""
+
+    height: int
+    block_id: bytes
+    transaction_ids: tuple[bytes, ...]
+    evidence_ids: tuple[bytes, ...] = ()
 
 
 class Place(Struct, frozen=True):
@@ -93,9 +116,12 @@ class ChainStore:
     """Reads from any thread; writes from one. `head` is what the last `write_block` left."""
 
     def __init__(self, database: Database, genesis_hash: bytes, head: Head) -> None:
-        self._database = database
+        self.database = database
+        """For the other modules of this package."""
         self.genesis_hash = genesis_hash
         self._head = head
+        self._base = self._first(b"b")
+        self._oldest_undo = self._first(b"u")
 
     @classmethod
     def create(
@@ -110,10 +136,10 @@ class ChainStore:
     ) -> ChainStore:
         """A new chain at its genesis, in one batch. Raises `Rejection` (STORE_EXISTS)."""
         database = Database.create(path)
-        changes: list[Change] = [(_GENESIS, genesis_hash), (_HEAD, codec.encode(head))]
-        changes += [(b"v" + _height_key(height), encoded) for height, encoded in validators]
+        changes: list[Change] = [genesis_change(genesis_hash), head_change(head)]
+        changes += [(b"v" + height_key(height), encoded) for height, encoded in validators]
         changes += [(b"s" + key, value) for key, value in ledger_writes]
-        changes += [(b"n" + key, _height_key(head.height) + value) for key, value in tree_nodes]
+        changes += [(b"n" + key, height_key(head.height) + value) for key, value in tree_nodes]
         database.write(changes)
         return cls(database, genesis_hash, head)
 
@@ -137,74 +163,142 @@ class ChainStore:
         """The last committed block."""
         return self._head
 
+    @property
+    def base(self) -> int:
+        """The lowest height whose block is here; above the head when there is none."""
+        return self._base
+
+    @property
+    def oldest_state(self) -> int:
+        """The lowest height whose state can still be gone back to."""
+        return self._oldest_undo - 1
+
+    def _first(self, table: bytes) -> int:
+        for key, _ in self.database.items(table):
+            return int.from_bytes(key, "big")
+        return self._head.height + 1
+
     def write_block(self, record: BlockRecord, *, keep_versions: int) -> None:
-        """Append a block in one synced batch, and drop tree nodes that went stale `keep_versions` blocks ago."""
+        """Append a block in one synced batch, and drop what is needed for states `keep_versions` blocks ago alone."""
         height = record.head.height
         if height != self._head.height + 1:
             raise InvariantViolation(f"block {height} written after {self._head.height}")
-        key = _height_key(height)
+        key = height_key(height)
         changes: list[Change] = [
             (b"b" + key, record.block),
             (b"c" + key, record.commit),
             (b"r" + key, record.results),
-            (b"v" + _height_key(height + 2), record.validators),
+            (b"v" + height_key(height + 2), record.validators),
             (b"i" + record.head.block_id, key),
-            (_HEAD, codec.encode(record.head)),
+            head_change(record.head),
         ]
         changes += [
             (b"t" + transaction_id, codec.encode(Place(height, index)))
             for index, transaction_id in enumerate(record.transaction_ids)
         ]
-        changes += [(b"s" + name, value) for name, value in record.ledger_writes]
+        writes = tuple(record.ledger_writes)
+        replaced = tuple((name, self.database.get(b"s" + name)) for name, _ in writes)
+        changes.append((b"u" + key, codec.encode(Undo(self._head, replaced))))
+        changes += [(b"s" + name, value) for name, value in writes]
         fresh = dict(record.tree_nodes)
         changes += [(b"n" + name, key + value) for name, value in fresh.items()]
         if record.stale_nodes:
             changes.append((b"x" + key, codec.encode(record.stale_nodes)))
-        changes += [change for change in self._prune(height - keep_versions) if change[0][1:] not in fresh]
+        forgotten = range(self._oldest_undo, min(height - keep_versions + 1, self._oldest_undo + STATES_PRUNED_MAX))
+        for old in forgotten:
+            changes += [change for change in self._prune(old) if change[0][1:] not in fresh]
         if record.changes_set:
             changes.append((b"w" + key, b""))
         changes += [(b"e" + name, encoded) for name, encoded in record.evidence]
-        self._database.write(changes)
+        self.database.write(changes)
         self._head = record.head
+        self._oldest_undo += len(forgotten)
+        self._base = min(self._base, height)
 
     def _prune(self, height: int) -> list[Change]:
-        """Deletions of the tree nodes that block `height` made stale and no later block wrote again."""
-        encoded = self._database.get(b"x" + _height_key(height)) if height > 0 else None
-        if encoded is None:
-            return []
-        stale: tuple[bytes, ...] = codec.decode(tuple[bytes, ...], encoded, max_bytes=_RECORD_BYTES_MAX)
-        changes: list[Change] = []
-        for name in stale:
-            stored = self._database.get(b"n" + name)
+        """Deletions of the undo record and of the tree nodes that the block made stale and no later one wrote again."""
+        changes: list[Change] = [(b"u" + height_key(height), None), (b"x" + height_key(height), None)]
+        for name in self.stale_nodes(height):
+            stored = self.database.get(b"n" + name)
             if stored is not None and int.from_bytes(stored[:8], "big") <= height:
                 changes.append((b"n" + name, None))
-        changes.append((b"x" + _height_key(height), None))
         return changes
+
+    def prune_blocks(self, blocks: Sequence[BlockNames]) -> None:
+        """Forget the lowest blocks, in one batch. The head's block stays, and so do validator sets."""
+        changes: list[Change] = []
+        for expected, block in enumerate(blocks, self._base):
+            if block.height != expected or block.height >= self._head.height:
+                raise InvariantViolation(f"block {block.height} pruned; the lowest is {expected}")
+            key = height_key(block.height)
+            changes += [(table + key, None) for table in (b"b", b"c", b"r")]
+            changes.append((b"i" + block.block_id, None))
+            changes += [
+                (b"t" + name, None)
+                for name in block.transaction_ids
+                if (place := self.place_of(name)) is not None and place.height == block.height
+            ]
+        self.database.write(changes)
+        self._base += len(blocks)
+
+    def compact_blocks(self, below: int) -> None:
+        """Give the room of pruned blocks back to the disk. Takes seconds: on a thread, never while a block waits."""
+        for table in (b"b", b"c", b"r", b"u", b"x"):
+            self.database.compact(table + height_key(0), table + height_key(below))
+
+    def forget(self, block: BlockNames) -> list[Change]:
+        """Deletions of all that the block wrote under its height and its names, for a rollback past it."""
+        key = height_key(block.height)
+        changes: list[Change] = [(table + key, None) for table in (b"b", b"c", b"r", b"w", b"x", b"u")]
+        changes.append((b"v" + height_key(block.height + 2), None))
+        changes.append((b"i" + block.block_id, None))
+        for name in block.transaction_ids:
+            place = self.place_of(name)
+            if place is not None and place.height == block.height:
+                changes.append((b"t" + name, None))
+        changes += [(b"e" + name, None) for name in block.evidence_ids]
+        return changes
+
+    def undo(self, height: int) -> Undo | None:
+        """What block `height` replaced; None when it was pruned."""
+        encoded = self.database.get(b"u" + height_key(height))
+        if encoded is None:
+            return None
+        undo: Undo = codec.decode(Undo, encoded, max_bytes=_RECORD_BYTES_MAX)
+        return undo
+
+    def stale_nodes(self, height: int) -> tuple[bytes, ...]:
+        """Tree nodes that block `height` made stale, as far as they were not pruned."""
+        encoded = self.database.get(b"x" + height_key(height))
+        if encoded is None:
+            return ()
+        stale: tuple[bytes, ...] = codec.decode(tuple[bytes, ...], encoded, max_bytes=_RECORD_BYTES_MAX)
+        return stale
 
     def block(self, height: int) -> bytes | None:
         """The encoded block."""
-        return self._database.get(b"b" + _height_key(height))
+        return self.database.get(b"b" + height_key(height))
 
     def commit(self, height: int) -> bytes | None:
         """The encoded commit that sealed block `height`."""
-        return self._database.get(b"c" + _height_key(height))
+        return self.database.get(b"c" + height_key(height))
 
     def results(self, height: int) -> bytes | None:
         """The encoded results of block `height`."""
-        return self._database.get(b"r" + _height_key(height))
+        return self.database.get(b"r" + height_key(height))
 
     def validators(self, height: int) -> bytes | None:
         """The encoded set that signs block `height`; known up to two blocks after the head."""
-        return self._database.get(b"v" + _height_key(height))
+        return self.database.get(b"v" + height_key(height))
 
     def height_of(self, block_id: bytes) -> int | None:
         """Height of a block by its id."""
-        key = self._database.get(b"i" + block_id)
+        key = self.database.get(b"i" + block_id)
         return None if key is None else int.from_bytes(key, "big")
 
     def place_of(self, transaction_id: bytes) -> Place | None:
         """Where a transaction is in the chain."""
-        encoded = self._database.get(b"t" + transaction_id)
+        encoded = self.database.get(b"t" + transaction_id)
         if encoded is None:
             return None
         place: Place = codec.decode(Place, encoded)
@@ -212,22 +306,33 @@ class ChainStore:
 
     def evidence(self) -> Iterator[bytes]:
         """All evidence that blocks carried, encoded."""
-        for _, encoded in self._database.items(b"e"):
+        for _, encoded in self.database.items(b"e"):
             yield encoded
 
     def set_changes(self) -> Iterator[int]:
         """Heights of the headers that name another validator set for the next height, rising."""
-        for key, _ in self._database.items(b"w"):
+        for key, _ in self.database.items(b"w"):
             yield int.from_bytes(key, "big")
 
     def snapshot(self) -> Snapshot:
         """The ledger at the head, which stays as it is when the head moves on."""
-        return Snapshot(self._database.snapshot())
+        return Snapshot(self.database.snapshot())
 
     def close(self) -> None:
         """Close the database."""
-        self._database.close()
+        self.database.close()
 
 
-def _height_key(height: int) -> bytes:
+def head_change(head: Head) -> Change:
+    """What makes a block the head."""
+    return (_HEAD, codec.encode(head))
+
+
+def genesis_change(genesis_hash: bytes) -> Change:
+    """What names the store's chain."""
+    return (_GENESIS, genesis_hash)
+
+
+def height_key(height: int) -> bytes:
+    """A height as a key: order of bytes is order of heights."""
     return height.to_bytes(8, "big")

@@ -71,14 +71,21 @@ class Database(Reader):
         """Everything as it is now, unchanged by later writes."""
         return Reader(self._handle.snapshot())
 
-    def write(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Put (or, for None, delete) all keys in one synced batch: all of it survives a crash, or nothing."""
-        with self._handle.write_batch(transaction=True, sync=True) as batch:
+    def write(self, changes: Iterable[tuple[bytes, bytes | None]], *, sync: bool = True) -> None:
+        """Put (or, for None, delete) all keys in one batch: all of it survives a crash, or nothing.
+
+        Without `sync` it survives a power cut only when a later synced batch does.
+        """
+        with self._handle.write_batch(transaction=True, sync=sync) as batch:
             for key, value in changes:
                 if value is None:
                     batch.delete(key)
                 else:
                     batch.put(key, value)
+
+    def compact(self, start: bytes, stop: bytes) -> None:
+        """Rewrite a range of keys without what was deleted in it."""
+        self._handle.compact_range(start=start, stop=stop)
 
     def close(self) -> None:
         """Close the files; the database must not be used afterwards."""

@@ -68,3 +68,15 @@ WRONG_CHAIN = reason(
     "The database belongs to another genesis.",
     "Use the home that was made with this genesis file.",
 )
+CANNOT_ROLL_BACK = reason(
+    "E2021",
+    "cannot_roll_back",
+    "The chain cannot go back to that height on this disk.",
+    "Name a height whose state is kept (see [storage] keep_states), or synchronise again: gensyn node reset.",
+)
+SNAPSHOT_CORRUPT = reason(
+    "E2022",
+    "snapshot_corrupt",
+    "A snapshot on this disk is damaged.",
+    "Nothing: it is removed, and the next one is made on time.",
+)

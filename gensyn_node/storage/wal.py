@@ -105,14 +105,19 @@ class WriteAheadLog:
             self._descriptor = -1
 
     def _remove_finished(self) -> None:
-        for path in self._directory.glob("*.log"):
-            if path.stem.isdigit() and int(path.stem) < self.height:
-                path.unlink()
+        for height in log_heights(self._directory):
+            if height < self.height:
+                log_path(self._directory, height).unlink()
 
 
 def log_path(directory: Path, height: int) -> Path:
     """Where the log of `height` is kept."""
     return directory / f"{height:012d}.log"
+
+
+def log_heights(directory: Path) -> list[int]:
+    """Heights of the logs that are there, rising; none when there is no directory."""
+    return sorted(int(path.stem) for path in directory.glob("*.log") if path.stem.isdigit())
 
 
 def frame(payload: bytes) -> bytes:

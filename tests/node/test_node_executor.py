@@ -280,7 +280,7 @@ def test_disagreeing_files_are_refused(tmp_path: Path) -> None:
 def test_a_ledger_that_is_not_its_tree_is_refused(tmp_path: Path) -> None:
     cluster = make_cluster(tmp_path, 1)
     bench = Bench(cluster.settings[0])
-    bench.chain.store._database.write([(b"s" + keys.SUPPLY, b"another supply")])
+    bench.chain.store.database.write([(b"s" + keys.SUPPLY, b"another supply")])
     bench.chain.close()
     with pytest.raises(Rejection) as caught:
         open_home(cluster.settings[0])

@@ -1,0 +1,49 @@
+"""Going back to an earlier block of a node that does not run. The sign state stays: nothing is ever signed again."""
+
+from __future__ import annotations
+
+import structlog
+
+from gensyn_node.app.chain import Chain
+from gensyn_node.app.settings import CHAIN_FOLDER, LOG_FOLDER
+from gensyn_node.app.startup import check_chain
+from gensyn_node.config.genesis import read_genesis
+from gensyn_node.config.home import Home
+from gensyn_node.primitives.errors import Rejection
+from gensyn_node.storage import reasons
+from gensyn_node.storage.chain_store import Head
+from gensyn_node.storage.rollback import rollback
+from gensyn_node.storage.wal import log_heights, log_path, quarantine
+
+log = structlog.get_logger()
+
+
+def roll_back(home: Home, target: int) -> Head:
+    """Make block `target` the head of the home's chain; the caller holds the home. Raises `Rejection` (E20…).
+
+    The blocks above come again from peers. Logs of later heights are set aside first: a crash after that leaves a node
+    that sits its height out, never one that signs without its log.
+    """
+    genesis = read_genesis(home.genesis)
+    chain = Chain.open(home.data / CHAIN_FOLDER, genesis)
+    try:
+        head = chain.head.height
+        oldest = max(chain.store.oldest_state, chain.base)
+        if not oldest <= target < head:
+            raise Rejection(
+                reasons.CANNOT_ROLL_BACK, f"to {target}: states are kept from {oldest} on, and the head is {head}"
+            )
+        names = [chain.names(height) for height in range(head, target, -1)]
+        for height in log_heights(home.data / LOG_FOLDER):
+            if height > target + 1:
+                aside = quarantine(log_path(home.data / LOG_FOLDER, height))
+                log.warning("log_set_aside", height=height, path=str(aside))
+        rollback(chain.store, target, names)
+    finally:
+        chain.close()
+    chain = Chain.open(home.data / CHAIN_FOLDER, genesis)
+    try:
+        check_chain(chain)
+        return chain.head
+    finally:
+        chain.close()
