@@ -21,6 +21,7 @@ EXIT_TASK_FAILED = 4
 EXIT_NOT_VERIFIED = 5
 EXIT_STILL_RUNNING = 6
 EXIT_HALTED = 70
+EXIT_UPGRADE = 71
 EXIT_INTERRUPTED = 130
 
 EXIT_CODES = {
@@ -32,6 +33,7 @@ EXIT_CODES = {
     EXIT_NOT_VERIFIED: "the certificate or the model is not what it should be",
     EXIT_STILL_RUNNING: "still running when the time was over",
     EXIT_HALTED: "the node stopped itself because of a bug; its log says which",
+    EXIT_UPGRADE: "the chain goes on under rules that need a newer program; the data is good",
     EXIT_INTERRUPTED: "interrupted",
 }
 _EXIT_OF_REASON = {
@@ -42,6 +44,7 @@ _EXIT_OF_REASON = {
     "other_model": EXIT_NOT_VERIFIED,
     "still_running": EXIT_STILL_RUNNING,
     "not_included": EXIT_STILL_RUNNING,
+    "upgrade_needed": EXIT_UPGRADE,
 }
 
 console = Console(highlight=False)

@@ -9,6 +9,7 @@ from consensus.ledger.block import BlockContext, BlockDelta, LedgerView, Misbeha
 from consensus.ledger.execute import execute_block
 from consensus.ledger.genesis import genesis_hash
 from consensus.ledger.records import Genesis
+from consensus.ledger.upgrades import KNOWN_UPGRADES, Upgrades
 from consensus.tendermint.block import ChainTip
 from consensus.tendermint.types import Block, BlockId, Validator, ValidatorSet
 from consensus.tendermint.validators import new_validator_set, next_validator_set
@@ -71,6 +72,7 @@ def execute_decided(
     block: Block,
     signatures_known: Collection[bytes] = (),
     next_beacon: Callable[[bytes, bytes], bytes] = beacon.next_beacon,
+    known_upgrades: Upgrades = KNOWN_UPGRADES,
 ) -> tuple[BlockDelta, ChainState]:
     """What a decided block changes, and the state after it. `signatures_known`: ids of transactions checked before."""
     header = block.header
@@ -83,7 +85,7 @@ def execute_decided(
         misbehaviours=tuple(Misbehaviour(item.first.validator, item.first.height) for item in block.evidence),
         rotation=state.next_validators.rotation_hash,
     )
-    delta = execute_block(view, context, block.transactions, signatures_known)
+    delta = execute_block(view, context, block.transactions, signatures_known, known_upgrades)
     return delta, next_state(state, block, delta, context.beacon)
 
 

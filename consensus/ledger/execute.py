@@ -1,4 +1,4 @@
-"""One block: what is due, then the transactions, then the new root.
+"""One block: what is due, then the transactions, then what governance decided, then the new root.
 
 A transaction whose envelope is refused (bytes, chain, signature, nonce, fee, block space) changes nothing at all. One
 whose *message* is refused changes nothing but the nonce and the fee, so that refused work is not free.
@@ -14,20 +14,26 @@ import msgspec
 from consensus.ledger import (
     challenges,
     disputes,
+    governance,
     keys,
     life,
     money,
     programs,
+    proposals,
     providers,
     staking,
     tasks,
     tree,
+    upgrades,
     verification,
+    voting,
 )
 from consensus.ledger import messages as m
 from consensus.ledger.block import BlockContext, BlockDelta, LedgerView, Reader, TransactionResult
 from consensus.ledger.call import Call
 from consensus.ledger.fees import least_fee, transaction_units
+from consensus.ledger.parameters import BASIS_POINTS
+from consensus.ledger.proposal_messages import CastVote, Propose
 from consensus.ledger.reasons import BAD_NONCE, BLOCK_FULL, FEE_TOO_LOW, INSUFFICIENT_FUNDS, WRONG_CHAIN
 from consensus.ledger.records import ConsensusRecord, DueItem, ValidatorRecord
 from consensus.ledger.view import State
@@ -54,6 +60,8 @@ _HANDLERS: dict[type, Callable[[State, Call, Any], None]] = {
     m.OpenChallengeCommit: challenges.open_challenge_commit,
     m.OpenChallengeReveal: challenges.open_challenge_reveal,
     m.DisputeMove: disputes.dispute_move,
+    Propose: proposals.propose,
+    CastVote: voting.cast_vote,
 }
 
 
@@ -62,9 +70,11 @@ def execute_block(
     context: BlockContext,
     transactions: Sequence[bytes],
     signatures_known: Collection[bytes] = (),
+    known_upgrades: upgrades.Upgrades = upgrades.KNOWN_UPGRADES,
 ) -> BlockDelta:
     """Everything the block changes. `signatures_known`: ids of transactions whose signature was verified already."""
     state = State(view)
+    upgrades.begin_block(state, context.height, known_upgrades)
     before = staking.powers(state)
     for misbehaviour in context.misbehaviours:
         staking.punish(state, misbehaviour)
@@ -76,6 +86,7 @@ def execute_block(
         if result.fee_nano:
             units_left -= result.units
         results.append(result)
+    governance.end_block(state, context.height)
     money.check_supply(state)
     if context.rotation:
         state.put(keys.CONSENSUS, ConsensusRecord(context.beacon, context.rotation))
@@ -198,10 +209,12 @@ def _apply(
 
 
 def _charge(state: State, context: BlockContext, transaction: m.Transaction) -> None:
-    """Fee to the proposer's operator; the nonce is used."""
+    """Fee to the treasury and the proposer's operator; the nonce is used."""
     proposer = state.find(keys.validator(context.proposer), ValidatorRecord)
     receiver = context.proposer if proposer is None else proposer.operator
     sender = transaction.sender_address
     account = state.account(sender)
     state.put(keys.account(sender), msgspec.structs.replace(account, nonce=account.nonce + 1))
-    money.transfer(state, money.balance(sender), money.balance(receiver), transaction.fee_nano)
+    to_treasury = transaction.fee_nano * state.parameters.treasury_fee_bps // BASIS_POINTS
+    money.transfer(state, money.balance(sender), money.TREASURY, to_treasury)
+    money.transfer(state, money.balance(sender), money.balance(receiver), transaction.fee_nano - to_treasury)

@@ -16,7 +16,23 @@ from gensyn_node.primitives.errors import Rejection
 from gensyn_node.primitives.hashing import tagged_hash
 from gensyn_node.primitives.money import SUPPLY_NANO_MAX
 
-_ZERO_ALLOWED = ("fee_base_nano", "fee_per_unit_nano", "equivocation_slash_bps", "miss_slash_bps", "jackpot_bps")
+_ZERO_ALLOWED = (
+    "fee_base_nano",
+    "fee_per_unit_nano",
+    "equivocation_slash_bps",
+    "miss_slash_bps",
+    "jackpot_bps",
+    "treasury_fee_bps",
+)
+
+_SHARES = (
+    "equivocation_slash_bps",
+    "miss_slash_bps",
+    "quorum_bps",
+    "threshold_bps",
+    "veto_bps",
+    "treasury_fee_bps",
+)
 
 
 def genesis_hash(genesis: Genesis) -> bytes:
@@ -47,7 +63,7 @@ def check_parameters(parameters: Parameters) -> None:
         parameters.winner_bps + parameters.jackpot_bps < BASIS_POINTS,
         "parameters: winner and jackpot shares leave nothing to burn, so that self-dealing would pay",
     )
-    for name in ("equivocation_slash_bps", "miss_slash_bps"):
+    for name in _SHARES:
         _require(getattr(parameters, name) <= BASIS_POINTS, f"parameters: {name} is above 10,000")
 
 
@@ -72,6 +88,6 @@ def genesis_delta(genesis: Genesis) -> BlockDelta:
         state.add_address(keys.VALIDATORS, address)
     balances = sum(account.balance_nano for account in genesis.accounts)
     stakes = sum(validator.stake_nano for validator in genesis.validators)
-    state.put(keys.SUPPLY, Supply(balances + stakes, balances, stakes, 0, 0, 0, 0, 0))
+    state.put(keys.SUPPLY, Supply(balances + stakes, balances, stakes, 0, 0, 0, 0, 0, 0, 0))
     updates = staking.validator_updates({}, staking.powers(state))
     return finish(empty, state, 0, (), updates)

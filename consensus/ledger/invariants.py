@@ -12,6 +12,13 @@ from typing import Any
 from consensus.ledger import keys
 from consensus.ledger.messages import TaskSpec
 from consensus.ledger.parameters import Parameters
+from consensus.ledger.proposal_records import (
+    PROPOSAL_VOTING,
+    Ballot,
+    DelegatorVote,
+    Governance,
+    Proposal,
+)
 from consensus.ledger.records import (
     DISPUTE_OPEN,
     INSTALMENT_INVALID,
@@ -52,6 +59,10 @@ _TYPES: dict[bytes, Any] = {
     b"due": tuple[DueItem, ...],
     b"tasks": tuple[bytes, ...],
     b"disputes": tuple[bytes, ...],
+    b"proposal": Proposal,
+    b"ballot": Ballot,
+    b"vote": DelegatorVote,
+    b"votes": tuple[bytes, ...],
 }
 _SINGLE: dict[bytes, Any] = {
     keys.SUPPLY: Supply,
@@ -61,6 +72,7 @@ _SINGLE: dict[bytes, Any] = {
     keys.PROVIDERS: tuple[bytes, ...],
     keys.COUNTERS: Counters,
     keys.CONSENSUS: ConsensusRecord,
+    keys.GOVERNANCE: Governance,
 }
 
 
@@ -79,6 +91,7 @@ def check_invariants(items: Iterable[tuple[bytes, bytes]], height: int) -> None:
     _check_money(records, single[keys.SUPPLY])
     _check_locks(records)
     _check_tasks(records)
+    _check_governance(records, single.get(keys.GOVERNANCE, Governance()), height)
 
 
 def _require(holds: bool, message: str) -> None:
@@ -92,6 +105,7 @@ def _check_money(records: dict[bytes, list[Any]], supply: Supply) -> None:
         "stakes_nano": [validator.stake_nano for validator in records[b"validator"]],
         "unbonding_nano": [entry.amount_nano for entry in records[b"unbonding"]],
         "bonds_nano": [provider.bond_nano for provider in records[b"provider"]],
+        "deposits_nano": [proposal.deposit_nano for proposal in records[b"proposal"]],
         "escrows_nano": [task.escrow_nano for task in records[b"task"]],
     }
     for name, amounts in sums.items():
@@ -142,3 +156,17 @@ def _check_tasks(records: dict[bytes, list[Any]]) -> None:
     listed = {dispute_id for instalment in records[b"instalment"] for dispute_id in instalment.open_disputes}
     _require(open_ids == listed, "the open disputes are not those of open instalments")
     _require(len(records[b"game"]) == len(open_ids), "games without an open dispute")
+
+
+def _check_governance(records: dict[bytes, list[Any]], governance: Governance, height: int) -> None:
+    """Each open vote is on the agenda, nothing on it is late, and only open votes hold a deposit."""
+    voting = tuple(proposal.number for proposal in records[b"proposal"] if proposal.state == PROPOSAL_VOTING)
+    _require(set(voting) == set(governance.voting), "the open votes are not those of the governance record")
+    listed = {item.number for item in governance.agenda}
+    _require(listed.issuperset(voting), "a vote that nobody will count")
+    _require(all(item.height > height for item in governance.agenda), "governance missed its agenda")
+    for proposal in records[b"proposal"]:
+        held = proposal.deposit_nano > 0
+        _require(held == (proposal.state == PROPOSAL_VOTING), f"proposal {proposal.number} holds a deposit wrongly")
+    stored = len(records[b"ballot"]) + len(records[b"vote"])
+    _require(stored == sum(proposal.votes for proposal in records[b"proposal"]), "votes that no proposal counts")

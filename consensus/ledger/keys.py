@@ -5,7 +5,9 @@ ValidatorRecord · `validators` addresses · `unbonding/<n>` Unbonding · `provi
 addresses · `program/<id>` ProgramRecord · `task/<id>` Task · `spec/<id>` TaskSpec · `instalment/<task id>/<n>`
 Instalment · `challenge/<task id>/<n>/<address>` PendingChallenge · `dispute/<id>` DisputeRecord · `game/<id>` the
 game's encoding · `record/<task id>` TaskRecord · `due/<height>` DueItems · `tasks/<page>` and `disputes/<page>` ids in
-order of appearance, `counters` how many there are, `consensus` ConsensusRecord.
+order of appearance, `counters` how many there are, `consensus` ConsensusRecord ·
+`governance` Governance · `proposal/<n>` Proposal · `ballot/<n>/<validator>` Ballot ·
+`vote/<n>/<validator><delegator>` DelegatorVote · `votes/<n>/<page>` keys of a proposal's ballots and votes.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ VALIDATORS = b"validators"
 PROVIDERS = b"providers"
 COUNTERS = b"counters"
 CONSENSUS = b"consensus"
+GOVERNANCE = b"governance"
 
 
 def account(address: bytes) -> bytes:
@@ -92,3 +95,23 @@ def tasks_page(page: int) -> bytes:
 def disputes_page(page: int) -> bytes:
     """Dispute ids in order of opening."""
     return b"disputes/%d" % page
+
+
+def proposal(number: int) -> bytes:
+    """Proposal of that number."""
+    return b"proposal/%d" % number
+
+
+def ballot(number: int, validator: bytes) -> bytes:
+    """Ballot of a validator on a proposal."""
+    return b"ballot/%d/%s" % (number, validator)
+
+
+def delegator_vote(number: int, validator: bytes, delegator: bytes) -> bytes:
+    """DelegatorVote on a proposal with the stake at a validator."""
+    return b"vote/%d/%s%s" % (number, validator, delegator)
+
+
+def votes_page(number: int, page: int) -> bytes:
+    """Keys of a proposal's ballots and votes, in order of appearance."""
+    return b"votes/%d/%d" % (number, page)

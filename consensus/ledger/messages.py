@@ -1,7 +1,7 @@
 """What an account can ask of the ledger: the transaction envelope and its messages.
 
 A message is a tagged struct; tags never change meaning. Numbers that are left free belong to families that follow
-(delegation 4-9, governance 50-59, profiling 60-69, forced errors 70-79).
+(delegation 4-9, profiling 60-69, forced errors 70-79).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from consensus.ledger.fields import Address, Count, Endpoints, Hash, Nano, OptionalHash, Roots, Small, Text
+from consensus.ledger.proposal_messages import CastVote, Propose
 from gensyn_node.primitives import crypto, limits, reasons
 from gensyn_node.primitives.codec import Struct, decode, encode
 from gensyn_node.primitives.crypto import SecretKey
@@ -313,6 +314,8 @@ Message = (
     | OpenChallengeCommit
     | OpenChallengeReveal
     | DisputeMove
+    | Propose
+    | CastVote
 )
 
 

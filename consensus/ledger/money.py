@@ -8,6 +8,7 @@ import msgspec
 
 from consensus.ledger import keys
 from consensus.ledger.parameters import BASIS_POINTS
+from consensus.ledger.proposal_records import Proposal
 from consensus.ledger.reasons import INSUFFICIENT_FUNDS
 from consensus.ledger.records import Account, Provider, Task, Unbonding, ValidatorRecord
 from consensus.ledger.view import State
@@ -52,7 +53,13 @@ def escrow(task_id: bytes) -> Place:
     return Place("escrows_nano", keys.task(task_id), Task, "escrow_nano")
 
 
+def deposit(number: int) -> Place:
+    """A proposal's deposit."""
+    return Place("deposits_nano", keys.proposal(number), Proposal, "deposit_nano")
+
+
 JACKPOT = Place("jackpot_nano")
+TREASURY = Place("treasury_nano")
 BURNT = Place("burnt_nano")
 
 

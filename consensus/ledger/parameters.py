@@ -1,4 +1,4 @@
-"""Genesis parameters: every number the rules leave free, and two presets.
+"""The chain's parameters: every number the rules leave free, and two presets. Governance changes them.
 
 Amounts are nano, times are blocks, shares are basis points (1/10,000).
 """
@@ -13,7 +13,7 @@ BASIS_POINTS = 10_000
 
 
 class Parameters(Struct):
-    """What one chain fixed at its beginning."""
+    """What one chain began with, or what its governance made of it."""
 
     # fees and block space
     fee_base_nano: Nano
@@ -97,6 +97,23 @@ class Parameters(Struct):
     """Equal claims grouped into one dispute; each may take over where the one before failed."""
     disputes_per_instalment_max: Small
     """Disputes of one instalment opened by others than its verifiers."""
+    # governance
+    proposal_deposit_nano: Nano
+    """Held while a proposal is voted on; burnt when it is vetoed or finds no quorum."""
+    proposals_open_max: Small
+    """Proposals under vote at a time."""
+    voting_blocks: Small
+    """Blocks a vote lasts."""
+    enactment_blocks: Small
+    """Blocks from the end of the vote to the first block under what it changed."""
+    quorum_bps: Small
+    """Share of the bonded stake that must vote."""
+    threshold_bps: Small
+    """Share of yes among yes, no and veto above which a proposal passes."""
+    veto_bps: Small
+    """Share of veto among all votes above which a proposal falls, whatever else was voted."""
+    treasury_fee_bps: Small
+    """Share of each transaction's fee that goes to the treasury; the rest is the proposer's."""
 
 
 def mainnet_parameters() -> Parameters:
@@ -140,6 +157,14 @@ def mainnet_parameters() -> Parameters:
         game_moves_max=64,
         challengers_per_dispute_max=4,
         disputes_per_instalment_max=32,
+        proposal_deposit_nano=1_000 * NANO_PER_GSN,
+        proposals_open_max=16,
+        voting_blocks=100_800,
+        enactment_blocks=14_400,
+        quorum_bps=3_340,
+        threshold_bps=5_000,
+        veto_bps=3_340,
+        treasury_fee_bps=1_000,
     )
 
 
@@ -184,4 +209,12 @@ def devnet_parameters() -> Parameters:
         game_moves_max=64,
         challengers_per_dispute_max=4,
         disputes_per_instalment_max=16,
+        proposal_deposit_nano=10 * NANO_PER_GSN,
+        proposals_open_max=16,
+        voting_blocks=30,
+        enactment_blocks=5,
+        quorum_bps=3_340,
+        threshold_bps=5_000,
+        veto_bps=3_340,
+        treasury_fee_bps=1_000,
     )

@@ -45,6 +45,15 @@ def parameters(reader: Reader) -> Parameters:
     return State(reader).parameters
 
 
+def oldest_evidence(reader: Reader, height: int) -> int:
+    """The lowest height of an offence that block `height`, on top of the ledger given, may still punish.
+
+    Below it the stakes it would be paid from may be gone. It never falls, whatever becomes of the unbonding time.
+    """
+    state = State(reader)
+    return max(1, state.governance.evidence_floor, height - state.parameters.unbonding_blocks)
+
+
 def provider(reader: Reader, address: bytes) -> Provider | None:
     """A provider, or None."""
     return State(reader).find(keys.provider(address), Provider)

@@ -41,6 +41,41 @@ UNKNOWN_VALIDATOR = reason(
 ZERO_AMOUNT = reason("E1211", "zero_amount", "The amount is zero.", "Name an amount above zero.")
 BAD_GENESIS = reason("E1212", "bad_genesis", "The genesis does not describe a chain that can start.", "Correct it.")
 
+# --- governance
+
+UNKNOWN_PROPOSAL = reason(
+    "E1250", "unknown_proposal", "There is no such proposal.", "See `gov list` for the proposals there are."
+)
+IMPOSSIBLE_PROPOSAL = reason(
+    "E1251", "impossible_proposal", "The proposal cannot be voted on as it is.", "Correct what is named."
+)
+PROPOSALS_FULL = reason(
+    "E1252", "proposals_full", "As many proposals as may be are under vote.", "Wait until the vote on one ends."
+)
+VOTING_OVER = reason("E1253", "voting_over", "The vote on this proposal has ended.", "See `gov show` for its result.")
+NO_VOTING_STAKE = reason(
+    "E1254", "no_voting_stake", "The account has no stake at this validator.", "Vote where your stake is."
+)
+BAD_CHOICE = reason("E1255", "bad_choice", "That is no choice.", "Vote yes, no, abstain or veto.")
+BAD_PARAMETER = reason(
+    "E1256",
+    "bad_parameter",
+    "Governance may not give the parameter this value.",
+    "See `chain params` for what it may become.",
+)
+PARAMETER_FIXED = reason(
+    "E1257",
+    "parameter_fixed",
+    "Governance may not change the parameter, or not in this direction.",
+    "See `chain params` for why.",
+)
+UPGRADE_NEEDED = reason(
+    "E1258",
+    "upgrade_needed",
+    "The chain goes on under rules that this program does not know. Its data is good.",
+    "Install a version of gensyn that knows the upgrade named, and start it on the same home.",
+)
+
 # --- providers and tasks
 
 BAD_OFFER = reason(

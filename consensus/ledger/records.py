@@ -43,6 +43,10 @@ class Supply(Struct):
     escrows_nano: Nano
     jackpot_nano: Nano
     burnt_nano: Nano
+    treasury_nano: Nano = 0
+    """What governance can grant."""
+    deposits_nano: Nano = 0
+    """Held for proposals under vote."""
 
 
 class ValidatorRecord(Struct):

@@ -15,10 +15,12 @@ from consensus.ledger.block import Event, Reader
 from consensus.ledger.fields import Count
 from consensus.ledger.messages import TaskSpec
 from consensus.ledger.parameters import Parameters
+from consensus.ledger.proposal_records import Governance, Proposal
 from consensus.ledger.reasons import (
     NOT_A_PROVIDER,
     UNKNOWN_DISPUTE,
     UNKNOWN_INSTALMENT,
+    UNKNOWN_PROPOSAL,
     UNKNOWN_TASK,
     UNKNOWN_VALIDATOR,
 )
@@ -51,6 +53,7 @@ class Counters(Struct):
     tasks: Count = 0
     disputes: Count = 0
     unbondings: Count = 0
+    proposals: Count = 0
 
 
 class State:
@@ -142,6 +145,11 @@ class State:
         """Numbers given out."""
         return self.find(keys.COUNTERS, Counters) or Counters()
 
+    @property
+    def governance(self) -> Governance:
+        """What governance has under way."""
+        return self.find(keys.GOVERNANCE, Governance) or Governance()
+
     def account(self, address: bytes) -> Account:
         """The account, empty when it was never used."""
         return self.find(keys.account(address), Account) or Account()
@@ -185,6 +193,13 @@ class State:
             raise Rejection(UNKNOWN_DISPUTE, f"no dispute {dispute_id.hex()}")
         return found
 
+    def proposal(self, number: int) -> Proposal:
+        """The proposal; `Rejection` UNKNOWN_PROPOSAL."""
+        found = self.find(keys.proposal(number), Proposal)
+        if found is None:
+            raise Rejection(UNKNOWN_PROPOSAL, f"no proposal {number}")
+        return found
+
     def addresses(self, key: bytes) -> tuple[bytes, ...]:
         """A sorted index of addresses (`keys.PROVIDERS`, `keys.VALIDATORS`)."""
         return self.find(key, tuple[bytes, ...]) or ()
@@ -210,6 +225,16 @@ class State:
     def change_dispute(self, dispute_id: bytes, **fields: Any) -> DisputeRecord:
         """Change fields of a dispute."""
         return self.change(keys.dispute(dispute_id), DisputeRecord, **fields)
+
+    def change_proposal(self, number: int, **fields: Any) -> Proposal:
+        """Change fields of a proposal."""
+        return self.change(keys.proposal(number), Proposal, **fields)
+
+    def change_governance(self, **fields: Any) -> Governance:
+        """Change fields of what governance has under way."""
+        changed = msgspec.structs.replace(self.governance, **fields)
+        self.put(keys.GOVERNANCE, changed)
+        return changed
 
     def schedule(self, height: int, kind: str, subject: bytes, number: int = 0, most: int | None = None) -> int:
         """Have `kind` looked at when `height` begins, or a little later when that height holds `most`; when it will be.

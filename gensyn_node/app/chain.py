@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from consensus.chain_state import ChainState, tip_after
+from consensus.ledger import queries
 from consensus.ledger.block import BlockDelta, Event, TransactionResult
 from consensus.ledger.genesis import genesis_hash
 from consensus.ledger.messages import transaction_id
+from consensus.ledger.parameters import Parameters
 from consensus.ledger.records import Genesis
 from consensus.statesync.reasons import NO_SNAPSHOT
 from consensus.statesync.restore import without_rotation
@@ -91,6 +93,7 @@ class Chain:
         self.genesis = genesis
         self.state = _decode_state(store.head.chain_state)
         self._view = HeadView(store.head.app_hash, store.snapshot())
+        self._parameters = queries.parameters(self._view)
 
     @classmethod
     def open(cls, path: Path, genesis: Genesis) -> Chain:
@@ -115,6 +118,11 @@ class Chain:
     def view(self) -> HeadView:
         """The ledger at the head, as a snapshot that stays as it is."""
         return self._view
+
+    @property
+    def parameters(self) -> Parameters:
+        """The parameters in force for the block after the head: those that the ledger at the head holds."""
+        return self._parameters
 
     def tip(self) -> ChainTip:
         """What the next block has to follow from."""
@@ -197,6 +205,7 @@ class Chain:
         )
         self.state = committed.state
         self._view = HeadView(committed.head.app_hash, self.store.snapshot())
+        self._parameters = queries.parameters(self._view)
 
     def names(self, height: int) -> BlockNames:
         """Under which names the store finds block `height`, which must be here."""

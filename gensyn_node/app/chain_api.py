@@ -37,8 +37,8 @@ class NodeChain:
 
     @property
     def parameters(self) -> Parameters:
-        """The protocol parameters in force."""
-        return self._chain.genesis.parameters
+        """The protocol parameters in force for the next block."""
+        return self._chain.parameters
 
     def head_height(self) -> int:
         """Height of the last committed block."""

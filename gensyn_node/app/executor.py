@@ -10,7 +10,9 @@ import trio
 
 from consensus import beacon
 from consensus.chain_state import execute_decided
+from consensus.ledger import queries
 from consensus.ledger.messages import transaction_id
+from consensus.ledger.upgrades import KNOWN_UPGRADES, Upgrades, check_known
 from consensus.tendermint import effects
 from consensus.tendermint.block import build_block, validate_block, verify_commit
 from consensus.tendermint.evidence import EvidencePool, verify_evidence
@@ -52,6 +54,7 @@ class Executor:
         pace: Pace,
         clock_ms: Callable[[], int],
         on_commit: Callable[[CommittedBlock], None],
+        upgrades: Upgrades = KNOWN_UPGRADES,
     ) -> None:
         self._chain = chain
         self._pool = pool
@@ -59,13 +62,18 @@ class Executor:
         self._pace = pace
         self._clock_ms = clock_ms
         self._on_commit = on_commit
+        self._upgrades = upgrades
         self.evidence = EvidencePool()
         self.evidence.commit(chain.committed_evidence(), forget_below=0)
 
     # --- what the driver asks
 
     def start_input(self) -> StartHeight:
-        """The input that starts the height after the head."""
+        """The input that starts the height after the head.
+
+        `Rejection` UPGRADE_NEEDED before anything of that height is signed or stored, when its rules are unknown here.
+        """
+        check_known(self._chain.view(), self._chain.head.height + 1, self._upgrades)
         return self._chain.start_input()
 
     async def build(self, request: effects.BuildValue) -> Block:
@@ -108,7 +116,7 @@ class Executor:
     async def commit(self, block: Block, commit: Commit) -> None:
         """Execute a decided block and make it the head."""
         ids = tuple(transaction_id(data) for data in block.transactions)
-        committed = await trio.to_thread.run_sync(execute, self._chain, block, self._pool.verified(ids))
+        committed = await trio.to_thread.run_sync(execute, self._chain, block, self._pool.verified(ids), self._upgrades)
         await trio.to_thread.run_sync(self._chain.append, committed, commit, ids)
         self.evidence.commit(block.evidence, forget_below=self._oldest_evidence())
         self._pool.after_block(committed)
@@ -147,23 +155,34 @@ class Executor:
         )
 
     def _oldest_evidence(self) -> int:
-        """Offences below this height have expired: the stakes they would be paid from may be gone."""
-        return self._chain.head.height + 1 - self._chain.genesis.parameters.unbonding_blocks
+        """Offences below this height have expired, for every node that looks at the block after this head."""
+        return queries.oldest_evidence(self._chain.view(), self._chain.head.height + 1)
 
     def _evidence_validators(self, evidence: Evidence) -> ValidatorSet | None:
         height = evidence.first.height
-        if not max(1, self._oldest_evidence()) <= height <= self._chain.head.height + 1:
+        if not self._oldest_evidence() <= height <= self._chain.head.height + 1:
             return None
         return self._chain.validators(height)
 
 
-def execute(chain: Chain, block: Block, signatures_known: frozenset[bytes] = frozenset()) -> CommittedBlock:
-    """What the next block makes of the chain; nothing is written. `InvariantViolation` unless it follows the head."""
+def execute(
+    chain: Chain,
+    block: Block,
+    signatures_known: frozenset[bytes] = frozenset(),
+    known_upgrades: Upgrades = KNOWN_UPGRADES,
+) -> CommittedBlock:
+    """What the next block makes of the chain; nothing is written. `InvariantViolation` unless it follows the head.
+
+    `Rejection` UPGRADE_NEEDED when the block's rules are not known here.
+    """
     header = block.header
     if header.height != chain.head.height + 1 or header.previous_block_id != chain.head.block_id:
         raise InvariantViolation(f"block {header.height} does not follow the head {chain.head.height}")
     if header.app_hash != chain.head.app_hash:
         raise InvariantViolation(f"block {header.height} was decided on another ledger than ours")
-    delta, state = execute_decided(chain.view(), chain.chain_id, chain.state, block, signatures_known)
+    check_known(chain.view(), header.height, known_upgrades)
+    delta, state = execute_decided(
+        chain.view(), chain.chain_id, chain.state, block, signatures_known, known_upgrades=known_upgrades
+    )
     head = Head(header.height, block.id, delta.app_hash, codec.encode(state))
     return CommittedBlock(head, state, block, delta)

@@ -6,12 +6,13 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 import trio
 
 from consensus.ledger.genesis import genesis_hash
+from consensus.ledger.reasons import UPGRADE_NEEDED
 from consensus.tendermint.core import ConsensusCore
 from consensus.tendermint.parameters import ConsensusParameters
 from gensyn_node.app import wire
@@ -29,11 +30,18 @@ from gensyn_node.app.settings import NodeSettings
 from gensyn_node.app.startup import Opened, open_home
 from gensyn_node.config.home import lock_home
 from gensyn_node.primitives import limits
+from gensyn_node.primitives.errors import Rejection
 from p2p.api import Blobs, Network, NetworkConfig
 from p2p.network import open_network
 
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
 STANDSTILL_MARGIN_S = 0.7
 """Beyond the idle block interval: what a round takes on a busy machine before a node begins to ask."""
+
+FAREWELL_S = 3.0
+"""A node that stops for an upgrade serves its last block and votes so long: its neighbours need them to get there."""
 
 log = structlog.get_logger()
 
@@ -81,6 +89,7 @@ class Node:
             pace=pace,
             clock_ms=wall_clock_ms,
             on_commit=self._committed,
+            upgrades=settings.upgrades,
         )
         parameters = ConsensusParameters(
             propose_ms=times.propose_ms,
@@ -141,11 +150,22 @@ class Node:
         self._serve_requests()
         self.network.set_head(self.ledger.head.height)
         async with trio.open_nursery() as nursery:
-            await nursery.start(self.driver.run, self.files.records)
+            await nursery.start(self._drive)
             nursery.start_soon(self.broadcaster.run)
             nursery.start_soon(self.intake.run, self.network.gossip if self.settings.gossip else None)
             nursery.start_soon(self.catch_up.run)
             nursery.start_soon(self.sync.run)
+
+    async def _drive(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run consensus. At a height whose rules are unknown here, stay a moment for the neighbours, then end."""
+        try:
+            await self.driver.run(self.files.records, task_status=task_status)
+        except BaseExceptionGroup as group:
+            error = _only_error(group)
+            if isinstance(error, Rejection) and error.reason == UPGRADE_NEEDED:
+                log.critical("upgrade_needed", code=error.reason.code, why=error.message)
+                await trio.sleep(FAREWELL_S)
+            raise
 
     def _serve_requests(self) -> None:
         requests = self.network.requests

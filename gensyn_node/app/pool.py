@@ -47,7 +47,7 @@ class Pool:
 
     def reap(self, max_bytes: int) -> tuple[bytes, ...]:
         """What goes into the next block, best paying first, within bytes and the block's space in units."""
-        return self._mempool.reap(self._chain.genesis.parameters, max_bytes)
+        return self._mempool.reap(self._chain.parameters, max_bytes)
 
     def verified(self, names: Iterable[bytes]) -> frozenset[bytes]:
         """Those of the transactions whose signature was checked when they came in."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from consensus.ledger.records import Genesis
+from consensus.ledger.upgrades import KNOWN_UPGRADES, Upgrades
 from gensyn_node.config.genesis import read_genesis
 from gensyn_node.config.home import Home
 from gensyn_node.config.node_config import NodeConfig, read_config
@@ -28,6 +29,8 @@ class NodeSettings:
     p2p_key: SecretKey = field(repr=False)
     gossip: bool = True
     """False: neither publish nor listen; everything comes by asking. For tests of liveness."""
+    upgrades: Upgrades = field(default_factory=lambda: KNOWN_UPGRADES)
+    """The upgrades of the chain's rules that this program can go through."""
 
 
 def load_settings(home: Home, passphrase: str = "") -> NodeSettings:

@@ -53,7 +53,9 @@ def test_a_transfer_moves_money_and_pays_the_proposers_operator() -> None:
     result = world.do("alice", TO_BOB)
     assert world.balance("bob") == 1_005 * GSN
     assert world.balance("alice") == 995 * GSN - result.fee_nano
-    assert world.balance("operator") == 1_000 * GSN + result.fee_nano
+    treasury = result.fee_nano // 10
+    assert world.balance("operator") == 1_000 * GSN + result.fee_nano - treasury
+    assert queries.supply(world.ledger).treasury_nano == treasury
     assert queries.account(world.ledger, key("alice").address).nonce == 1
 
 

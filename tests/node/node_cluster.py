@@ -15,7 +15,7 @@ from msgspec import structs
 
 from consensus.ledger import keys
 from consensus.ledger.messages import Transfer, encode_transaction, sign_transaction
-from consensus.ledger.parameters import devnet_parameters
+from consensus.ledger.parameters import Parameters, devnet_parameters
 from consensus.ledger.records import Account, Genesis, GenesisAccount, GenesisValidator
 from gensyn_node.app.node import Node
 from gensyn_node.app.settings import NodeSettings
@@ -70,6 +70,7 @@ def make_cluster(
     *,
     validators: int | None = None,
     accounts: tuple[GenesisAccount, ...] = (),
+    parameters: Parameters | None = None,
     **times: int,
 ) -> Cluster:
     """Homes of `nodes` nodes of which the first `validators` have equal stakes; `accounts` have money as well."""
@@ -82,7 +83,7 @@ def make_cluster(
             for n in range(members)
         ),
         (*(GenesisAccount(key("account", n).address, 1_000_000 * NANO_PER_GSN) for n in range(nodes)), *accounts),
-        devnet_parameters(),
+        parameters or devnet_parameters(),
     )
     ports = free_ports(nodes)
     addresses = [f"/ip4/127.0.0.1/tcp/{port}/p2p/{peer_id(key('p2p', n))}" for n, port in enumerate(ports)]

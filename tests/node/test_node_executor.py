@@ -53,6 +53,7 @@ class Bench:
             pace=Pace(0, 0),
             clock_ms=wall_clock_ms,
             on_commit=lambda committed: None,
+            upgrades=settings.upgrades,
         )
 
     async def build(self, last_commit: Commit | None) -> Block:
