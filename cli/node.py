@@ -44,6 +44,7 @@ def init(
     from gensyn_node.keys.recovery import words_of
     from gensyn_node.primitives.bech32 import encode_address
     from gensyn_node.primitives.errors import Rejection
+    from gensyn_node.storage.files import replace_file
 
     place, chain = home_of(home), read_genesis(genesis)
     if place.config.exists():
@@ -57,7 +58,7 @@ def init(
     for name, key in keys.items():
         Keyring(place.keys).add(name, key, passphrase)
     init_storage(place, chain, keys[CONSENSUS])
-    place.config.write_text(render_config(config), "utf-8")
+    replace_file(place.config, render_config(config).encode())
     value = {
         "home": str(place.path),
         "chain_id": chain.chain_id,

@@ -231,8 +231,9 @@ class Driver:
         if self._signer is None:
             raise InvariantViolation("asked to sign without a key")
         self._wal.sync()
+        request = SignRequest(height, round_, step, message, message, 0, self._wal.synced_records)
         try:
-            return self._signer.sign(SignRequest(height, round_, step, message, message, 0)).signature
+            return self._signer.sign(request).signature
         except Rejection as refusal:
             log.warning("signature_refused", height=height, round=round_, step=step.name, why=str(refusal))
             return None

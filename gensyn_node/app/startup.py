@@ -20,8 +20,8 @@ from gensyn_node.primitives.crypto import SecretKey
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.storage import reasons
 from gensyn_node.storage.chain_store import ChainStore, Head
-from gensyn_node.storage.files import replace_file
-from gensyn_node.storage.signer import Signer, log_is_lost
+from gensyn_node.storage.files import replace_file, sync_directory
+from gensyn_node.storage.signer import Signer, log_is_short
 from gensyn_node.storage.wal import WriteAheadLog, log_heights
 from proofs.arithmetic.self_check import check_machine
 
@@ -50,6 +50,8 @@ def init_storage(home: Home, genesis: Genesis, consensus_key: SecretKey) -> None
     replace_file(home.genesis, codec.encode(genesis))
     create_chain(home, genesis).close()
     Signer.create(signer_path, consensus_key)
+    for folder in (home.path, home.path.parent):
+        sync_directory(folder)
 
 
 def create_chain(home: Home, genesis: Genesis) -> Chain:
@@ -84,10 +86,8 @@ def open_home(settings: NodeSettings) -> Opened:
     opened = WriteAheadLog.open(home.data / LOG_FOLDER, height)
     if opened.quarantined is not None:
         log.error("log_corrupt", set_aside=str(opened.quarantined), code=reasons.LOG_CORRUPT.code)
-        if signer is not None:
-            signer.sit_out()
-    elif signer is not None and log_is_lost(signer.state, height, has_records=bool(opened.records)):
-        log.error("log_missing", height=height, signed=signer.state.height)
+    if signer is not None and log_is_short(signer.state, height, records=len(opened.records)):
+        log.error("log_short", height=height, signed=signer.state.height, records=len(opened.records))
         signer.sit_out()
     return Opened(chain, opened.log, opened.records, signer)
 

@@ -50,13 +50,17 @@ class Reader:
 class Database(Reader):
     """One open LevelDB."""
 
+    def __init__(self, handle: plyvel.DB, path: Path) -> None:
+        super().__init__(handle)
+        self._path = path
+
     @classmethod
     def create(cls, path: Path) -> Database:
         """A new database; only `init` calls this. Raises `Rejection` (STORE_EXISTS)."""
         if path.exists():
             raise Rejection(reasons.STORE_EXISTS, f"{path} exists already")
         path.parent.mkdir(parents=True, exist_ok=True)
-        database = cls(_open(path, create=True))
+        database = cls(_open(path, create=True), path)
         sync_directory(path.parent)
         return database
 
@@ -65,7 +69,10 @@ class Database(Reader):
         """An existing database. Raises `Rejection` (STORE_MISSING, STORE_CORRUPT)."""
         if not path.is_dir():
             raise Rejection(reasons.STORE_MISSING, f"{path} does not exist")
-        return cls(_open(path, create=False))
+        database = cls(_open(path, create=False), path)
+        # LevelDB renames CURRENT to its new manifest and removes the old one without making the rename durable.
+        sync_directory(path)
+        return database
 
     def snapshot(self) -> Reader:
         """Everything as it is now, unchanged by later writes."""
@@ -75,6 +82,8 @@ class Database(Reader):
         """Put (or, for None, delete) all keys in one batch: all of it survives a crash, or nothing.
 
         Without `sync` it survives a power cut only when a later synced batch does.
+        LevelDB syncs its log file but not the name of a log that it has just begun; without that a power cut could
+        take every batch in the new file.
         """
         with self._handle.write_batch(transaction=True, sync=sync) as batch:
             for key, value in changes:
@@ -82,6 +91,8 @@ class Database(Reader):
                     batch.delete(key)
                 else:
                     batch.put(key, value)
+        if sync:
+            sync_directory(self._path)
 
     def compact(self, start: bytes, stop: bytes) -> None:
         """Rewrite a range of keys without what was deleted in it."""

@@ -48,6 +48,8 @@ class SignRequest:
     message: bytes
     subject: bytes
     time_ms: int
+    log_records: int
+    """Inputs of the height that are in the log and synced: what the signature rests on, locks included."""
 
 
 class SignState(Struct, frozen=True):
@@ -63,6 +65,8 @@ class SignState(Struct, frozen=True):
     signature: bytes
     silent_through: int
     """Nothing is signed up to this height: the log that knew the locks of it was lost."""
+    log_records: int
+    """Inputs in the height's log when the last signature was given; a shorter log has forgotten something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ class Signer:
         """Start a record for a key that has never signed; only `init` calls this. Raises `Rejection` (STORE_EXISTS)."""
         if path.exists():
             raise Rejection(reasons.STORE_EXISTS, f"{path} exists already")
-        state = SignState(key.public, 0, 0, 0, b"", b"", 0, b"", 0)
+        state = SignState(key.public, 0, 0, 0, b"", b"", 0, b"", 0, 0)
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, encode_state(state))
         return cls(path, key, state)
@@ -145,6 +149,7 @@ def state_after(last: SignState, request: SignRequest, sign: Callable[[bytes], b
         request.time_ms,
         sign(request.message),
         last.silent_through,
+        request.log_records,
     )
 
 
@@ -153,9 +158,14 @@ def state_sitting_out(last: SignState) -> SignState:
     return msgspec.structs.replace(last, silent_through=last.height)
 
 
-def log_is_lost(last: SignState, height: int, *, has_records: bool) -> bool:
-    """Whether a log of this height must have been there, and with it the locks: it is synced before any signature."""
-    return not has_records and last.height >= height > last.silent_through
+def log_is_short(last: SignState, height: int, *, records: int) -> bool:
+    """Whether the log of this height lacks inputs, and with them locks, that signatures rest on.
+
+    They were synced before the signature, so a crash does not take them; damage that looks like a torn end can.
+    """
+    if last.height < height or last.height <= last.silent_through:
+        return False
+    return last.height > height or records < last.log_records
 
 
 def encode_state(state: SignState) -> bytes:

@@ -5,8 +5,9 @@ One file a height, `wal/<height>.log`. A record is
     length (4, little endian) ‖ CRC-32 of the length (4) ‖ CRC-32 of the payload (4) ‖ payload
 
 The length has a checksum of its own so that damage to it is told from a write that was cut short. What a crash can
-leave (an unfinished last record, zeros after it) is cut. Any other damage is not ours to guess at: the file is set
-aside and reported, never repaired.
+leave (an unfinished last record, zeros after it) is cut. Of any other damage the file is set
+aside and reported, and the sound records before it go on: whether they are enough to sign on is for the signer's record
+to say.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from gensyn_node.primitives import limits
 from gensyn_node.primitives.errors import InvariantViolation
-from gensyn_node.storage.files import sync_directory, write_all
+from gensyn_node.storage.files import replace_file, sync_directory, write_all
 
 _HEADER = struct.Struct("<III")
 _LENGTH = struct.Struct("<I")
@@ -42,34 +43,37 @@ class Opened:
 
     log: WriteAheadLog
     records: tuple[bytes, ...]
+    """The sound ones from the beginning."""
     quarantined: Path | None
 
 
 class WriteAheadLog:
     """Appends records; `sync` makes everything appended so far durable."""
 
-    def __init__(self, directory: Path, height: int, descriptor: int) -> None:
+    def __init__(self, directory: Path, height: int, descriptor: int, records: int) -> None:
         self._directory = directory
         self.height = height
         self._descriptor = descriptor
-        self._unsynced = False
+        self._records = self.synced_records = records
 
     @classmethod
     def open(cls, directory: Path, height: int) -> Opened:
         """The log of `height`; logs of lower heights are finished and removed."""
-        directory.mkdir(parents=True, exist_ok=True)
+        if not directory.is_dir():
+            directory.mkdir(parents=True)
+            sync_directory(directory.parent)
         path = log_path(directory, height)
         records: tuple[bytes, ...] = ()
         quarantined = None
         if path.exists():
             content = read_log(path)
+            records = content.records
             if content.corrupt:
                 quarantined = quarantine(path)
-            else:
-                records = content.records
-                if content.good_bytes != path.stat().st_size:
-                    os.truncate(path, content.good_bytes)
-        log = cls(directory, height, _open_append(path))
+                replace_file(path, b"".join(frame(record) for record in records))
+            elif content.good_bytes != path.stat().st_size:
+                os.truncate(path, content.good_bytes)
+        log = cls(directory, height, _open_append(path), len(records))
         os.fsync(log._descriptor)
         log._remove_finished()
         sync_directory(directory)
@@ -80,13 +84,13 @@ class WriteAheadLog:
         if len(payload) > RECORD_BYTES_MAX:
             raise InvariantViolation(f"a log record of {len(payload)} bytes")
         write_all(self._descriptor, frame(payload))
-        self._unsynced = True
+        self._records += 1
 
     def sync(self) -> None:
         """Make all appended records durable."""
-        if self._unsynced:
+        if self.synced_records < self._records:
             os.fsync(self._descriptor)
-            self._unsynced = False
+            self.synced_records = self._records
 
     def next_height(self, height: int) -> None:
         """Go on with the log of `height`, after the block before it has been committed; drop the finished log."""
@@ -95,6 +99,7 @@ class WriteAheadLog:
         self.close()
         self.height = height
         self._descriptor = _open_append(log_path(self._directory, height))
+        self._records = self.synced_records = 0
         self._remove_finished()
         sync_directory(self._directory)
 

@@ -21,7 +21,7 @@ VECTORS = json.loads((Path(__file__).parents[1] / "vectors/signer/last_sign_stat
 
 def request(height: int, round_: int, step: SignStep, block: str = "B1", time_ms: int = 0) -> SignRequest:
     subject = f"{height}/{round_}/{step.name}/{block}".encode()
-    return SignRequest(height, round_, step, subject + b"@%d" % time_ms, subject, time_ms)
+    return SignRequest(height, round_, step, subject + b"@%d" % time_ms, subject, time_ms, 1)
 
 
 @pytest.mark.parametrize("session", VECTORS["sessions"], ids=lambda session: str(session["type"]))

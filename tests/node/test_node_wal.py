@@ -105,6 +105,33 @@ def test_corrupt_file_is_set_aside_whole_and_never_used(tmp_path: Path) -> None:
     assert again != opened.quarantined
 
 
+def test_records_before_the_damage_go_on_and_the_file_is_kept(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    damaged = bytearray(DATA)
+    damaged[ENDS[2] + 20] ^= 1
+    path.write_bytes(damaged)
+    opened = WriteAheadLog.open(tmp_path, 4)
+    assert opened.records == RECORDS[:2]
+    assert opened.quarantined is not None
+    assert opened.quarantined.read_bytes() == damaged
+    assert opened.log.synced_records == 2
+    opened.log.append(b"after")
+    opened.log.close()
+    assert WriteAheadLog.open(tmp_path, 4).records == (*RECORDS[:2], b"after")
+
+
+def test_synced_records_are_counted_over_restarts_and_heights(tmp_path: Path) -> None:
+    written(tmp_path)
+    log = WriteAheadLog.open(tmp_path, 4).log
+    log.append(b"more")
+    assert log.synced_records == len(RECORDS)
+    log.sync()
+    assert log.synced_records == len(RECORDS) + 1
+    log.next_height(5)
+    assert log.synced_records == 0
+    log.close()
+
+
 def test_finished_heights_are_removed(tmp_path: Path) -> None:
     written(tmp_path, 4)
     log = WriteAheadLog.open(tmp_path, 5).log

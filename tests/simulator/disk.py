@@ -15,7 +15,7 @@ from gensyn_node.storage.signer import (
     Signed,
     SignRequest,
     SignState,
-    log_is_lost,
+    log_is_short,
     state_after,
     state_sitting_out,
 )
@@ -38,7 +38,9 @@ class OpenedLog:
     cut: bool
     """A torn end was removed."""
     sits_out: bool
-    """The log is damaged or gone: the validator must not sign in the height it has signed in."""
+    """The log lacks what was signed on: the validator must not sign in the height it has signed in."""
+    damaged: bool
+    """Records after the damage, never signed on, are gone."""
 
 
 @dataclass
@@ -51,11 +53,12 @@ class Disk:
     _durable: bytes = b""
     _records: list[Input] = field(default_factory=list)
     _synced: int = 0
+    _opened_with: int = 0
 
     @classmethod
     def new(cls, public_key: bytes) -> Disk:
         """Of a machine that never ran."""
-        return cls(SignState(public_key, 0, 0, 0, b"", b"", 0, b"", 0))
+        return cls(SignState(public_key, 0, 0, 0, b"", b"", 0, b"", 0, 0))
 
     # The log. Records become bytes when a crash or a restart needs them.
 
@@ -71,7 +74,12 @@ class Disk:
 
     def next_height(self, height: int) -> None:
         """Begin the log of another height; the one before it is removed."""
-        self.log_height, self._durable, self._records, self._synced = height, b"", [], 0
+        self.log_height, self._durable, self._records, self._synced, self._opened_with = height, b"", [], 0, 0
+
+    @property
+    def synced_records(self) -> int:
+        """Records of the height that are durable."""
+        return self._opened_with + self._synced
 
     def open_log(self, height: int) -> OpenedLog:
         """What `WriteAheadLog.open` and the start-up checks do."""
@@ -80,13 +88,12 @@ class Disk:
         data = self._durable + _framed(self._records)
         content = parse_log(data)
         self._records, self._synced = [], 0
-        if content.corrupt or log_is_lost(self.signed, height, has_records=bool(content.records)):
-            self._durable = b""
+        sits_out = log_is_short(self.signed, height, records=len(content.records))
+        if sits_out:
             self.signed = state_sitting_out(self.signed)
-            return OpenedLog([], cut=False, sits_out=True)
-        self._durable = data[: content.good_bytes]
+        self._durable, self._opened_with = data[: content.good_bytes], len(content.records)
         records = [codec.decode(Input, record, max_bytes=RECORD_BYTES_MAX) for record in content.records]
-        return OpenedLog(records, cut=content.good_bytes != len(data), sits_out=False)
+        return OpenedLog(records, cut=content.good_bytes != len(data), sits_out=sits_out, damaged=content.corrupt)
 
     def crash(self, damage: str, rng: random.Random) -> None:
         """The machine stops: what happens to the unsynced end of the log is chance within the kind of damage."""

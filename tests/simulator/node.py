@@ -332,7 +332,7 @@ class SimulatedNode:
     def _sign_vote(self, vote: Vote) -> Input | None:
         step = SignStep.PREVOTE if vote.kind is VoteType.PREVOTE else SignStep.PRECOMMIT
         message = vote_sign_bytes(CHAIN, vote)
-        signature = self._sign(SignRequest(vote.height, vote.round, step, message, message, 0))
+        signature = self._sign((vote.height, vote.round, step), message)
         if signature is None:
             return None
         signed = Vote(vote.kind, vote.height, vote.round, vote.block_id, vote.validator, signature)
@@ -342,16 +342,17 @@ class SimulatedNode:
     def _sign_proposal(self, proposal: Proposal, block: Block) -> Input | None:
         message = proposal_sign_bytes(CHAIN, proposal)
         place = (proposal.height, proposal.round)
-        signature = self._sign(SignRequest(*place, SignStep.PROPOSAL, message, message, 0))
+        signature = self._sign((*place, SignStep.PROPOSAL), message)
         if signature is None:
             return None
         signed = Proposal(*place, proposal.valid_round, proposal.block_id, proposal.proposer, signature)
         self.world.signed(self, signed)
         return verify_proposal(CHAIN, self.core.proposers, signed, block, self._now(), self.world.check)
 
-    def _sign(self, request: SignRequest) -> bytes | None:
+    def _sign(self, place: tuple[int, int, SignStep], message: bytes) -> bytes | None:
         """The log is synced first, then the record; the signature is the last to exist."""
         self.disk.sync()
+        request = SignRequest(*place, message, message, 0, self.disk.synced_records)
         self.world.may_crash(self, "between log and signature")
         try:
             signature = self.disk.sign(request, self.key.sign).signature

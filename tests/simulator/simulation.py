@@ -104,7 +104,7 @@ class Simulation:
     def opened(self, node: SimulatedNode, log: OpenedLog) -> None:
         """A machine has started."""
         self.coverage.seen["torn log tail cut"] += log.cut
-        self.coverage.seen["damaged log set aside"] += log.sits_out
+        self.coverage.seen["damaged log set aside"] += log.damaged
         if node.number in self.honest and node.start is not None:
             self.checks.starts(node.start.height, node.start.validators)
 
