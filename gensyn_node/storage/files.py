@@ -15,6 +15,18 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def sync_files(directory: Path) -> None:
+    """Make the content and the names of all files directly in `directory` durable, whoever wrote them."""
+    for path in sorted(directory.iterdir()):
+        if path.is_file():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    sync_directory(directory)
+
+
 def write_all(descriptor: int, data: bytes) -> None:
     """Write every byte; one `os.write` may stop short."""
     view = memoryview(data)

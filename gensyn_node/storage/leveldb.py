@@ -81,7 +81,8 @@ class Database(Reader):
     def write(self, changes: Iterable[tuple[bytes, bytes | None]], *, sync: bool = True) -> None:
         """Put (or, for None, delete) all keys in one batch: all of it survives a crash, or nothing.
 
-        Without `sync` it survives a power cut only when a later synced batch does.
+        Without `sync` a power cut may take it although later synced batches stay (a log that was replaced is not
+        synced): `sync_files` of the closed folder makes all of it durable.
         LevelDB syncs its log file but not the name of a log that it has just begun; without that a power cut could
         take every batch in the new file.
         """

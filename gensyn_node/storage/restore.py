@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gensyn_node.primitives.errors import InvariantViolation
 from gensyn_node.storage.chain_store import Change, Head, genesis_change, head_change, height_key
-from gensyn_node.storage.files import sync_directory
+from gensyn_node.storage.files import sync_directory, sync_files
 from gensyn_node.storage.leveldb import Database
 
 
@@ -74,6 +74,7 @@ class StoreBuilder:
         changes += [(b"w" + height_key(height), b"") for height in restored.set_changes]
         self._database.write(changes)
         self._database.close()
+        sync_files(self._folder)
         if place.exists():
             raise InvariantViolation(f"{place} exists")
         os.replace(self._folder, place)

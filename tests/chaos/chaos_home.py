@@ -164,7 +164,7 @@ def store_digest(store: ChainStore) -> str:
 
 def store_items(store: ChainStore) -> list[tuple[bytes, bytes]]:
     """All keys and values."""
-    return list(store._database.items(b""))
+    return list(store.database.items(b""))
 
 
 def balance(opened: Opened, address: bytes) -> int:
