@@ -11,6 +11,7 @@ from consensus.ledger.genesis import genesis_hash
 from consensus.ledger.records import Genesis
 from consensus.ledger.upgrades import KNOWN_UPGRADES, Upgrades
 from consensus.tendermint.block import ChainTip
+from consensus.tendermint.evidence import evidence_height, offenders
 from consensus.tendermint.types import Block, BlockId, Validator, ValidatorSet
 from consensus.tendermint.validators import new_validator_set, next_validator_set
 from gensyn_node.primitives.codec import Struct
@@ -82,7 +83,9 @@ def execute_decided(
         time_ms=header.time_ms,
         proposer=header.proposer,
         beacon=next_beacon(state.beacon, header.beacon_proof),
-        misbehaviours=tuple(Misbehaviour(item.first.validator, item.first.height) for item in block.evidence),
+        misbehaviours=tuple(
+            Misbehaviour(validator, evidence_height(item)) for item in block.evidence for validator in offenders(item)
+        ),
         rotation=state.next_validators.rotation_hash,
     )
     delta = execute_block(view, context, block.transactions, signatures_known, known_upgrades)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from consensus.tendermint.reasons import EVIDENCE_OUT_OF_REACH
 from gensyn_node.primitives import reasons as primitive_reasons
 from gensyn_node.primitives.errors import Reason, Rejection
 from p2p import reasons
@@ -36,6 +37,7 @@ WEIGHTS: dict[str, int] = {
     reasons.GOSSIP_RATE.code: 2,
     # No fault: heads differ for a moment.
     reasons.OUT_OF_SEASON.code: 0,
+    EVIDENCE_OUT_OF_REACH.code: 0,
     # No fault: questions that have no answer here.
     reasons.NO_SUCH_BLOB.code: 0,
     reasons.UNKNOWN_METHOD.code: 0,

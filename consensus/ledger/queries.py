@@ -54,6 +54,12 @@ def oldest_evidence(reader: Reader, height: int) -> int:
     return max(1, state.governance.evidence_floor, height - state.parameters.unbonding_blocks)
 
 
+def is_punishable(reader: Reader, validator: bytes, height: int) -> bool:
+    """Whether there is something to take from a validator for an offence at `height`: it is punished once."""
+    record = State(reader).find(keys.validator(validator), ValidatorRecord)
+    return record is not None and not record.tombstoned
+
+
 def provider(reader: Reader, address: bytes) -> Provider | None:
     """A provider, or None."""
     return State(reader).find(keys.provider(address), Provider)

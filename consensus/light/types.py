@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from consensus.light import reasons
+from consensus.tendermint.light_attack import as_set
 from consensus.tendermint.types import BlockId, Commit, Header, Validator, ValidatorSet
 from gensyn_node.primitives import limits
 from gensyn_node.primitives.codec import Struct
@@ -93,8 +94,3 @@ def trusted_genesis(time_ms: int, validators: ValidatorSet, block_id: BlockId = 
 def members_hash(members: tuple[Validator, ...]) -> bytes:
     """The hash by which headers name this set."""
     return as_set(members).hash
-
-
-def as_set(members: tuple[Validator, ...]) -> ValidatorSet:
-    """The members as a set whose rotation is not known; only for checking commits."""
-    return ValidatorSet(members, (0,) * len(members), members[0].address if members else b"")

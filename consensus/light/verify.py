@@ -7,11 +7,11 @@ skipping). Every signature of a commit is checked, also those beyond two thirds.
 from __future__ import annotations
 
 from consensus.light import reasons
-from consensus.light.types import LightBlock, LightOptions, Trusted, as_set, members_hash
-from consensus.tendermint.block import verify_commit
-from consensus.tendermint.types import CommitFlag, Validator
-from consensus.tendermint.validators import TOTAL_POWER_MAX
-from consensus.tendermint.verify import ROUND_MAX, SignatureCheck
+from consensus.light.types import LightBlock, LightOptions, Trusted, members_hash
+from consensus.tendermint.light_attack import as_set, signed_power
+from consensus.tendermint.types import Validator
+from consensus.tendermint.validators import members_fault
+from consensus.tendermint.verify import ROUND_MAX, SignatureCheck, verify_commit
 from gensyn_node.primitives import crypto
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.primitives.hashing import HASH_BYTES
@@ -37,15 +37,9 @@ def check_shape(chain_id: str, block: LightBlock) -> None:
 
 
 def check_members(members: tuple[Validator, ...]) -> None:
-    """`Rejection` BAD_LIGHT_BLOCK for a set that no chain can have: nobody counts twice, no power is out of range."""
-    if not members or sum(max(0, member.power) for member in members) > TOTAL_POWER_MAX:
-        raise Rejection(reasons.BAD_LIGHT_BLOCK, "a validator set is empty or its power is out of range")
-    if any(member.power < 1 for member in members):
-        raise Rejection(reasons.BAD_LIGHT_BLOCK, "a validator without power")
-    if len({member.address for member in members}) < len(members):
-        raise Rejection(reasons.BAD_LIGHT_BLOCK, "a validator is listed twice")
-    if len({member.public_key for member in members}) < len(members):
-        raise Rejection(reasons.BAD_LIGHT_BLOCK, "a key is listed twice")
+    """`Rejection` BAD_LIGHT_BLOCK for a set that no chain can have."""
+    if fault := members_fault(members):
+        raise Rejection(reasons.BAD_LIGHT_BLOCK, fault)
 
 
 def check_not_expired(trusted: Trusted, now_ms: int, options: LightOptions) -> None:
@@ -99,18 +93,8 @@ def verify_sealed(chain_id: str, block: LightBlock, check: SignatureCheck = cryp
     verify_commit(chain_id, as_set(block.validators), block.commit, check)
 
 
-def overlap(members: tuple[Validator, ...], block: LightBlock) -> int:
-    """Power, as `members` count it, of those of them whose keys signed the block. Signatures are checked elsewhere."""
-    power_of = {member.public_key: member.power for member in members}
-    return sum(
-        power_of.pop(validator.public_key, 0)
-        for validator, slot in zip(block.validators, block.commit.slots, strict=True)
-        if slot.flag is CommitFlag.COMMIT
-    )
-
-
 def _check_overlap(trusted: Trusted, block: LightBlock, options: LightOptions) -> None:
-    signed = overlap(trusted.next_validators, block)
+    signed = signed_power(trusted.next_validators, block.validators, block.commit)
     total = sum(member.power for member in trusted.next_validators)
     if signed * options.trust_denominator <= total * options.trust_numerator:
         raise Rejection(

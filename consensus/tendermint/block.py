@@ -1,8 +1,4 @@
-"""Building and checking blocks and commits, except for what executing the transactions shows.
-
-`verify_commit` checks every signature, also those beyond two thirds: an unchecked signature that others rely on later
-has cost other chains dearly.
-"""
+"""Building and checking blocks, except for what executing the transactions shows."""
 
 from __future__ import annotations
 
@@ -11,22 +7,19 @@ from dataclasses import dataclass
 
 from consensus import beacon
 from consensus.tendermint import reasons
-from consensus.tendermint.evidence import EvidencePool, check_place, evidence_id, verify_evidence
+from consensus.tendermint.evidence import EvidencePool, check_place, offenders, verify_evidence
+from consensus.tendermint.light_attack import ChainRecords, verify_light_attack
 from consensus.tendermint.types import (
-    NIL,
     Block,
     BlockId,
     Commit,
-    CommitFlag,
+    DuplicateVoteEvidence,
     Evidence,
     Header,
     ValidatorSet,
-    Vote,
-    VoteType,
-    is_quorum,
-    vote_sign_bytes,
 )
 from consensus.tendermint.verify import SignatureCheck
+from consensus.tendermint.verify import verify_commit as verify_commit
 from gensyn_node.primitives import crypto, limits
 from gensyn_node.primitives.codec import encode
 from gensyn_node.primitives.errors import Rejection
@@ -110,6 +103,8 @@ def check_roots(block: Block) -> None:
         raise Rejection(reasons.BAD_BLOCK, f"transactions of more than {limits.BLOCK_BYTES_MAX} bytes")
     if len(block.evidence) > limits.EVIDENCE_PER_BLOCK_MAX:
         raise Rejection(reasons.BAD_BLOCK, f"{len(block.evidence)} pieces of evidence")
+    if sum(len(encode(item)) for item in block.evidence) > limits.EVIDENCE_BYTES_MAX:
+        raise Rejection(reasons.BAD_BLOCK, f"evidence of more than {limits.EVIDENCE_BYTES_MAX} bytes")
     found = (data_root(block.transactions), evidence_root(block.evidence), commit_root(block.last_commit))
     if found != (header.data_root, header.evidence_root, header.last_commit_root):
         raise Rejection(reasons.BAD_BLOCK, "the contents do not hash to the header's roots")
@@ -121,12 +116,14 @@ def validate_block(
     *,
     evidence_validators: Callable[[Evidence], ValidatorSet | None],
     evidence_pool: EvidencePool,
+    records: ChainRecords | None = None,
     check: SignatureCheck = crypto.verify,
     check_beacon: BeaconCheck = beacon.verify,
 ) -> None:
     """Everything about a block that does not need its execution; `Rejection` BAD_HEADER, BAD_BLOCK and others.
 
-    `evidence_validators` gives the set of an offence's height, None when the offence is too old or unknown.
+    `evidence_validators` gives the set of an offence's height, None when the offence is too old, unknown or punished.
+    `records` is what attacks on light clients are judged by; without it a block must not carry any.
     """
     header = block.header
     _check_header(tip, header)
@@ -136,15 +133,34 @@ def validate_block(
         raise Rejection(reasons.BAD_HEADER, f"{header.proposer.hex()} is no validator")
     check_beacon(proposer.public_key, beacon.beacon_input(tip.chain_id, tip.height, tip.beacon), header.beacon_proof)
     _check_last_commit(tip, block.last_commit, check)
-    for item in block.evidence:
+    _check_evidence(tip.chain_id, block.evidence, evidence_validators, evidence_pool, records, check)
+
+
+def _check_evidence(
+    chain_id: str,
+    evidence: Sequence[Evidence],
+    evidence_validators: Callable[[Evidence], ValidatorSet | None],
+    evidence_pool: EvidencePool,
+    records: ChainRecords | None,
+    check: SignatureCheck,
+) -> None:
+    """Each item proves an offence that is not punished yet, and nobody is accused twice in one block."""
+    accused: set[bytes] = set()
+    for item in evidence:
         check_place(item)
-    if len({evidence_id(item) for item in block.evidence}) != len(block.evidence):
-        raise Rejection(reasons.BAD_EVIDENCE, "an offence is named twice")
-    for item in block.evidence:
+        named = offenders(item)
+        if not accused.isdisjoint(named) or len(set(named)) < len(named):
+            raise Rejection(reasons.BAD_EVIDENCE, "a validator is accused twice")
         validators = evidence_validators(item)
         if validators is None or evidence_pool.is_committed(item):
             raise Rejection(reasons.BAD_EVIDENCE, "the offence is too old, unknown or already punished")
-        verify_evidence(tip.chain_id, validators, item, check)
+        if isinstance(item, DuplicateVoteEvidence):
+            verify_evidence(chain_id, validators, item, check)
+        elif records is None:
+            raise Rejection(reasons.BAD_EVIDENCE, "there are no records to judge an attack by")
+        else:
+            verify_light_attack(chain_id, validators, records, item, check, accused)
+        accused.update(named)
 
 
 def _check_header(tip: ChainTip, header: Header) -> None:
@@ -172,27 +188,3 @@ def _check_last_commit(tip: ChainTip, commit: Commit | None, check: SignatureChe
     if (commit.height, commit.block_id) != (tip.height - 1, tip.previous_block_id):
         raise Rejection(reasons.BAD_COMMIT, "the last commit is not of the previous block")
     verify_commit(tip.chain_id, tip.last_validators, commit, check)
-
-
-def verify_commit(
-    chain_id: str, validators: ValidatorSet, commit: Commit, check: SignatureCheck = crypto.verify
-) -> None:
-    """`Rejection` BAD_COMMIT unless more than two thirds committed and *every* signature in it is good."""
-    if len(commit.slots) != len(validators.validators) or not commit.block_id or commit.round < 0:
-        raise Rejection(reasons.BAD_COMMIT, f"{len(commit.slots)} slots for {len(validators.validators)} validators")
-    vote = Vote(VoteType.PRECOMMIT, commit.height, commit.round, commit.block_id, b"")
-    messages = {
-        CommitFlag.COMMIT: vote_sign_bytes(chain_id, vote),
-        CommitFlag.NIL: vote_sign_bytes(chain_id, Vote(vote.kind, vote.height, vote.round, NIL, b"")),
-    }
-    power = 0
-    for validator, slot in zip(validators.validators, commit.slots, strict=True):
-        if slot.flag is CommitFlag.ABSENT:
-            if slot.signature:
-                raise Rejection(reasons.BAD_COMMIT, "a signature of an absent validator")
-            continue
-        if not check(validator.public_key, messages[slot.flag], slot.signature):
-            raise Rejection(reasons.BAD_COMMIT, f"the signature of {validator.address.hex()} does not verify")
-        power += validator.power if slot.flag is CommitFlag.COMMIT else 0
-    if not is_quorum(power, validators.total_power):
-        raise Rejection(reasons.BAD_COMMIT, f"power {power} of {validators.total_power} committed")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from consensus.tendermint.types import Block, Commit, ConsensusMessage, Evidence, Proposal, Step, Vote
+from consensus.tendermint.types import Block, Commit, ConsensusMessage, DuplicateVoteEvidence, Proposal, Step, Vote
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Decide:
 class EvidenceFound:
     """A validator broke the rules; put this into the evidence pool and into our next block."""
 
-    evidence: Evidence
+    evidence: DuplicateVoteEvidence
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,23 @@ Nothing inside evidence is trusted beyond the two signatures: power and time com
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from msgspec import structs
+
 from consensus.tendermint import reasons
-from consensus.tendermint.types import NIL, DuplicateVoteEvidence, Evidence, ValidatorSet, Vote, vote_sign_bytes
+from consensus.tendermint.types import (
+    NIL,
+    DuplicateVoteEvidence,
+    Evidence,
+    LightClientAttackEvidence,
+    ValidatorSet,
+    Vote,
+    vote_sign_bytes,
+)
 from consensus.tendermint.verify import ROUND_MAX, SignatureCheck
 from gensyn_node.primitives import crypto, limits
-from gensyn_node.primitives.codec import Struct
+from gensyn_node.primitives.codec import Struct, encode
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.primitives.hashing import HASH_BYTES, tagged_hash
 
@@ -21,18 +33,42 @@ class EvidenceParameters(Struct):
     max_age_ms: int = 48 * 3_600_000
 
 
+PENDING_MAX = 1_024
+"""Evidence waiting for a block."""
+PENDING_PER_VALIDATOR_MAX = 64
+"""Of these against one validator: its key can sign as many double votes as it likes, and the first one punishes it."""
+
+
 def evidence_id(evidence: Evidence) -> bytes:
     """Names the offence, not the proof: other signatures or block ids of the same double vote have the same id.
 
+    An attack is named by its header and whom it accuses: another commit of the header may accuse others.
+
     Of evidence that passed `check_place`; nobody can have voted anywhere else.
     """
+    if isinstance(evidence, LightClientAttackEvidence):
+        return tagged_hash("gensyn/light-attack", evidence.header.id, *evidence.byzantine)
     vote = evidence.first
     place = b"".join(number.to_bytes(8, "little") for number in (vote.height, vote.round, int(vote.kind)))
     return tagged_hash("gensyn/evidence", vote.validator, place)
 
 
+def evidence_height(evidence: Evidence) -> int:
+    """The height whose validators answer for the offence: by it evidence ages, and stake is slashed."""
+    if isinstance(evidence, LightClientAttackEvidence):
+        return evidence.common_height + 1
+    return evidence.first.height
+
+
+def offenders(evidence: Evidence) -> tuple[bytes, ...]:
+    """Addresses of the validators that it accuses."""
+    if isinstance(evidence, LightClientAttackEvidence):
+        return evidence.byzantine
+    return (evidence.first.validator,)
+
+
 def verify_evidence(
-    chain_id: str, validators: ValidatorSet, evidence: Evidence, check: SignatureCheck = crypto.verify
+    chain_id: str, validators: ValidatorSet, evidence: DuplicateVoteEvidence, check: SignatureCheck = crypto.verify
 ) -> None:
     """`Rejection` BAD_EVIDENCE unless it proves a double vote of a member of the set of its height."""
     check_place(evidence)
@@ -53,6 +89,12 @@ def verify_evidence(
 
 def check_place(evidence: Evidence) -> None:
     """`Rejection` BAD_EVIDENCE unless its height and round are possible. `evidence_id` needs that: ask this first."""
+    if isinstance(evidence, LightClientAttackEvidence):
+        if not 0 <= evidence.common_height < evidence.header.height:
+            raise Rejection(
+                reasons.BAD_EVIDENCE, f"a header {evidence.header.height} after height {evidence.common_height}"
+            )
+        return
     vote = evidence.first
     if vote.height < 1 or not 0 <= vote.round < ROUND_MAX:
         raise Rejection(reasons.BAD_EVIDENCE, f"an offence at height {vote.height}, round {vote.round}")
@@ -78,9 +120,12 @@ class EvidencePool:
         self._committed: dict[bytes, int] = {}
 
     def add(self, evidence: Evidence) -> bool:
-        """Take verified evidence; False when it is known or was committed."""
+        """Take verified evidence; False when it is known, was committed, or there is too much of its kind."""
         key = evidence_id(evidence)
-        if key in self._pending or key in self._committed:
+        if key in self._pending or key in self._committed or len(self._pending) >= PENDING_MAX:
+            return False
+        named = set(offenders(evidence))
+        if sum(not named.isdisjoint(offenders(other)) for other in self._pending.values()) >= PENDING_PER_VALIDATOR_MAX:
             return False
         self._pending[key] = evidence
         return True
@@ -89,16 +134,49 @@ class EvidencePool:
         """Whether a block already carried this offence; such a block is invalid."""
         return evidence_id(evidence) in self._committed
 
-    def pending(self) -> tuple[Evidence, ...]:
-        """What to put into the next block, oldest offence first."""
-        ordered = sorted(self._pending.items(), key=lambda item: (item[1].first.height, item[0]))
-        return tuple(evidence for _, evidence in ordered[: limits.EVIDENCE_PER_BLOCK_MAX])
+    def all(self) -> tuple[Evidence, ...]:
+        """Everything pending, oldest offence first."""
+        ordered = sorted(self._pending.items(), key=lambda item: (evidence_height(item[1]), item[0]))
+        return tuple(evidence for _, evidence in ordered)
 
-    def commit(self, evidence: tuple[DuplicateVoteEvidence, ...], forget_below: int) -> None:
+    def pending(self, is_punishable: Callable[[bytes, int], bool] | None = None) -> tuple[Evidence, ...]:
+        """What to put into the next block, oldest offence first, each validator named once.
+
+        `is_punishable(validator, height)`: whether the ledger still has something to take for an offence of then.
+        """
+        accused: set[bytes] = set()
+        chosen: list[Evidence] = []
+        size = 0
+        for item in self.all():
+            height = evidence_height(item)
+            left = tuple(
+                name
+                for name in offenders(item)
+                if name not in accused and (is_punishable is None or is_punishable(name, height))
+            )
+            if not left:
+                continue
+            narrowed = structs.replace(item, byzantine=left) if isinstance(item, LightClientAttackEvidence) else item
+            size += len(encode(narrowed))
+            if len(chosen) == limits.EVIDENCE_PER_BLOCK_MAX or size > limits.EVIDENCE_BYTES_MAX:
+                break
+            chosen.append(narrowed)
+            accused.update(left)
+        return tuple(chosen)
+
+    def drop_punished(self, is_punishable: Callable[[bytes, int], bool]) -> None:
+        """Forget what the ledger takes nothing for any more."""
+        self._pending = {
+            key: item
+            for key, item in self._pending.items()
+            if any(is_punishable(name, evidence_height(item)) for name in offenders(item))
+        }
+
+    def commit(self, evidence: tuple[Evidence, ...], forget_below: int) -> None:
         """After a block: its evidence is committed; records of offences below this height are dropped."""
         for item in evidence:
             key = evidence_id(item)
             self._pending.pop(key, None)
-            self._committed[key] = item.first.height
-        self._pending = {k: item for k, item in self._pending.items() if item.first.height >= forget_below}
+            self._committed[key] = evidence_height(item)
+        self._pending = {k: item for k, item in self._pending.items() if evidence_height(item) >= forget_below}
         self._committed = {k: height for k, height in self._committed.items() if height >= forget_below}

@@ -27,6 +27,12 @@ BAD_COMMIT = reason(
 BAD_HEADER = reason("E1109", "bad_header", "The header does not follow from the chain.", "Score the sender.")
 BAD_BLOCK = reason("E1110", "bad_block", "The block does not match its header's roots.", "Score the sender.")
 BAD_EVIDENCE = reason("E1111", "bad_evidence", "The evidence proves nothing or is too old.", "Drop the evidence.")
+EVIDENCE_OUT_OF_REACH = reason(
+    "E1114",
+    "evidence_out_of_reach",
+    "The evidence is too old, of a height this node does not have, or about a validator that is punished already.",
+    "Nothing to do; a node that is ahead or keeps more history may judge it.",
+)
 BAD_VALIDATOR_UPDATE = reason(
     "E1112", "bad_validator_update", "The change of the validator set is not allowed.", "Check the list of updates."
 )

@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from enum import IntEnum
 from functools import cached_property
+from typing import Annotated
 
+from msgspec import Meta
+
+from gensyn_node.primitives import limits
 from gensyn_node.primitives.codec import Struct, encode
 from gensyn_node.primitives.hashing import tagged_hash
 
@@ -92,10 +96,6 @@ class DuplicateVoteEvidence(Struct, tag=1):
     second: Vote
 
 
-Evidence = DuplicateVoteEvidence
-"""What a block can accuse a validator of; a union as soon as there is a second kind."""
-
-
 class Header(Struct, dict=True):
     """What a block id hashes. Roots are of the block's own contents unless said otherwise."""
 
@@ -123,6 +123,37 @@ class Header(Struct, dict=True):
     def id(self) -> BlockId:
         """The block id."""
         return tagged_hash("gensyn/header", encode(self))
+
+
+class Validator(Struct):
+    """A member of a validator set."""
+
+    address: bytes
+    """20 bytes; names the validator in votes and in the ledger."""
+    public_key: bytes
+    """Ed25519 consensus key, 32 bytes; also its beacon (VRF) key."""
+    power: int
+    """Voting power, at least 1."""
+
+
+class LightClientAttackEvidence(Struct, tag=2):
+    """A header that contradicts what the chain's own history determines, sealed well enough to fool a light client.
+
+    Everything in it is checked against the chain's own records; `byzantine` must be what they give (`light_attack`).
+    """
+
+    common_height: int
+    """The last height at which the fooled client and the chain agree; 0 is the genesis."""
+    header: Header
+    commit: Commit
+    validators: Annotated[tuple[Validator, ...], Meta(min_length=1, max_length=limits.VALIDATORS_MAX)]
+    """The set that the false header names for its own height."""
+    byzantine: Annotated[tuple[bytes, ...], Meta(max_length=limits.VALIDATORS_MAX)]
+    """Addresses of those it accuses, rising: members of the true set after the common height that signed the header."""
+
+
+Evidence = DuplicateVoteEvidence | LightClientAttackEvidence
+"""What a block can accuse validators of."""
 
 
 class Block(Struct):
@@ -183,17 +214,6 @@ class HeightStatus(Struct, tag=5):
 
 ConsensusMessage = Vote | FullProposal | Certificate
 """What `ConsensusCore` broadcasts and answers with; `decode(ConsensusMessage, …)` reads it from the wire."""
-
-
-class Validator(Struct):
-    """A member of a validator set."""
-
-    address: bytes
-    """20 bytes; names the validator in votes and in the ledger."""
-    public_key: bytes
-    """Ed25519 consensus key, 32 bytes; also its beacon (VRF) key."""
-    power: int
-    """Voting power, at least 1."""
 
 
 class ValidatorSet(Struct, dict=True):

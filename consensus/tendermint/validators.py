@@ -49,6 +49,19 @@ def update_validators(current: ValidatorSet | None, changes: Sequence[Validator]
     return ValidatorSet(tuple(ordered), centre(rescale(priorities, total)), proposer)
 
 
+def members_fault(members: Sequence[Validator]) -> str:
+    """Why no chain can have this set: somebody would count twice, or a power is out of range; empty when it can."""
+    if not members or sum(max(0, member.power) for member in members) > TOTAL_POWER_MAX:
+        return "a validator set is empty or its power is out of range"
+    if any(member.power < 1 for member in members):
+        return "a validator has no power"
+    if len({member.address for member in members}) < len(members):
+        return "a validator is listed twice"
+    if len({member.public_key for member in members}) < len(members):
+        return "a key is listed twice"
+    return ""
+
+
 def _split(before: dict[bytes, Validator], changes: Sequence[Validator]) -> tuple[set[bytes], dict[bytes, Validator]]:
     """Removals and other changes; each address once, powers in range, only members can leave."""
     removed: set[bytes] = set()

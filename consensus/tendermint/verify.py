@@ -1,7 +1,9 @@
 """Signature checks, the only makers of `Verified…` inputs. Stateless: the driver may run them on other threads.
 
-Every function raises `Rejection` and returns only what was signed. `check` is the signature scheme: PyNaCl's ed25519
-in production (its verdicts are the protocol's), a cheap stand-in in most of the simulator.
+Every function raises `Rejection` and returns only what was signed. `verify_commit` checks every signature, also those
+beyond two thirds: an unchecked signature that others rely on later has cost other chains dearly. `check` is the
+signature scheme: PyNaCl's ed25519 in production (its verdicts are the protocol's), a cheap stand-in in most of the
+simulator.
 """
 
 from __future__ import annotations
@@ -16,10 +18,13 @@ from consensus.tendermint.types import (
     NO_ROUND,
     Block,
     Certificate,
+    Commit,
+    CommitFlag,
     Proposal,
     Validator,
     ValidatorSet,
     Vote,
+    VoteType,
     is_quorum,
     proposal_sign_bytes,
     vote_sign_bytes,
@@ -100,3 +105,27 @@ def verify_certificate(
         if not check(validators.validators[position].public_key, message, signature):
             raise Rejection(reasons.BAD_CERTIFICATE, f"the signature at position {position} does not verify")
     return VerifiedCertificate(certificate, validators.hash)
+
+
+def verify_commit(
+    chain_id: str, validators: ValidatorSet, commit: Commit, check: SignatureCheck = crypto.verify
+) -> None:
+    """`Rejection` BAD_COMMIT unless more than two thirds committed and *every* signature in it is good."""
+    if len(commit.slots) != len(validators.validators) or not commit.block_id or commit.round < 0:
+        raise Rejection(reasons.BAD_COMMIT, f"{len(commit.slots)} slots for {len(validators.validators)} validators")
+    vote = Vote(VoteType.PRECOMMIT, commit.height, commit.round, commit.block_id, b"")
+    messages = {
+        CommitFlag.COMMIT: vote_sign_bytes(chain_id, vote),
+        CommitFlag.NIL: vote_sign_bytes(chain_id, Vote(vote.kind, vote.height, vote.round, NIL, b"")),
+    }
+    power = 0
+    for validator, slot in zip(validators.validators, commit.slots, strict=True):
+        if slot.flag is CommitFlag.ABSENT:
+            if slot.signature:
+                raise Rejection(reasons.BAD_COMMIT, "a signature of an absent validator")
+            continue
+        if not check(validator.public_key, messages[slot.flag], slot.signature):
+            raise Rejection(reasons.BAD_COMMIT, f"the signature of {validator.address.hex()} does not verify")
+        power += validator.power if slot.flag is CommitFlag.COMMIT else 0
+    if not is_quorum(power, validators.total_power):
+        raise Rejection(reasons.BAD_COMMIT, f"power {power} of {validators.total_power} committed")

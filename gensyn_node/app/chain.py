@@ -18,7 +18,7 @@ from consensus.statesync.restore import without_rotation
 from consensus.tendermint.block import ChainTip
 from consensus.tendermint.evidence import evidence_id
 from consensus.tendermint.inputs import StartHeight
-from consensus.tendermint.types import Block, Commit, DuplicateVoteEvidence, ValidatorSet
+from consensus.tendermint.types import Block, Commit, Evidence, Header, ValidatorSet
 from gensyn_node.primitives import codec, limits
 from gensyn_node.primitives.codec import Struct
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
@@ -129,9 +129,9 @@ class Chain:
         head, state = self.head, self.state
         return tip_after(self.chain_id, head.height, head.block_id, head.app_hash, state)
 
-    def committed_evidence(self) -> tuple[DuplicateVoteEvidence, ...]:
+    def committed_evidence(self) -> tuple[Evidence, ...]:
         """All evidence that blocks carried."""
-        return tuple(codec.decode(DuplicateVoteEvidence, encoded) for encoded in self.store.evidence())
+        return tuple(codec.decode(Evidence, encoded) for encoded in self.store.evidence())
 
     def start_input(self) -> StartHeight:
         """The consensus input that starts the height after the head."""
@@ -158,6 +158,11 @@ class Chain:
             return None
         found: Block = codec.decode(Block, encoded, max_bytes=STORED_BYTES_MAX)
         return found
+
+    def header(self, height: int) -> Header | None:
+        """The header of a committed block."""
+        block = self.block(height)
+        return None if block is None else block.header
 
     def commit(self, height: int) -> Commit | None:
         """The commit that sealed block `height`."""

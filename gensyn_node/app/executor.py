@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 import trio
 
 from consensus import beacon
 from consensus.chain_state import execute_decided
-from consensus.ledger import queries
 from consensus.ledger.messages import transaction_id
 from consensus.ledger.upgrades import KNOWN_UPGRADES, Upgrades, check_known
 from consensus.tendermint import effects
 from consensus.tendermint.block import build_block, validate_block, verify_commit
-from consensus.tendermint.evidence import EvidencePool, verify_evidence
 from consensus.tendermint.inputs import StartHeight
-from consensus.tendermint.reasons import BAD_COMMIT, BAD_EVIDENCE
-from consensus.tendermint.types import Block, Commit, Evidence, ValidatorSet
+from consensus.tendermint.reasons import BAD_COMMIT, EVIDENCE_OUT_OF_REACH
+from consensus.tendermint.types import Block, Commit, Evidence
 from gensyn_node.app.chain import Chain, CommittedBlock
+from gensyn_node.app.evidence_keeper import EvidenceKeeper
 from gensyn_node.app.pool import Pool
 from gensyn_node.primitives import codec, limits
 from gensyn_node.primitives.crypto import SecretKey
@@ -55,6 +55,7 @@ class Executor:
         clock_ms: Callable[[], int],
         on_commit: Callable[[CommittedBlock], None],
         upgrades: Upgrades = KNOWN_UPGRADES,
+        evidence_file: Path | None = None,
     ) -> None:
         self._chain = chain
         self._pool = pool
@@ -63,8 +64,9 @@ class Executor:
         self._clock_ms = clock_ms
         self._on_commit = on_commit
         self._upgrades = upgrades
-        self.evidence = EvidencePool()
-        self.evidence.commit(chain.committed_evidence(), forget_below=0)
+        self.evidence = EvidenceKeeper(chain, evidence_file)
+        self.on_evidence: Callable[[Evidence], None] | None = None
+        """Told of what our own core found and the pool did not have."""
 
     # --- what the driver asks
 
@@ -90,7 +92,7 @@ class Executor:
             time_ms=self._clock_ms(),
             transactions=self._pool.reap(limits.BLOCK_BYTES_MAX),
             last_commit=request.last_commit,
-            evidence=tuple(item for item in self.evidence.pending() if item.first.height < tip.height),
+            evidence=self.evidence.pending(),
             beacon_proof=proof,
         )
 
@@ -118,7 +120,7 @@ class Executor:
         ids = tuple(transaction_id(data) for data in block.transactions)
         committed = await trio.to_thread.run_sync(execute, self._chain, block, self._pool.verified(ids), self._upgrades)
         await trio.to_thread.run_sync(self._chain.append, committed, commit, ids)
-        self.evidence.commit(block.evidence, forget_below=self._oldest_evidence())
+        self.evidence.after_block(block)
         self._pool.after_block(committed)
         self._on_commit(committed)
 
@@ -137,12 +139,16 @@ class Executor:
         await self.check(block)
 
     def add_evidence(self, evidence: Evidence) -> None:
-        """Keep evidence for our next block. `Rejection` when it proves nothing or is too old."""
-        validators = self._evidence_validators(evidence)
-        if validators is None:
-            raise Rejection(BAD_EVIDENCE, "the offence is too old or of a height to come")
-        verify_evidence(self._chain.chain_id, validators, evidence)
-        self.evidence.add(evidence)
+        """Keep proof that our own core found. Against somebody who is punished already there is nothing to prove."""
+        try:
+            kept = self.evidence.add(evidence)
+        except Rejection as rejection:
+            if rejection.reason is not EVIDENCE_OUT_OF_REACH:
+                raise
+            log.info("evidence_not_kept", why=str(rejection))
+            return
+        if kept is not None and self.on_evidence is not None:
+            self.on_evidence(kept)
 
     # --- inside
 
@@ -150,19 +156,10 @@ class Executor:
         validate_block(
             self._chain.tip(),
             block,
-            evidence_validators=self._evidence_validators,
-            evidence_pool=self.evidence,
+            evidence_validators=self.evidence.validators,
+            evidence_pool=self.evidence.pool,
+            records=self.evidence,
         )
-
-    def _oldest_evidence(self) -> int:
-        """Offences below this height have expired, for every node that looks at the block after this head."""
-        return queries.oldest_evidence(self._chain.view(), self._chain.head.height + 1)
-
-    def _evidence_validators(self, evidence: Evidence) -> ValidatorSet | None:
-        height = evidence.first.height
-        if not self._oldest_evidence() <= height <= self._chain.head.height + 1:
-            return None
-        return self._chain.validators(height)
 
 
 def execute(

@@ -22,11 +22,12 @@ from gensyn_node.app.catch_up import CatchUp
 from gensyn_node.app.chain import CommittedBlock
 from gensyn_node.app.chain_api import NodeChain
 from gensyn_node.app.driver import Driver
+from gensyn_node.app.evidence_exchange import EvidenceExchange
 from gensyn_node.app.executor import BUSY_MS, Executor, Pace
 from gensyn_node.app.history import History
 from gensyn_node.app.intake import Intake
 from gensyn_node.app.pool import Pool
-from gensyn_node.app.settings import NodeSettings
+from gensyn_node.app.settings import EVIDENCE_FILE, NodeSettings
 from gensyn_node.app.startup import Opened, open_home
 from gensyn_node.config.home import lock_home
 from gensyn_node.primitives import limits
@@ -90,6 +91,7 @@ class Node:
             clock_ms=wall_clock_ms,
             on_commit=self._committed,
             upgrades=settings.upgrades,
+            evidence_file=settings.home.data / EVIDENCE_FILE,
         )
         parameters = ConsensusParameters(
             propose_ms=times.propose_ms,
@@ -132,6 +134,10 @@ class Node:
             peers=network.peers,
             patience_s=pace.idle_ms / 1000 + STANDSTILL_MARGIN_S,
         )
+        self.evidence = EvidenceExchange(
+            keeper=self.executor.evidence, gossip=gossip, requests=network.requests, peers=network.peers
+        )
+        self.executor.on_evidence = self.evidence.announce
         self.chain = NodeChain(
             chain=opened.chain,
             pool=self.pool,
@@ -155,6 +161,7 @@ class Node:
             nursery.start_soon(self.intake.run, self.network.gossip if self.settings.gossip else None)
             nursery.start_soon(self.catch_up.run)
             nursery.start_soon(self.sync.run)
+            nursery.start_soon(self.evidence.run)
 
     async def _drive(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run consensus. At a height whose rules are unknown here, stay a moment for the neighbours, then end."""
@@ -173,6 +180,10 @@ class Node:
         # A reply is up to 4 MiB to read, decode and encode; the asker takes longer to check it.
         requests.serve(wire.METHOD_BLOCKS, self.sync.serve_blocks, timeout_s=15.0, per_second=5.0)
         requests.serve(wire.METHOD_TRANSACTIONS, self.intake.serve_transactions, max_request_bytes=limits.MIB)
+        # Up to 16 commits of 128 signatures to check.
+        requests.serve(
+            wire.METHOD_EVIDENCE, self.evidence.serve, max_request_bytes=2 * wire.EXCHANGED_BYTES_MAX, per_second=1.0
+        )
 
     def _committed(self, committed: CommittedBlock) -> None:
         self.network.set_head(committed.head.height)

@@ -15,6 +15,7 @@ from gensyn_node.primitives.crypto import SecretKey
 CHAIN_FOLDER = "chain"
 LOG_FOLDER = "wal"
 SIGN_STATE_FILE = "last_signed"
+EVIDENCE_FILE = "evidence"
 
 
 @dataclass(frozen=True, slots=True)

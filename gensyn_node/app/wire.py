@@ -14,7 +14,7 @@ from consensus.tendermint.types import (
     Block,
     Certificate,
     Commit,
-    DuplicateVoteEvidence,
+    Evidence,
     FullProposal,
     Header,
     HeightStatus,
@@ -27,9 +27,11 @@ from gensyn_node.primitives.codec import Struct
 TOPIC_TRANSACTIONS = "tx"
 TOPIC_VOTES = "vote"
 TOPIC_PROPOSALS = "proposal"
+TOPIC_EVIDENCE = "evidence"
 METHOD_STATUS = "chain/status"
 METHOD_BLOCKS = "chain/blocks"
 METHOD_TRANSACTIONS = "chain/transactions"
+METHOD_EVIDENCE = "chain/evidence"
 
 BATCH_BYTES_MAX = 512 * limits.KIB
 """Transactions in one gossip message, unless a single one is larger; gossip carries 1 MiB."""
@@ -43,6 +45,13 @@ REPLY_BLOCKS_MAX = 64
 """Blocks in one reply: what the asker verifies in some seconds."""
 REPLY_MESSAGES_MAX = 4_096
 """Catch-up messages in one reply."""
+
+EVIDENCE_ITEM_BYTES_MAX = 64 * limits.KIB
+"""One piece of evidence: a false header with the commit of the largest set takes about 25 KiB."""
+EXCHANGED_EVIDENCE_MAX = 16
+"""Evidence in one exchange."""
+EXCHANGED_BYTES_MAX = 256 * limits.KIB
+"""Bytes of it."""
 
 Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
 TransactionBytes = Annotated[bytes, Meta(max_length=limits.TRANSACTION_BYTES_MAX)]
@@ -66,7 +75,7 @@ class CompactProposal(Struct):
     proposal: Proposal
     header: Header
     last_commit: Commit | None
-    evidence: Annotated[tuple[DuplicateVoteEvidence, ...], Meta(max_length=limits.EVIDENCE_PER_BLOCK_MAX)]
+    evidence: Annotated[tuple[Evidence, ...], Meta(max_length=limits.EVIDENCE_PER_BLOCK_MAX)]
     transaction_ids: Annotated[tuple[Hash, ...], Meta(max_length=limits.BLOCK_TRANSACTIONS_MAX)]
 
 
@@ -114,3 +123,9 @@ class TransactionsReply(Struct):
     """Those of the transactions asked for that the answerer has and that fit."""
 
     transactions: Annotated[tuple[TransactionBytes, ...], Meta(max_length=limits.BLOCK_TRANSACTIONS_MAX)]
+
+
+class EvidenceExchange(Struct):
+    """Evidence that waits for a block at the sender; the answer is what the receiver has beyond it."""
+
+    evidence: Annotated[tuple[Evidence, ...], Meta(max_length=EXCHANGED_EVIDENCE_MAX)]

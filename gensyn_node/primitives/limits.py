@@ -24,6 +24,8 @@ VALIDATORS_MAX = 128
 """Validators in one set: votes grow with its square."""
 EVIDENCE_PER_BLOCK_MAX = 16
 """Evidence items in one block."""
+EVIDENCE_BYTES_MAX = 256 * KIB
+"""Evidence of one block: a false header with the commit of the largest set takes about 25 KiB."""
 
 MEMPOOL_TRANSACTIONS_MAX = 20_000
 """Pending transactions in total."""
