@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from consensus.tendermint import block, height, round, verify, votes
+from consensus.tendermint import height, round, verify, votes
 from gensyn_node.storage.signer import Signed
 from tests.simulator.application import Violation
 from tests.simulator.disk import Disk
@@ -67,7 +67,7 @@ def found_by(seeds: range, schedule: Schedule) -> str:
 
 
 def test_planted_bug_half_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    modules: tuple[ModuleType, ...] = (votes, verify, block)
+    modules: tuple[ModuleType, ...] = (votes, verify)
     for module in modules:
         monkeypatch.setattr(module, "is_quorum", lambda power, total: 2 * power > total - 1)
     assert "was decided by 2 of 4" in found_by(range(40), LOSSY)
