@@ -34,11 +34,15 @@ def load_toml(
 
     `remedies` maps a dotted field name (`train.steps`) to what to write there.
     """
-    if len(text.encode("utf-8", "surrogatepass")) > FILE_BYTES_MAX:
+    try:
+        size = len(text.encode("utf-8"))
+    except UnicodeEncodeError as error:
+        raise Rejection(bad, f"{source}: not UTF-8 text: {error.reason}") from None
+    if size > FILE_BYTES_MAX:
         raise Rejection(bad, f"{source}: the file is larger than {FILE_BYTES_MAX} bytes")
     try:
         plain = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # no TOML, or an integer of more digits than Python converts
         raise Rejection(bad, f"{source}: not valid TOML: {error}") from None
     except RecursionError:
         raise Rejection(bad, f"{source}: nested too deeply") from None

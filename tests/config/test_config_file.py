@@ -104,3 +104,10 @@ def test_one_process_a_home(tmp_path: Path) -> None:
     assert error.value.reason.code == "E1806"
     with lock_home(home):
         pass
+
+
+@pytest.mark.parametrize("text", ["[rpc]\nport = " + "9" * 5_000, "[node]\nname = '\udcff'"])
+def test_numbers_without_end_and_half_characters_are_refused(text: str) -> None:
+    with pytest.raises(Rejection) as caught:
+        parse_config(text)
+    assert caught.value.reason.name == "bad_config"

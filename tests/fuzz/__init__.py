@@ -1,0 +1,1 @@
+"""Random bytes and mutated valid messages, through everything that reads what others wrote."""
