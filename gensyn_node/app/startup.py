@@ -17,7 +17,7 @@ from gensyn_node.app.settings import CHAIN_FOLDER, LOG_FOLDER, SIGN_STATE_FILE, 
 from gensyn_node.config.home import Home
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.crypto import SecretKey
-from gensyn_node.primitives.errors import Rejection
+from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from gensyn_node.storage import reasons
 from gensyn_node.storage.chain_store import ChainStore, Head
 from gensyn_node.storage.files import replace_file, sync_directory
@@ -75,8 +75,17 @@ def open_home(settings: NodeSettings) -> Opened:
     `InvariantViolation` when this process would rule wrongly in disputes.
     """
     check_machine()
+    chain = Chain.open(settings.home.data / CHAIN_FOLDER, settings.genesis)
+    try:
+        return _open_beside(chain, settings)
+    except BaseException:
+        chain.close()
+        raise
+
+
+def _open_beside(chain: Chain, settings: NodeSettings) -> Opened:
+    """Log and sign state, checked against the open chain."""
     home = settings.home
-    chain = Chain.open(home.data / CHAIN_FOLDER, settings.genesis)
     signer = None
     if settings.config.node.validator:
         signer = Signer.open(home.signer / SIGN_STATE_FILE, settings.consensus_key)
@@ -107,9 +116,12 @@ def check_chain(chain: Chain) -> None:
 def _check_ledger(chain: Chain) -> None:
     """The state tree has the root that the head names, and the ledger holds what the tree says (the supply record)."""
     view = chain.view()
-    if sha256(view.read_node(view.root)).digest() != chain.head.app_hash:
-        raise Rejection(reasons.HEADS_DISAGREE, "the state tree's root is not the head's app hash")
-    proof = tree.prove(view.root, view.read_node, keys.SUPPLY)
+    try:
+        if sha256(view.read_node(view.root)).digest() != chain.head.app_hash:
+            raise Rejection(reasons.HEADS_DISAGREE, "the state tree's root is not the head's app hash")
+        proof = tree.prove(view.root, view.read_node, keys.SUPPLY)
+    except InvariantViolation as violation:
+        raise Rejection(reasons.HEADS_DISAGREE, str(violation)) from violation
     if not tree.verify(view.root, keys.SUPPLY, view.get(keys.SUPPLY), proof):
         raise Rejection(reasons.HEADS_DISAGREE, "the ledger's records are not those of its state tree")
 

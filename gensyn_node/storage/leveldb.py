@@ -14,6 +14,7 @@ import plyvel
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.storage import reasons
 from gensyn_node.storage.files import sync_directory
+from gensyn_node.storage.leveldb_files import check_files
 
 WRITE_BUFFER_BYTES = 16 << 20
 """Memory table: some blocks' worth of writes, so that compaction does not run with every block."""
@@ -69,6 +70,7 @@ class Database(Reader):
         """An existing database. Raises `Rejection` (STORE_MISSING, STORE_CORRUPT)."""
         if not path.is_dir():
             raise Rejection(reasons.STORE_MISSING, f"{path} does not exist")
+        check_files(path)
         database = cls(_open(path, create=False), path)
         # LevelDB renames CURRENT to its new manifest and removes the old one without making the rename durable.
         sync_directory(path)

@@ -1,6 +1,7 @@
 """`python -m tests.chaos COMMAND`: campaigns that break things for real and count what came of it.
 
     power-cut   folders that a power cut can leave, each opened by a node
+    flips       homes with one damaged byte, each opened and read by a node
 
 With `--json` one JSON object is printed at the end. The exit code is 1 when something was lost or contradicted.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 sys.path[:0] = [str(FOLDER), str(FOLDER.parent / "node")]
 
+import byte_flips  # noqa: E402
 import power_cut  # noqa: E402
 import structlog  # noqa: E402
 import system_trace  # noqa: E402
@@ -36,7 +38,10 @@ def main() -> int:
     cut.add_argument("--save-trace", type=Path, help="keep what the workload did, to repeat a campaign exactly")
     cut.add_argument("--trace", type=Path, help="use a kept trace instead of a new run")
     cut.set_defaults(run=run_power_cut)
-    for command in (cut,):
+    flip = commands.add_parser("flips", help="damage one byte at a time and read everything")
+    flip.add_argument("--count", type=int, default=2_000)
+    flip.set_defaults(run=run_flips)
+    for command in (cut, flip):
         command.add_argument("--seed", type=int, default=1)
         command.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -74,6 +79,15 @@ def run_power_cut(options: argparse.Namespace, folder: Path) -> dict[str, object
         faults += outcome.faults
         states += outcome.states
     return figures | {"states": states, "faults": faults}
+
+
+def run_flips(options: argparse.Namespace, folder: Path) -> dict[str, object]:
+    """Build a home, then damage it."""
+    sound = byte_flips.build(folder / "home")
+    progress = _progress("flips", options.count)
+    outcome = byte_flips.campaign(sound, options.seed, options.count, folder / "state", progress)
+    figures: dict[str, object] = {kind: dict(said.most_common()) for kind, said in sorted(outcome.outcomes.items())}
+    return figures | {"flips": outcome.flips, "faults": outcome.faults}
 
 
 def _progress(what: str, total: int):  # type: ignore[no-untyped-def]

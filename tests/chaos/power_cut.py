@@ -7,7 +7,6 @@ a code. The same trace, rule and seed give the same folders.
 
 from __future__ import annotations
 
-import gc
 import random
 import shutil
 import sys
@@ -147,7 +146,6 @@ def judge(cut: Cut, whole: dict[int, str], target: Path) -> str:
             _check_opened(cut.past, opened, whole)
             return trio.run(_go_on, cut.past, settings, opened)
     except Rejection as rejection:
-        gc.collect()  # a database that was refused half-way is closed by its end
         if not cut.past.made:
             return NOT_MADE
         if rejection.reason in LOST_SIGN_STATE:
