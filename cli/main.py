@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from cli import chain, data, devnet, dispute, explain, node, task, verify, wallet
+from cli import chain, data, devnet, dispute, explain, node, node_recovery, task, verify, wallet
 from cli.output import EXIT_CODES, EXIT_INTERRUPTED, EXIT_OK, errors, fail
 from gensyn_node.primitives.errors import Rejection
 
@@ -35,6 +35,7 @@ for name, group in (
     ("devnet", devnet.app),
 ):
     app.add_typer(group, name=name)
+node_recovery.register(node.app)
 app.command("verify")(verify.verify)
 app.command("explain")(explain.explain)
 app.command("version")(explain.version)

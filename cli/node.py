@@ -77,13 +77,19 @@ def init(
 
 
 @app.command()
-def run(home: HomeOption = None, passphrase_file: PassphraseOption = None) -> None:
+def run(
+    home: HomeOption = None,
+    passphrase_file: PassphraseOption = None,
+    state_sync: Annotated[
+        bool, typer.Option("--state-sync", help="Join by a snapshot of a peer when the home has no block yet.")
+    ] = False,
+) -> None:
     """Run the node of the home until Ctrl-C, with a screen that stays true. It logs to log/node.log in the home."""
     import trio
 
     from cli.node_screen import show_screen
     from gensyn_node.app.service import run_whole_node
-    from gensyn_node.app.settings import load_settings
+    from gensyn_node.app.settings import load_settings, with_state_sync
     from gensyn_node.config.node_config import check_cheat, read_config
     from gensyn_node.keys.keyring import ACCOUNT, Keyring
     from gensyn_node.keys.passphrase import find_passphrase
@@ -94,6 +100,7 @@ def run(home: HomeOption = None, passphrase_file: PassphraseOption = None) -> No
     encrypted = Keyring(place.keys).is_encrypted(ACCOUNT)
     settings = load_settings(place, find_passphrase(file=passphrase_file) if encrypted else "")
     check_cheat(config, settings.genesis.chain_id)
+    settings = with_state_sync(settings, wanted=state_sync)
     log = _log_to(place.log / "node.log", config.log.level)
     say(f"Node of {place.path} on {settings.genesis.chain_id}. Ctrl-C stops it; see gensyn node status.")
     try:

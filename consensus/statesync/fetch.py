@@ -72,6 +72,11 @@ class ChunkPlan:
         """A peer offers this snapshot."""
         self._sources.setdefault(peer, _Source())
 
+    @property
+    def under_way(self) -> int:
+        """Questions that are not answered yet."""
+        return len(self._under_way)
+
     def usable(self) -> list[str]:
         """Peers that may be asked, sorted."""
         return sorted(peer for peer, source in self._sources.items() if source.usable)

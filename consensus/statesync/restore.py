@@ -14,8 +14,10 @@ from consensus.ledger.records import ConsensusRecord
 from consensus.statesync.manifest import Manifest
 from consensus.statesync.reasons import STATE_MISMATCH
 from consensus.statesync.stream import Entry
-from consensus.tendermint.types import Header, Validator, ValidatorSet
+from consensus.tendermint.block import evidence_root
+from consensus.tendermint.types import Evidence, Header, Validator, ValidatorSet
 from consensus.tendermint.validators import next_validator_set
+from gensyn_node.primitives.codec import Struct
 from gensyn_node.primitives.errors import Rejection
 
 
@@ -39,6 +41,27 @@ class TreeBuilder:
         grown = tree.update(self.root, self._read_node, dict(entries))
         self.root = grown.root
         return Grown(grown.new_nodes, grown.stale_nodes)
+
+
+class PastBlock(Struct):
+    """What evidence about a block is judged by, kept without the block."""
+
+    header: Header
+    evidence: tuple[Evidence, ...]
+    """What it punished: the same offence must not be punished again."""
+    validators: tuple[Validator, ...]
+    """Those that signed it."""
+
+
+def check_past(past: PastBlock, above: Header) -> None:
+    """`Rejection` STATE_MISMATCH unless this is the block before the verified `above`; no signature is needed."""
+    header = past.header
+    if header.height != above.height - 1 or header.id != above.previous_block_id:
+        raise Rejection(STATE_MISMATCH, f"header {header.height} is not the one before {above.height}")
+    if evidence_root(past.evidence) != header.evidence_root:
+        raise Rejection(STATE_MISMATCH, f"the evidence of block {header.height} is another")
+    if _members_hash(past.validators) != header.validators_hash:
+        raise Rejection(STATE_MISMATCH, f"the set that signed block {header.height} is another")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from consensus.ledger.messages import transaction_id
 from consensus.ledger.parameters import Parameters
 from consensus.ledger.records import Genesis
 from consensus.statesync.reasons import NO_SNAPSHOT
-from consensus.statesync.restore import without_rotation
+from consensus.statesync.restore import PastBlock, without_rotation
 from consensus.tendermint.block import ChainTip
 from consensus.tendermint.evidence import evidence_id
 from consensus.tendermint.inputs import StartHeight
@@ -160,9 +160,9 @@ class Chain:
         return found
 
     def header(self, height: int) -> Header | None:
-        """The header of a committed block."""
-        block = self.block(height)
-        return None if block is None else block.header
+        """The header of a committed block, also of one before the snapshot that the node began with."""
+        past = self.past(height)
+        return None if past is None else past.header
 
     def commit(self, height: int) -> Commit | None:
         """The commit that sealed block `height`."""
@@ -211,6 +211,17 @@ class Chain:
         self.state = committed.state
         self._view = HeadView(committed.head.app_hash, self.store.snapshot())
         self._parameters = queries.parameters(self._view)
+
+    def past(self, height: int) -> PastBlock | None:
+        """Header, evidence and signers of a block, also of one before the snapshot that the node began with."""
+        block, validators = self.block(height), self.validators(height)
+        if block is not None and validators is not None:
+            return PastBlock(block.header, block.evidence, validators.validators)
+        encoded = self.store.past(height)
+        if encoded is None:
+            return None
+        past: PastBlock = codec.decode(PastBlock, encoded, max_bytes=STORED_BYTES_MAX)
+        return past
 
     def names(self, height: int) -> BlockNames:
         """Under which names the store finds block `height`, which must be here."""

@@ -27,11 +27,14 @@ from gensyn_node.app.executor import BUSY_MS, Executor, Pace
 from gensyn_node.app.history import History
 from gensyn_node.app.intake import Intake
 from gensyn_node.app.pool import Pool
-from gensyn_node.app.settings import EVIDENCE_FILE, NodeSettings
+from gensyn_node.app.settings import EVIDENCE_FILE, SNAPSHOT_FOLDER, NodeSettings
+from gensyn_node.app.snapshots import Snapshots
 from gensyn_node.app.startup import Opened, open_home
+from gensyn_node.app.state_sync import join_by_snapshot, wants_state_sync
 from gensyn_node.config.home import lock_home
 from gensyn_node.primitives import limits
 from gensyn_node.primitives.errors import Rejection
+from gensyn_node.storage.snapshots import SnapshotFolder
 from p2p.api import Blobs, Network, NetworkConfig
 from p2p.network import open_network
 
@@ -138,6 +141,11 @@ class Node:
             keeper=self.executor.evidence, gossip=gossip, requests=network.requests, peers=network.peers
         )
         self.executor.on_evidence = self.evidence.announce
+        self.snapshots = Snapshots(
+            chain=opened.chain,
+            folder=SnapshotFolder(settings.home.data / SNAPSHOT_FOLDER),
+            config=settings.config.storage,
+        )
         self.chain = NodeChain(
             chain=opened.chain,
             pool=self.pool,
@@ -162,6 +170,7 @@ class Node:
             nursery.start_soon(self.catch_up.run)
             nursery.start_soon(self.sync.run)
             nursery.start_soon(self.evidence.run)
+            nursery.start_soon(self.snapshots.run)
 
     async def _drive(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run consensus. At a height whose rules are unknown here, stay a moment for the neighbours, then end."""
@@ -184,8 +193,10 @@ class Node:
         requests.serve(
             wire.METHOD_EVIDENCE, self.evidence.serve, max_request_bytes=2 * wire.EXCHANGED_BYTES_MAX, per_second=1.0
         )
+        self.snapshots.serve(requests)
 
     def _committed(self, committed: CommittedBlock) -> None:
+        self.snapshots.after_block()
         self.network.set_head(committed.head.height)
         self.history.add(committed)
         self.chain.publish(committed)
@@ -203,10 +214,15 @@ async def open_node(settings: NodeSettings) -> AsyncIterator[Node]:
     """Start a node; it works until the block is left. `Rejection` when the home cannot be used."""
     async with AsyncExitStack() as stack:
         stack.enter_context(lock_home(settings.home))
+        network = None
+        if wants_state_sync(settings):
+            network = await stack.enter_async_context(open_network(network_config(settings)))
+            await join_by_snapshot(settings, network, wall_clock_ms)
         opened = open_home(settings)
         stack.callback(opened.chain.close)
         stack.callback(opened.wal.close)
-        network = await stack.enter_async_context(open_network(network_config(settings)))
+        if network is None:
+            network = await stack.enter_async_context(open_network(network_config(settings)))
         node = Node(settings, opened, network)
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)

@@ -12,11 +12,18 @@ from consensus.ledger.genesis import genesis_hash
 from consensus.ledger.records import ConsensusRecord, Genesis
 from consensus.statesync.manifest import Manifest, check_manifest
 from consensus.statesync.reasons import STATE_MISMATCH
-from consensus.statesync.restore import RestoredSets, TreeBuilder, check_anchor, restored_sets, without_rotation
+from consensus.statesync.restore import (
+    PastBlock,
+    RestoredSets,
+    TreeBuilder,
+    check_anchor,
+    restored_sets,
+    without_rotation,
+)
 from consensus.statesync.stream import EntryReader
 from consensus.tendermint.block import check_roots, verify_commit
 from consensus.tendermint.evidence import evidence_id
-from consensus.tendermint.types import Block, Commit, Evidence, Header, Validator
+from consensus.tendermint.types import Block, Commit, Header
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.storage.chain_store import Head
@@ -30,17 +37,6 @@ class Anchor:
     block: Block
     commit: Commit
     following: Header
-
-
-@dataclass(frozen=True, slots=True)
-class PastBlock:
-    """What evidence about a block before the snapshot is judged by."""
-
-    header: Header
-    validators: tuple[Validator, ...]
-    """Those that signed it."""
-    evidence: tuple[Evidence, ...]
-    """What it punished: the same offence must not be punished again."""
 
 
 def check_restorable(genesis: Genesis, manifest: Manifest, anchor: Anchor) -> None:
@@ -109,6 +105,7 @@ def restored_block(
         commit=codec.encode(anchor.commit),
         validators=tuple((number, codec.encode(one)) for number, one in members),
         evidence=tuple((evidence_id(item), codec.encode(item)) for item in punished),
+        past=tuple((one.header.height, codec.encode(one)) for one in past),
         set_changes=tuple(one.height for one in headers if one.next_validators_hash != one.validators_hash),
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from msgspec import structs
 
 from consensus.ledger.records import Genesis
 from consensus.ledger.upgrades import KNOWN_UPGRADES, Upgrades
@@ -14,6 +16,7 @@ from gensyn_node.primitives.crypto import SecretKey
 
 CHAIN_FOLDER = "chain"
 LOG_FOLDER = "wal"
+SNAPSHOT_FOLDER = "snapshots"
 SIGN_STATE_FILE = "last_signed"
 EVIDENCE_FILE = "evidence"
 
@@ -45,3 +48,11 @@ def load_settings(home: Home, passphrase: str = "") -> NodeSettings:
         consensus_key=keyring.open(CONSENSUS, passphrase),
         p2p_key=keyring.open(P2P, passphrase),
     )
+
+
+def with_state_sync(settings: NodeSettings, *, wanted: bool) -> NodeSettings:
+    """The settings with state sync switched on when it is wanted; what the file says stays otherwise."""
+    if not wanted:
+        return settings
+    section = structs.replace(settings.config.statesync, enabled=True)
+    return replace(settings, config=structs.replace(settings.config, statesync=section))

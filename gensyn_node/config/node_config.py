@@ -89,6 +89,31 @@ class ConsensusSection(Section, frozen=True):
     """Pause after a commit: the block interval of an idle chain."""
 
 
+class StorageSection(Section, frozen=True):
+    """`[storage]`: what is kept on disk, and when it is too full."""
+
+    keep_blocks: Annotated[int, Meta(ge=0, le=1 << 40)] = 0
+    """0: all. Never fewer than evidence and snapshots need."""
+    keep_states: Annotated[int, Meta(ge=2, le=1 << 20)] = 256
+    """Blocks that one can go back, and heights for which proofs can be asked."""
+    snapshot_interval: Annotated[int, Meta(ge=0, le=1 << 30)] = 1000
+    """Blocks between two snapshots; 0 makes none."""
+    snapshots_kept: Annotated[int, Meta(ge=1, le=16)] = 2
+    low_water_mib: Annotated[int, Meta(ge=1, le=1 << 24)] = 256
+    """With less free room the node neither signs nor commits, and goes on by itself when there is more."""
+
+
+class StatesyncSection(Section, frozen=True):
+    """`[statesync]`: joining by a snapshot instead of by all blocks."""
+
+    enabled: bool = False
+    trusted_height: Annotated[int, Meta(ge=0)] = 0
+    """A height whose block id somebody trusted told; 0 trusts the genesis."""
+    trusted_hash: Annotated[str, Meta(pattern=r"^([0-9a-f]{64}|)\Z")] = ""
+    trust_period_hours: Annotated[int, Meta(ge=1, le=100_000)] = 336
+    """A header is believed for this long; it must be shorter than stakes take to unbond."""
+
+
 class DevnetSection(Section, frozen=True):
     """`[devnet]`: only on chains whose id starts with `devnet`."""
 
@@ -105,6 +130,8 @@ class NodeConfig(Section, frozen=True):
     provider: ProviderSection = ProviderSection()
     consensus: ConsensusSection = ConsensusSection()
     log: LogSection = LogSection()
+    storage: StorageSection = StorageSection()
+    statesync: StatesyncSection = StatesyncSection()
     devnet: DevnetSection = DevnetSection()
 
 
@@ -114,6 +141,7 @@ REMEDIES = {
     "p2p.seeds": 'write a list such as ["/ip4/203.0.113.5/tcp/26600/p2p/12D3KooW…"]',
     "rpc.port": "write a number from 0 to 65535",
     "devnet.cheat": 'write "flip-bit@step=37" or "lazy-verifier"',
+    "statesync.trusted_hash": "write the block id as 64 hex digits",
     "log.level": "write debug, info, warning or error",
 }
 

@@ -9,6 +9,7 @@ Keys are a one-letter table and a key in it; heights are 8 bytes, big endian, so
     s   ledger key → value                   n   state tree node's hash → height of its last writing, its encoding
     w   heights at which the validator set changes
     e   offence id → evidence                x   height → state tree nodes that this block made stale
+    h   height → header, evidence and signers of a block that is not here: the node began with a later snapshot
     u   height → what the block replaced: the head and the ledger's values before it
 
 Blocks below some height may have been pruned, and so may old states (`x`, `u`); both always from the bottom up.
@@ -290,6 +291,10 @@ class ChainStore:
     def validators(self, height: int) -> bytes | None:
         """The encoded set that signs block `height`; known up to two blocks after the head."""
         return self.database.get(b"v" + height_key(height))
+
+    def past(self, height: int) -> bytes | None:
+        """What is kept of block `height`, encoded, when the node began with a later snapshot."""
+        return self.database.get(b"h" + height_key(height))
 
     def height_of(self, block_id: bytes) -> int | None:
         """Height of a block by its id."""

@@ -25,6 +25,8 @@ class RestoredBlock:
     """Height → the set that signs it: those of the evidence that may still come, and two heights ahead."""
     evidence: tuple[tuple[bytes, bytes], ...]
     """Id and encoding of each offence that was punished and could be named again."""
+    past: tuple[tuple[int, bytes], ...]
+    """Height → what is kept of the blocks before."""
     set_changes: tuple[int, ...]
 
 
@@ -71,6 +73,7 @@ class StoreBuilder:
         ]
         changes += [(b"v" + height_key(height), encoded) for height, encoded in restored.validators]
         changes += [(b"e" + name, encoded) for name, encoded in restored.evidence]
+        changes += [(b"h" + height_key(height), encoded) for height, encoded in restored.past]
         changes += [(b"w" + height_key(height), b"") for height in restored.set_changes]
         self._database.write(changes)
         self._database.close()

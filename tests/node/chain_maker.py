@@ -14,6 +14,7 @@ from consensus.tendermint.block import build_block
 from consensus.tendermint.types import Block, Commit, CommitFlag, CommitSlot, Evidence, Vote, VoteType, vote_sign_bytes
 from gensyn_node.app.chain import Chain
 from gensyn_node.app.executor import execute
+from gensyn_node.app.node import wall_clock_ms
 from gensyn_node.app.settings import CHAIN_FOLDER, NodeSettings
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.crypto import SecretKey
@@ -45,7 +46,7 @@ class ChainMaker:
         return build_block(
             tip,
             proposer=proposer.address,
-            time_ms=tip.previous_time_ms + 1000,
+            time_ms=wall_clock_ms(),
             transactions=tuple(transactions),
             last_commit=self.chain.commit(tip.height - 1),
             evidence=evidence,
@@ -82,18 +83,19 @@ class ChainMaker:
 
     def grow(self, blocks: int, *, transfers: int = 2) -> None:
         """Blocks with transfers to ever new accounts and back and forth, some with a change of the validator set."""
-        validators = len(self.cluster.genesis.validators)
         for _ in range(blocks):
-            height = self.chain.head.height + 1
-            sent = [
-                self.transfer(
-                    (height + n) % validators, bytes([n]) * 12 + (height // 2 * (height % 3 > 0)).to_bytes(8, "big")
-                )
-                for n in range(transfers)
-            ]
-            if height % 5 == 3:
-                sent.append(self.bond(height % validators, (1 + height % 7) * 10**9))
-            self.add(sent)
+            self.grow_one(transfers=transfers)
+
+    def grow_one(self, *, transfers: int = 2) -> tuple[Block, Commit]:
+        """One such block."""
+        validators, height = len(self.cluster.genesis.validators), self.chain.head.height + 1
+        sent = []
+        for n in range(transfers):
+            account = bytes([n]) * 12 + (height // 2 * (height % 3 > 0)).to_bytes(8, "big")
+            sent.append(self.transfer((height + n) % validators, account))
+        if height % 5 == 3:
+            sent.append(self.bond(height % validators, (1 + height % 7) * 10**9))
+        return self.add(sent)
 
     def _next(self, number: int) -> int:
         """The nonce that the ledger expects, or the one after our last in the block being made."""

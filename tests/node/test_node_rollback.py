@@ -11,7 +11,7 @@ import pytest
 from chain_maker import ChainMaker, dump
 from node_cluster import make_cluster
 
-from gensyn_node.app.rollback import roll_back
+from gensyn_node.app.maintenance import roll_back
 from gensyn_node.app.settings import LOG_FOLDER, SIGN_STATE_FILE
 from gensyn_node.app.startup import check_chain, open_home
 from gensyn_node.primitives.errors import Rejection
@@ -110,7 +110,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 import gensyn_node.storage.leveldb as leveldb
-from gensyn_node.app.rollback import roll_back
+from gensyn_node.app.maintenance import roll_back
 from gensyn_node.config.home import Home
 honest = leveldb.Database.write
 def write(self, changes, **more):

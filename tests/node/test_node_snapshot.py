@@ -13,11 +13,12 @@ from node_cluster import Cluster, make_cluster
 from consensus.ledger import keys
 from consensus.statesync.manifest import Manifest
 from consensus.statesync.reasons import BAD_CHUNK, BAD_ENTRIES, BAD_MANIFEST, NO_SNAPSHOT, STATE_MISMATCH
+from consensus.statesync.restore import PastBlock
 from consensus.statesync.stream import EntryReader, chunked
 from consensus.tendermint.reasons import BAD_BLOCK, BAD_COMMIT
 from consensus.tendermint.types import CommitFlag, CommitSlot
 from gensyn_node.app.chain import Chain
-from gensyn_node.app.restore import Anchor, PastBlock, finish, restore, restored_block
+from gensyn_node.app.restore import Anchor, finish, restore, restored_block
 from gensyn_node.app.startup import check_chain
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.primitives.hashing import sha256
@@ -47,7 +48,7 @@ class Taken:
         for height in range(HEIGHT - 1, 0, -1):
             earlier, members = chain.block(height), chain.validators(height)
             assert earlier and members
-            self.past.append(PastBlock(earlier.header, members.validators, earlier.evidence))
+            self.past.append(PastBlock(earlier.header, earlier.evidence, members.validators))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,91 @@
+"""`gensyn node rollback | snapshot`: what an operator does with the files of a node, most of it while it is stopped."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cli.options import HomeOption, JsonOption, YesOption, home_of
+from cli.output import confirm, emit, facts, say, table
+
+snapshot = typer.Typer(help="Snapshots for those who join.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def register(app: typer.Typer) -> None:
+    """Put the commands into the group `node`."""
+    app.command()(rollback)
+    app.add_typer(snapshot, name="snapshot")
+
+
+def rollback(
+    to: Annotated[int | None, typer.Option("--to", help="The height that becomes the head.")] = None,
+    blocks: Annotated[int | None, typer.Option("--blocks", min=1, help="How many blocks to go back.")] = None,
+    home: HomeOption = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Go back to an earlier block of a stopped node. The blocks above come again from peers.
+
+    The sign state stays: a validator signs nothing at or below the height it has signed.
+    """
+    from gensyn_node.app.maintenance import chain_heights, roll_back
+    from gensyn_node.config.home import lock_home
+
+    if (to is None) == (blocks is None):
+        raise typer.BadParameter("give either --to HEIGHT or --blocks N")
+    place = home_of(home)
+    with lock_home(place):
+        before = chain_heights(place)
+        target = before.head - blocks if blocks is not None else int(to or 0)
+        if not confirm(f"Go back from block {before.head} to {target}?", yes):
+            raise typer.Abort
+        head = roll_back(place, target)
+    value = {"before": before.head, "height": head.height, "app_hash": head.app_hash.hex()}
+    emit(as_json, value, lambda: say(f"The head is block {head.height} now; it was {before.head}."))
+
+
+@snapshot.command("list")
+def list_(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """The snapshots in the home."""
+    from gensyn_node.app.settings import SNAPSHOT_FOLDER
+    from gensyn_node.storage.snapshots import SnapshotFolder
+
+    folder = SnapshotFolder(home_of(home).data / SNAPSHOT_FOLDER)
+    rows = [_row(folder.manifest(height)) for height in folder.heights()]
+
+    def show() -> None:
+        table(
+            "Snapshots",
+            ("Height #", "Entries #", "Bytes #", "Chunks #", "Id"),
+            [(one["height"], one["entries"], one["bytes"], one["chunks"], one["id"]) for one in rows],
+            "No snapshots.",
+        )
+
+    emit(as_json, {"snapshots": rows}, show)
+
+
+@snapshot.command()
+def create(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Make a snapshot of the head of a stopped node; a running one makes its own, see [storage] snapshot_interval."""
+    from gensyn_node.app.maintenance import snapshot_now
+    from gensyn_node.config.home import lock_home
+
+    place = home_of(home)
+    with lock_home(place):
+        row = _row(snapshot_now(place))
+
+    def show() -> None:
+        facts([("Height", row["height"]), ("Entries", row["entries"]), ("Bytes", row["bytes"]), ("Id", row["id"])])
+
+    emit(as_json, row, show)
+
+
+def _row(manifest: Any) -> dict[str, Any]:
+    return {
+        "height": manifest.height,
+        "entries": manifest.entries,
+        "bytes": manifest.size,
+        "chunks": len(manifest.chunks),
+        "id": manifest.id.hex(),
+    }
