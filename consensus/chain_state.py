@@ -5,14 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from consensus import beacon
-from consensus.ledger.block import BlockContext, BlockDelta, LedgerView, Misbehaviour, ValidatorUpdate
+from consensus.ledger.block import (
+    DUPLICATE_VOTE,
+    LIGHT_CLIENT_ATTACK,
+    BlockContext,
+    BlockDelta,
+    BlockSignature,
+    LedgerView,
+    Misbehaviour,
+    ValidatorUpdate,
+)
 from consensus.ledger.execute import execute_block
 from consensus.ledger.genesis import genesis_hash
 from consensus.ledger.records import Genesis
 from consensus.ledger.upgrades import KNOWN_UPGRADES, Upgrades
 from consensus.tendermint.block import ChainTip
 from consensus.tendermint.evidence import evidence_height, offenders
-from consensus.tendermint.types import Block, BlockId, Validator, ValidatorSet
+from consensus.tendermint.types import (
+    Block,
+    BlockId,
+    Commit,
+    CommitFlag,
+    Evidence,
+    LightClientAttackEvidence,
+    Validator,
+    ValidatorSet,
+)
 from consensus.tendermint.validators import new_validator_set, next_validator_set
 from gensyn_node.primitives.codec import Struct
 from gensyn_node.primitives.crypto import address_of
@@ -84,12 +102,32 @@ def execute_decided(
         proposer=header.proposer,
         beacon=next_beacon(state.beacon, header.beacon_proof),
         misbehaviours=tuple(
-            Misbehaviour(validator, evidence_height(item)) for item in block.evidence for validator in offenders(item)
+            Misbehaviour(validator, evidence_height(item), _kind_of(item))
+            for item in block.evidence
+            for validator in offenders(item)
         ),
         rotation=state.next_validators.rotation_hash,
+        signatures=signatures_of(state.last_validators, block.last_commit),
     )
     delta = execute_block(view, context, block.transactions, signatures_known, known_upgrades)
     return delta, next_state(state, block, delta, context.beacon)
+
+
+def _kind_of(evidence: Evidence) -> str:
+    return LIGHT_CLIENT_ATTACK if isinstance(evidence, LightClientAttackEvidence) else DUPLICATE_VOTE
+
+
+def signatures_of(signers: ValidatorSet | None, commit: Commit | None) -> tuple[BlockSignature, ...]:
+    """Who of the previous height's set is in its commit, as the header commits to it; nobody at height 1.
+
+    A vote for nil is a sign of life: its validator did not see the proposal in time, and says so.
+    """
+    if signers is None or commit is None:
+        return ()
+    return tuple(
+        BlockSignature(one.address, one.power, slot.flag is not CommitFlag.ABSENT)
+        for one, slot in zip(signers.validators, commit.slots, strict=True)
+    )
 
 
 def next_state(state: ChainState, block: Block, delta: BlockDelta, new_beacon: bytes) -> ChainState:

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from gensyn_node.devnet.account_book import rewards_between
 from gensyn_node.devnet.scenario import read_scenario
 from gensyn_node.devnet.story import Dispute, Ending, run_story
 from gensyn_node.primitives.errors import Rejection
@@ -156,6 +157,8 @@ def show_summary(endings: list[Ending]) -> None:
         if name != "faucet":
             rows.append((name, [_money(ending, name) for ending in endings]))
     rows.append(("all money before", [format_amount(ending.before.total_nano) for ending in endings]))
+    rewards = [(rewards_between(ending.before, ending.after) or 0) for ending in endings]
+    rows.append(("block rewards", [format_amount(amount) for amount in rewards]))
     rows.append(("all money after", [format_amount(ending.after.total_nano) for ending in endings]))
     rows.append(("of it burnt", [format_amount(ending.after.supply["burnt"]) for ending in endings]))
     rows.append(("conserved", ["yes, to the nano" if ending.money_conserved else "NO" for ending in endings]))

@@ -26,11 +26,28 @@ class LedgerView(Reader, Protocol):
         """The encoding of the tree node with this hash; it must exist."""
 
 
+DUPLICATE_VOTE = "duplicate vote"
+"""A kind of misbehaviour: two votes for one height, round and step."""
+LIGHT_CLIENT_ATTACK = "light client attack"
+"""A kind of misbehaviour: sealing a header that the chain does not have."""
+
+
 class Misbehaviour(Struct):
-    """A validator proven to have voted twice; consensus has checked the evidence."""
+    """A validator's proven offence; consensus has checked the evidence."""
 
     validator: Address
     height: Count
+    kind: Text = DUPLICATE_VOTE
+
+
+class BlockSignature(Struct):
+    """What a validator's place in a block's last commit says."""
+
+    validator: Address
+    power: Count
+    """Its power in the set that was to sign the previous block."""
+    signed: bool
+    """Whether its precommit, for the block or for nil, is there."""
 
 
 class BlockContext(Struct):
@@ -46,6 +63,8 @@ class BlockContext(Struct):
     misbehaviours: tuple[Misbehaviour, ...] = ()
     rotation: OptionalHash = b""
     """Hash of the next height's validator set with its proposer priorities; empty where no rotation is kept."""
+    signatures: tuple[BlockSignature, ...] = ()
+    """Every member of the set that was to sign the previous block; empty at height 1."""
 
 
 class Event(Struct):

@@ -19,9 +19,9 @@ def check_parameters_fit(state: State, parameters: Parameters) -> None:
     present, most = state.parameters, state.supply.minted_nano // DEPOSIT_SHARE
     if parameters.proposal_deposit_nano > max(most, present.proposal_deposit_nano):
         raise Rejection(BAD_PARAMETER, f"proposal_deposit_nano: at most {most}, a hundredth of all money")
-    before = staking.powers(state)
+    before = staking.able_powers(state)
     state.put(keys.PARAMETERS, parameters)
-    after = staking.powers(state)
+    after = staking.able_powers(state)
     state.put(keys.PARAMETERS, present)
     kept = sum(power for key, power in before.items() if after.get(key, 0) > 0)
     if 3 * kept <= 2 * sum(before.values()):

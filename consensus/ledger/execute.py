@@ -12,18 +12,25 @@ from typing import Any
 import msgspec
 
 from consensus.ledger import (
+    accounts,
     challenges,
+    delegation,
     disputes,
+    downtime,
     governance,
     keys,
     life,
     money,
+    operators,
     programs,
     proposals,
     providers,
+    rewards,
+    slashing,
     staking,
     tasks,
     tree,
+    unbonding,
     upgrades,
     verification,
     voting,
@@ -35,15 +42,20 @@ from consensus.ledger.fees import least_fee, transaction_units
 from consensus.ledger.parameters import BASIS_POINTS
 from consensus.ledger.proposal_messages import CastVote, Propose
 from consensus.ledger.reasons import BAD_NONCE, BLOCK_FULL, FEE_TOO_LOW, INSUFFICIENT_FUNDS, WRONG_CHAIN
-from consensus.ledger.records import ConsensusRecord, DueItem, ValidatorRecord
+from consensus.ledger.records import ConsensusRecord, DueItem
 from consensus.ledger.view import State
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from proofs import merkle
 
 _HANDLERS: dict[type, Callable[[State, Call, Any], None]] = {
-    m.Transfer: staking.transfer,
-    m.Bond: staking.bond,
-    m.Unbond: staking.unbond,
+    m.Transfer: accounts.transfer,
+    m.Bond: delegation.bond,
+    m.Unbond: delegation.unbond,
+    m.Delegate: delegation.delegate,
+    m.Undelegate: delegation.undelegate,
+    m.WithdrawRewards: rewards.withdraw_rewards,
+    m.EditValidator: operators.edit_validator,
+    m.Unjail: downtime.unjail,
     m.RegisterProvider: providers.register,
     m.UpdateProvider: providers.update,
     m.PauseProvider: providers.pause,
@@ -75,9 +87,10 @@ def execute_block(
     """Everything the block changes. `signatures_known`: ids of transactions whose signature was verified already."""
     state = State(view)
     upgrades.begin_block(state, context.height, known_upgrades)
-    before = staking.powers(state)
+    before = staking.active_powers(state)
     for misbehaviour in context.misbehaviours:
-        staking.punish(state, misbehaviour)
+        slashing.punish(state, context, misbehaviour)
+    downtime.note_signatures(state, context)
     _run_due(state, context)
     results: list[TransactionResult] = []
     units_left = state.parameters.block_units_max
@@ -86,11 +99,12 @@ def execute_block(
         if result.fee_nano:
             units_left -= result.units
         results.append(result)
+    rewards.distribute(state, context)
     governance.end_block(state, context.height)
     money.check_supply(state)
     if context.rotation:
         state.put(keys.CONSENSUS, ConsensusRecord(context.beacon, context.rotation))
-    updates = staking.validator_updates(before, staking.powers(state))
+    updates = staking.validator_updates(state, before, staking.active_powers(state))
     return finish(view, state, context.height, tuple(results), updates)
 
 
@@ -140,8 +154,8 @@ def _run_due_item(state: State, context: BlockContext, item: DueItem) -> None:
             verification.phase_due(state, context, item.subject, item.number)
         case disputes.CLOCK:
             disputes.clock_due(state, context.height, item.subject, item.number)
-        case staking.PAY_OUT:
-            staking.pay_out(state, item.number)
+        case unbonding.PAY_OUT:
+            unbonding.pay_out(state, item.number)
         case _:
             raise InvariantViolation(f"unknown due item {item.kind!r}")
 
@@ -196,7 +210,7 @@ def _apply(
             m.verify_signature(transaction)
     except Rejection as error:
         return TransactionResult(identity, error.reason.code, error.message, 0, units)
-    _charge(state, context, transaction)
+    _charge(state, transaction)
     call = Call(context, transaction.sender_address, identity, len(data))
     state.begin()
     try:
@@ -208,13 +222,11 @@ def _apply(
     return TransactionResult(identity, "", "", transaction.fee_nano, units)
 
 
-def _charge(state: State, context: BlockContext, transaction: m.Transaction) -> None:
-    """Fee to the treasury and the proposer's operator; the nonce is used."""
-    proposer = state.find(keys.validator(context.proposer), ValidatorRecord)
-    receiver = context.proposer if proposer is None else proposer.operator
+def _charge(state: State, transaction: m.Transaction) -> None:
+    """The fee to the treasury and into the block's rewards; the nonce is used."""
     sender = transaction.sender_address
     account = state.account(sender)
     state.put(keys.account(sender), msgspec.structs.replace(account, nonce=account.nonce + 1))
     to_treasury = transaction.fee_nano * state.parameters.treasury_fee_bps // BASIS_POINTS
     money.transfer(state, money.balance(sender), money.TREASURY, to_treasury)
-    money.transfer(state, money.balance(sender), money.balance(receiver), transaction.fee_nano - to_treasury)
+    money.transfer(state, money.balance(sender), money.FEES, transaction.fee_nano - to_treasury)

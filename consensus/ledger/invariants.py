@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from consensus.ledger import keys
+from consensus.ledger import keys, stake_invariants
 from consensus.ledger.messages import TaskSpec
 from consensus.ledger.parameters import Parameters
 from consensus.ledger.proposal_records import (
@@ -35,9 +35,8 @@ from consensus.ledger.records import (
     Supply,
     Task,
     TaskRecord,
-    Unbonding,
-    ValidatorRecord,
 )
+from consensus.ledger.stake_records import Delegation, Earning, MissedBlocks, Unbonding, ValidatorRecord
 from consensus.ledger.view import Counters
 from gensyn_node.primitives.codec import decode
 from gensyn_node.primitives.errors import InvariantViolation
@@ -46,6 +45,8 @@ from proofs.pinpoint import Game
 _TYPES: dict[bytes, Any] = {
     b"account": Account,
     b"validator": ValidatorRecord,
+    b"delegation": Delegation,
+    b"delegations": tuple[bytes, ...],
     b"unbonding": Unbonding,
     b"provider": Provider,
     b"program": ProgramRecord,
@@ -73,6 +74,8 @@ _SINGLE: dict[bytes, Any] = {
     keys.COUNTERS: Counters,
     keys.CONSENSUS: ConsensusRecord,
     keys.GOVERNANCE: Governance,
+    keys.EARNINGS: tuple[Earning, ...],
+    keys.MISSED: tuple[MissedBlocks, ...],
 }
 
 
@@ -80,15 +83,28 @@ def check_invariants(items: Iterable[tuple[bytes, bytes]], height: int) -> None:
     """`InvariantViolation` when the stored ledger after block `height` contradicts itself."""
     records: dict[bytes, list[Any]] = {kind: [] for kind in _TYPES}
     single: dict[bytes, Any] = {}
+    numbered: dict[int, Unbonding] = {}
+    indexes: dict[bytes, tuple[bytes, ...]] = {}
     for key, data in items:
         if key in _SINGLE:
             single[key] = decode(_SINGLE[key], data, max_bytes=len(data))
             continue
         kind, _, rest = key.partition(b"/")
-        records[kind].append(decode(_TYPES[kind], data, max_bytes=len(data)))
+        record = decode(_TYPES[kind], data, max_bytes=len(data))
+        records[kind].append(record)
+        if kind == b"unbonding":
+            numbered[int(rest)] = record
+        if kind == b"delegations":
+            indexes[rest] = record
         if kind == b"due" and int(rest) <= height:
             raise InvariantViolation(f"something due at {int(rest)} was not handled by {height}")
-    _check_money(records, single[keys.SUPPLY])
+    supply = single[keys.SUPPLY]
+    _check_money(records, supply)
+    validators, delegations = records[b"validator"], records[b"delegation"]
+    stake_invariants.check_shares(validators, delegations)
+    stake_invariants.check_rewards(validators, delegations, single.get(keys.EARNINGS, ()), supply)
+    stake_invariants.check_entries(numbered, delegations, indexes)
+    stake_invariants.check_missed(single.get(keys.MISSED, ()))
     _check_locks(records)
     _check_tasks(records)
     _check_governance(records, single.get(keys.GOVERNANCE, Governance()), height)

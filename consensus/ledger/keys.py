@@ -7,7 +7,9 @@ Instalment · `challenge/<task id>/<n>/<address>` PendingChallenge · `dispute/<
 game's encoding · `record/<task id>` TaskRecord · `due/<height>` DueItems · `tasks/<page>` and `disputes/<page>` ids in
 order of appearance, `counters` how many there are, `consensus` ConsensusRecord ·
 `governance` Governance · `proposal/<n>` Proposal · `ballot/<n>/<validator>` Ballot ·
-`vote/<n>/<validator><delegator>` DelegatorVote · `votes/<n>/<page>` keys of a proposal's ballots and votes.
+`vote/<n>/<validator><delegator>` DelegatorVote · `votes/<n>/<page>` keys of a proposal's ballots and votes ·
+`delegation/<validator>/<account>` Delegation ·
+`delegations/<account>` the validators it delegates to · `earnings` Earnings · `missed` MissedBlocks.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ PROVIDERS = b"providers"
 COUNTERS = b"counters"
 CONSENSUS = b"consensus"
 GOVERNANCE = b"governance"
+EARNINGS = b"earnings"
+MISSED = b"missed"
 
 
 def account(address: bytes) -> bytes:
@@ -30,6 +34,16 @@ def account(address: bytes) -> bytes:
 def validator(address: bytes) -> bytes:
     """ValidatorRecord of a consensus key's address."""
     return b"validator/" + address
+
+
+def delegation(validator: bytes, delegator: bytes) -> bytes:
+    """Delegation of an account to a validator."""
+    return b"delegation/%s/%s" % (validator, delegator)
+
+
+def delegations_of(delegator: bytes) -> bytes:
+    """Addresses of the validators that an account delegates to, or has money leaving from."""
+    return b"delegations/" + delegator
 
 
 def unbonding(number: int) -> bytes:

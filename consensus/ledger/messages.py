@@ -1,7 +1,7 @@
 """What an account can ask of the ledger: the transaction envelope and its messages.
 
 A message is a tagged struct; tags never change meaning. Numbers that are left free belong to families that follow
-(delegation 4-9, profiling 60-69, forced errors 70-79).
+(staking 9, profiling 60-69, forced errors 70-79).
 """
 
 from __future__ import annotations
@@ -50,10 +50,47 @@ class Bond(Struct, tag=2):
 
 
 class Unbond(Struct, tag=3):
-    """Take stake back; it stays slashable and is paid out after `unbonding_blocks`."""
+    """Take own stake back; it stays slashable and is paid out after `unbonding_blocks`."""
 
     validator: Address
     amount_nano: Nano
+
+
+class Delegate(Struct, tag=4):
+    """Stake behind somebody else's validator: it earns and is slashed with it."""
+
+    validator: Address
+    amount_nano: Nano
+    commission_max_bps: Small
+    """Refuse when the operator raised its commission above this meanwhile."""
+
+
+class Undelegate(Struct, tag=5):
+    """Take delegated stake back; it stays slashable and is paid out after `unbonding_blocks`."""
+
+    validator: Address
+    amount_nano: Nano
+
+
+class WithdrawRewards(Struct, tag=6):
+    """Collect what my delegation to a validator earned; its operator collects the commission as well."""
+
+    validator: Address
+
+
+class EditValidator(Struct, tag=7):
+    """Say anew what a validator is called, where it is reached, and what it keeps of its delegators' rewards."""
+
+    validator: Address
+    name: Text
+    commission_bps: Small
+    endpoints: Endpoints
+
+
+class Unjail(Struct, tag=8):
+    """A validator that missed too many blocks is back."""
+
+    validator: Address
 
 
 # --- providers
@@ -298,6 +335,11 @@ Message = (
     Transfer
     | Bond
     | Unbond
+    | Delegate
+    | Undelegate
+    | WithdrawRewards
+    | EditValidator
+    | Unjail
     | RegisterProvider
     | UpdateProvider
     | PauseProvider

@@ -10,7 +10,8 @@ from consensus.ledger import keys
 from consensus.ledger.parameters import BASIS_POINTS
 from consensus.ledger.proposal_records import Proposal
 from consensus.ledger.reasons import INSUFFICIENT_FUNDS
-from consensus.ledger.records import Account, Provider, Task, Unbonding, ValidatorRecord
+from consensus.ledger.records import Account, Provider, Task
+from consensus.ledger.stake_records import Unbonding, ValidatorRecord
 from consensus.ledger.view import State
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 
@@ -34,7 +35,7 @@ def balance(address: bytes) -> Place:
 
 
 def stake(validator: bytes) -> Place:
-    """A validator's stake."""
+    """All stake behind a validator."""
     return Place("stakes_nano", keys.validator(validator), ValidatorRecord, "stake_nano")
 
 
@@ -58,6 +59,10 @@ def deposit(number: int) -> Place:
     return Place("deposits_nano", keys.proposal(number), Proposal, "deposit_nano")
 
 
+FEES = Place("fees_nano")
+"""Fees and inflation, until a block deals them to validators."""
+REWARDS = Place("rewards_nano")
+"""What validators and delegators earned and did not withdraw; the validators' records say whose it is."""
 JACKPOT = Place("jackpot_nano")
 TREASURY = Place("treasury_nano")
 BURNT = Place("burnt_nano")
@@ -100,6 +105,13 @@ def _add(state: State, place: Place, amount_nano: int) -> None:
     if held + amount_nano < 0:
         raise Rejection(INSUFFICIENT_FUNDS, f"{held} nano are there, {-amount_nano} are needed")
     state.put(place.key, msgspec.structs.replace(record, **{place.field: held + amount_nano}))
+
+
+def mint(state: State, pool: Place, amount_nano: int) -> None:
+    """Make new money in a pool."""
+    supply = state.supply
+    grown = {pool.total: getattr(supply, pool.total) + amount_nano, "minted_nano": supply.minted_nano + amount_nano}
+    state.put(keys.SUPPLY, msgspec.structs.replace(supply, **grown))
 
 
 def check_supply(state: State) -> None:

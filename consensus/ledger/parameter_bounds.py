@@ -20,6 +20,8 @@ from gensyn_node.primitives.money import NANO_PER_GSN
 
 BLOCKS_MAX = 10_000_000
 """Longest time in blocks that can be voted for (about two years); sums of a few stay far below a height's limit."""
+WINDOW_BLOCKS_MAX = 4_096
+"""Longest window of missed blocks: a bit a block and validator, written whenever one is missed."""
 REFEREE_MOVES_PER_BLOCK_MAX = 128
 """Dispute moves one block may hold: each is re-executed by every validator."""
 
@@ -63,7 +65,19 @@ BOUNDS: dict[str, Bound] = {
     "unbonding_blocks": Bound(
         20, 2_000_000, "evidence age and light clients' trust periods rest on it: never shorter", raise_only=True
     ),
-    "equivocation_slash_bps": Bound(1, BASIS_POINTS, "voting twice is never free"),
+    "equivocation_slash_bps": Bound(1, BASIS_POINTS - 1, "voting twice is never free, and shares stay worth something"),
+    "delegation_min_nano": Bound(1, 1_000 * NANO_PER_GSN, "no crowd of dust delegations; everybody may delegate"),
+    "validators_active_max": Bound(4, limits.VALIDATORS_MAX, "votes grow with its square; no closed shop"),
+    "validators_min": Bound(1, 64, "a few must not be able to lock everybody in"),
+    "commission_rise_max_bps": Bound(1, 1_000, "delegators must have the time to leave"),
+    "commission_rise_blocks": _blocks(10, "delegators must have the time to leave"),
+    "block_reward_nano": Bound(0, 1_000 * NANO_PER_GSN, "new money takes from all who have some"),
+    "proposer_base_bps": Bound(0, 1_000, "the rest is everybody's who signs"),
+    "proposer_signatures_bps": Bound(0, 1_000, "the rest is everybody's who signs"),
+    "downtime_window_blocks": Bound(50, WINDOW_BLOCKS_MAX, "a bit a block is kept; a restart is no offence"),
+    "downtime_signed_min_bps": Bound(500, 9_000, "a restart is no offence; who is down must not stay in the set"),
+    "downtime_slash_bps": Bound(0, 500, "being down is no attack"),
+    "jail_blocks": _blocks(1, "who is back may return"),
     # providers
     "providers_max": Bound(16, 16_384, "every draw looks at all of them"),
     "provider_bond_min_nano": Bound(1, 100_000 * NANO_PER_GSN, "a registration is never free"),
@@ -144,6 +158,10 @@ def relations(parameters: Parameters) -> list[tuple[bool, str]]:
         (
             p.winner_bps + p.jackpot_bps < BASIS_POINTS,
             "winner_bps and jackpot_bps leave nothing to burn, so that self-dealing would pay",
+        ),
+        (
+            p.validators_min <= p.validators_active_max,
+            "validators_min is above validators_active_max: nobody could ever leave",
         ),
         (
             p.task_deadline_blocks_min <= p.task_deadline_blocks_max,

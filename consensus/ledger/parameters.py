@@ -30,11 +30,35 @@ class Parameters(Struct):
     power_unit_nano: Nano
     """Stake behind one unit of voting power."""
     stake_min_nano: Nano
-    """Least stake of a validator that counts."""
+    """Least stake of its own that a validator needs."""
+    delegation_min_nano: Nano
+    """Least delegation of an account to a validator."""
+    validators_active_max: Small
+    """Size of the set: the strongest sign, the others wait."""
+    validators_min: Small
+    """Nobody may leave or is jailed when fewer would be left."""
     unbonding_blocks: Small
     """Blocks until unbonded stake or a withdrawn provider's bond is paid out; it stays slashable."""
     equivocation_slash_bps: Small
-    """Share of a validator's stake burnt for voting twice."""
+    """Share of all stake behind a validator taken for voting twice."""
+    commission_rise_max_bps: Small
+    """Most that a commission may rise at a time, once others have delegated."""
+    commission_rise_blocks: Small
+    """Blocks between two rises."""
+    block_reward_nano: Nano
+    """New money a block, dealt with its fees."""
+    proposer_base_bps: Small
+    """Share of a block's rewards that its proposer gets beforehand."""
+    proposer_signatures_bps: Small
+    """And this share times the power of the signatures that it put in."""
+    downtime_window_blocks: Small
+    """Blocks over which a validator's signatures are counted."""
+    downtime_signed_min_bps: Small
+    """Share of them that it has to sign."""
+    downtime_slash_bps: Small
+    """Share of all stake behind it burnt for signing less."""
+    jail_blocks: Small
+    """Blocks before it may return."""
     # providers
     providers_max: Small
     """Registered providers at a time."""
@@ -113,7 +137,7 @@ class Parameters(Struct):
     veto_bps: Small
     """Share of veto among all votes above which a proposal falls, whatever else was voted."""
     treasury_fee_bps: Small
-    """Share of each transaction's fee that goes to the treasury; the rest is the proposer's."""
+    """Share of each transaction's fee that goes to the treasury; the rest is dealt to validators."""
 
 
 def mainnet_parameters() -> Parameters:
@@ -126,8 +150,20 @@ def mainnet_parameters() -> Parameters:
         program_units=100_000,
         power_unit_nano=NANO_PER_GSN,
         stake_min_nano=1_000 * NANO_PER_GSN,
+        delegation_min_nano=NANO_PER_GSN,
+        validators_active_max=100,
+        validators_min=4,
         unbonding_blocks=302_400,
         equivocation_slash_bps=500,
+        commission_rise_max_bps=100,
+        commission_rise_blocks=14_400,
+        block_reward_nano=2 * NANO_PER_GSN,
+        proposer_base_bps=100,
+        proposer_signatures_bps=400,
+        downtime_window_blocks=200,
+        downtime_signed_min_bps=5_000,
+        downtime_slash_bps=1,
+        jail_blocks=100,
         providers_max=4_096,
         provider_bond_min_nano=100 * NANO_PER_GSN,
         ask_min_nano=1_000,
@@ -178,8 +214,20 @@ def devnet_parameters() -> Parameters:
         program_units=100_000,
         power_unit_nano=NANO_PER_GSN,
         stake_min_nano=1 * NANO_PER_GSN,
+        delegation_min_nano=NANO_PER_GSN // 100,
+        validators_active_max=100,
+        validators_min=1,
         unbonding_blocks=50,
         equivocation_slash_bps=500,
+        commission_rise_max_bps=500,
+        commission_rise_blocks=60,
+        block_reward_nano=NANO_PER_GSN // 10,
+        proposer_base_bps=100,
+        proposer_signatures_bps=400,
+        downtime_window_blocks=2_000,
+        downtime_signed_min_bps=5_000,
+        downtime_slash_bps=1,
+        jail_blocks=30,
         providers_max=1_024,
         provider_bond_min_nano=10 * NANO_PER_GSN,
         ask_min_nano=1_000,

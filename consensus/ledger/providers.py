@@ -14,7 +14,7 @@ from consensus.ledger.messages import (
 )
 from consensus.ledger.reasons import ALREADY_A_PROVIDER, BAD_OFFER, BAD_PROVIDER_STATE, PROVIDERS_FULL
 from consensus.ledger.records import PROVIDER_ACTIVE, PROVIDER_PAUSED, PROVIDER_WITHDRAWING, Provider
-from consensus.ledger.staking import start_unbonding
+from consensus.ledger.unbonding import start_unbonding
 from consensus.ledger.view import State
 from gensyn_node.primitives.errors import Rejection
 
@@ -146,7 +146,7 @@ def leave_if_done(state: State, height: int, address: bytes) -> None:
     record = state.provider(address)
     if record.state != PROVIDER_WITHDRAWING or record.work:
         return
-    start_unbonding(state, height, address, money.bond(address), record.bond_nano, b"")
+    start_unbonding(state, height, address, money.bond(address), record.bond_nano)
     state.put(keys.provider(address), None)
     state.remove_address(keys.PROVIDERS, address)
     state.emit("provider_left", address)

@@ -75,6 +75,29 @@ UPGRADE_NEEDED = reason(
     "The chain goes on under rules that this program does not know. Its data is good.",
     "Install a version of gensyn that knows the upgrade named, and start it on the same home.",
 )
+BAD_DELEGATION = reason(
+    "E1213",
+    "bad_delegation",
+    "The delegation cannot become that.",
+    "Leave it at zero or at the least amount; an operator bonds and unbonds instead.",
+)
+TOO_MANY_ENTRIES = reason(
+    "E1214", "too_many_entries", "The account has as many of these as it may.", "Wait until one is paid out or gone."
+)
+COMMISSION_ABOVE = reason(
+    "E1215",
+    "commission_above",
+    "The validator keeps more of the rewards than you accept.",
+    "Look at its commission with `stake validators`.",
+)
+BAD_COMMISSION = reason(
+    "E1216", "bad_commission", "The commission cannot be changed to that now.", "Raise it in small steps."
+)
+NO_REWARDS = reason("E1217", "no_rewards", "There is nothing to withdraw.", "Look with `stake rewards`.")
+NOT_JAILED = reason(
+    "E1218", "not_jailed", "The validator cannot be let out of jail.", "See its state with `stake validators`."
+)
+STILL_JAILED = reason("E1219", "still_jailed", "Its time in jail is not over.", "Wait for the height named.")
 
 # --- providers and tasks
 

@@ -1,6 +1,6 @@
-"""Everything the ledger stores, one struct a kind of record; command line and RPC print them as they are.
+"""What the ledger stores, one struct a kind of record; command line and RPC print them as they are.
 
-States are words. Keys are in `keys.py`. Amounts are nano, times are block heights.
+Stakes are in `stake_records.py`. States are words. Keys are in `keys.py`. Amounts are nano, times are block heights.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from consensus.ledger.parameters import Parameters
 from gensyn_node.primitives.codec import Struct
 from proofs.program.types import BatchInput
 
-# --- accounts, stake, supply
+# --- accounts, supply
 
 
 class Account(Struct):
@@ -47,31 +47,10 @@ class Supply(Struct):
     """What governance can grant."""
     deposits_nano: Nano = 0
     """Held for proposals under vote."""
-
-
-class ValidatorRecord(Struct):
-    """A consensus key with stake."""
-
-    address: Address
-    """Address of the consensus key."""
-    public_key: Hash
-    operator: Address
-    """Account that staked; fees go to it."""
-    stake_nano: Nano
-    tombstoned: bool
-    """Voted twice: never a validator again."""
-    unbondings: tuple[Count, ...]
-    """Numbers of its stake's Unbonding entries: they stay slashable."""
-
-
-class Unbonding(Struct):
-    """Money on its way out."""
-
-    owner: Address
-    amount_nano: Nano
-    release_height: Count
-    validator: bytes
-    """Validator whose stake it was (still slashable); empty for a provider's bond."""
+    fees_nano: Nano = 0
+    """Fees and inflation not yet dealt to validators."""
+    rewards_nano: Nano = 0
+    """Earned by validators and delegators, not yet withdrawn."""
 
 
 # --- providers

@@ -1,157 +1,124 @@
-"""Accounts and stake: transfer, bond, unbond, pay-out, equivocation, voting power."""
+"""Stake and power: what is delegated to whom, who is in the set, and how small the set may become.
+
+The set is the strongest `validators_active_max` of those that may sign; equal power goes by address. When nobody may
+sign any more, the jailed do, and when there are none, the tombstoned: a chain without power could never recover.
+"""
 
 from __future__ import annotations
 
-from consensus.ledger import keys, money
-from consensus.ledger.block import Misbehaviour, ValidatorUpdate
-from consensus.ledger.call import Call
-from consensus.ledger.messages import Bond, Transfer, Unbond, validator_key_proof_bytes
-from consensus.ledger.parameters import BASIS_POINTS, Parameters
-from consensus.ledger.reasons import BAD_KEY_PROOF, BAD_STAKE, LAST_VALIDATOR, NOT_OPERATOR, ZERO_AMOUNT
-from consensus.ledger.records import Unbonding, ValidatorRecord
+from consensus.ledger import keys
+from consensus.ledger.block import ValidatorUpdate
+from consensus.ledger.parameters import Parameters
+from consensus.ledger.reasons import BAD_STAKE, LAST_VALIDATOR
+from consensus.ledger.shares import ZERO_RATIO, worth
+from consensus.ledger.stake_records import Delegation, ValidatorRecord
 from consensus.ledger.view import State
-from gensyn_node.primitives import crypto, limits
+from gensyn_node.primitives import limits
 from gensyn_node.primitives.errors import Rejection
 
-PAY_OUT = "pay_out"
-"""Due item: an unbonding entry is released."""
-UNBONDINGS_MAX = 16
-"""A validator's unbonding entries at a time: each is looked at when it is slashed or paid out."""
+SET_DELAY = 2
+"""A block's stakes decide who signs so many heights later; until then, stake that left still answers for votes."""
 
 
-def power_of(record: ValidatorRecord, parameters: Parameters) -> int:
-    """Voting power: whole units of stake; none below the least stake or after voting twice."""
-    if record.tombstoned or record.stake_nano < parameters.stake_min_nano:
+def delegation(state: State, validator: bytes, delegator: bytes) -> Delegation:
+    """An account's delegation; without shares when it has none."""
+    found = state.find(keys.delegation(validator, delegator), Delegation)
+    return found or Delegation(validator, delegator, 0, ZERO_RATIO, ())
+
+
+def delegated_nano(state: State, validator: bytes, delegator: bytes) -> int:
+    """What an account's delegation to a validator is worth now, in nano; the operator's own stake included."""
+    record = state.validator(validator)
+    return worth(delegation(state, validator, delegator).shares, record.stake_nano, record.shares)
+
+
+def own_nano(state: State, record: ValidatorRecord) -> int:
+    """The operator's own stake."""
+    return worth(delegation(state, record.address, record.operator).shares, record.stake_nano, record.shares)
+
+
+# --- power
+
+
+def power_of(state: State, record: ValidatorRecord) -> int:
+    """Voting power it may have: whole units of stake; none when jailed, tombstoned or below the least own stake."""
+    if record.tombstoned or record.jailed_height or own_nano(state, record) < state.parameters.stake_min_nano:
         return 0
+    return _units(record, state.parameters)
+
+
+def active_powers(state: State) -> dict[bytes, int]:
+    """Voting power by validator address, in order of address: the set that this block's stakes make."""
+    able = able_powers(state)
+    records = [state.validator(address) for address in state.addresses(keys.VALIDATORS)]
+    for tombstoned in (False, True):
+        if not able:
+            powers = {r.address: _last_resort(r, state.parameters) for r in records if r.tombstoned <= tombstoned}
+            able = _strongest(powers, state.parameters.validators_active_max)
+    return able
+
+
+def able_powers(state: State) -> dict[bytes, int]:
+    """The set as far as it may sign: without the last resort."""
+    records = (state.validator(address) for address in state.addresses(keys.VALIDATORS))
+    powers = {record.address: power_of(state, record) for record in records}
+    return _strongest(powers, state.parameters.validators_active_max)
+
+
+def _strongest(powers: dict[bytes, int], most: int) -> dict[bytes, int]:
+    ranked = sorted((-power, address) for address, power in powers.items() if power)
+    return {address: powers[address] for address in sorted(address for _, address in ranked[:most])}
+
+
+def _units(record: ValidatorRecord, parameters: Parameters) -> int:
     return record.stake_nano // parameters.power_unit_nano
 
 
-def transfer(state: State, call: Call, message: Transfer) -> None:
-    """Send money to an account."""
-    if message.amount_nano == 0:
-        raise Rejection(ZERO_AMOUNT, "a transfer of nothing")
-    money.transfer(state, money.balance(call.sender), money.balance(message.to), message.amount_nano)
-    state.emit("transfer", message.to, sender=call.sender, amount_nano=message.amount_nano)
+def _last_resort(record: ValidatorRecord, parameters: Parameters) -> int:
+    return max(_units(record, parameters), min(record.stake_nano, 1))
 
 
-def bond(state: State, call: Call, message: Bond) -> None:
-    """Stake behind a validator; the first bond registers it."""
-    address = crypto.address_of(message.validator_key)
-    record = state.find(keys.validator(address), ValidatorRecord)
-    if record is None:
-        _register_validator(state, call, message, address)
-    elif record.operator != call.sender:
-        raise Rejection(NOT_OPERATOR, f"{record.operator.hex()} operates this validator")
-    elif record.tombstoned:
-        raise Rejection(BAD_STAKE, "the validator voted twice and never returns")
-    if message.amount_nano == 0:
-        raise Rejection(ZERO_AMOUNT, "a stake of nothing")
-    _list(state, address)
-    money.transfer(state, money.balance(call.sender), money.stake(address), message.amount_nano)
-    _check_stake(state, address)
-    state.emit("bonded", address, operator=call.sender, amount_nano=message.amount_nano)
+def validator_updates(state: State, before: dict[bytes, int], after: dict[bytes, int]) -> tuple[ValidatorUpdate, ...]:
+    """What changed, in order of public key."""
+    changed = (address for address in before.keys() | after.keys() if before.get(address, 0) != after.get(address, 0))
+    updates = (ValidatorUpdate(state.validator(address).public_key, after.get(address, 0)) for address in changed)
+    return tuple(sorted(updates, key=lambda update: update.public_key))
 
 
-def _register_validator(state: State, call: Call, message: Bond, address: bytes) -> None:
-    proof = validator_key_proof_bytes(call.context.chain_id, call.sender)
-    if not crypto.verify(message.validator_key, proof, message.key_proof):
-        raise Rejection(BAD_KEY_PROOF, "the first bond needs the validator key's signature for this operator")
-    state.put(keys.validator(address), ValidatorRecord(address, message.validator_key, call.sender, 0, False, ()))
+# --- the registry
 
 
-def _list(state: State, address: bytes) -> None:
-    """Give a validator one of the places; who has no stake left gives it back."""
+def list_candidate(state: State, address: bytes) -> None:
+    """Give a validator a place among the candidates; when all are taken, the weakest that does not sign makes room."""
     listed = state.addresses(keys.VALIDATORS)
     if address in listed:
         return
-    if len(listed) >= limits.VALIDATORS_MAX:
-        raise Rejection(BAD_STAKE, f"there are {limits.VALIDATORS_MAX} validators already")
+    if len(listed) >= limits.CANDIDATES_MAX:
+        active = active_powers(state)
+        idle = [_rank(state, other) for other in listed if other not in active]
+        if not idle or min(idle) >= _rank(state, address):
+            raise Rejection(BAD_STAKE, f"there are {len(listed)} candidates with more stake already")
+        state.remove_address(keys.VALIDATORS, min(idle)[-1])
     state.add_address(keys.VALIDATORS, address)
 
 
-def _check_stake(state: State, address: bytes) -> None:
-    stake, least = state.validator(address).stake_nano, state.parameters.stake_min_nano
-    if 0 < stake < least:
-        raise Rejection(BAD_STAKE, f"the stake would be {stake} nano; it is 0 or at least {least}")
+def _rank(state: State, address: bytes) -> tuple[int, int, bytes]:
+    record = state.validator(address)
+    return power_of(state, record), record.stake_nano, address
 
 
-def unbond(state: State, call: Call, message: Unbond) -> None:
-    """Take stake back, paid out after the unbonding time."""
-    record = state.validator(message.validator)
-    if record.operator != call.sender:
-        raise Rejection(NOT_OPERATOR, f"{record.operator.hex()} operates this validator")
-    if message.amount_nano == 0:
-        raise Rejection(ZERO_AMOUNT, "unbonding nothing")
-    if message.amount_nano > record.stake_nano:
-        raise Rejection(BAD_STAKE, f"the stake is {record.stake_nano} nano")
-    if len(record.unbondings) >= UNBONDINGS_MAX:
-        raise Rejection(BAD_STAKE, f"{UNBONDINGS_MAX} unbondings wait to be paid out already")
-    number = start_unbonding(
-        state, call.height, call.sender, money.stake(message.validator), message.amount_nano, message.validator
-    )
-    state.change(keys.validator(message.validator), ValidatorRecord, unbondings=(*record.unbondings, number))
-    _check_stake(state, message.validator)
-    if message.amount_nano == record.stake_nano:
-        state.remove_address(keys.VALIDATORS, message.validator)
-    if total_power(state) == 0:
-        raise Rejection(LAST_VALIDATOR, "no voting power would be left")
-    state.emit("unbonding", message.validator, operator=call.sender, amount_nano=message.amount_nano)
+def check_set_size(state: State, validator: bytes, power_before: int) -> None:
+    """`Rejection` LAST_VALIDATOR when stake that leaves would take a validator that the set cannot spare.
 
-
-def start_unbonding(
-    state: State, height: int, owner: bytes, source: money.Place, amount_nano: int, validator: bytes
-) -> int:
-    """Move money into a new unbonding entry, released `unbonding_blocks` later; the entry's number."""
-    number = state.counters.unbondings
-    state.count(unbondings=number + 1)
-    release = height + state.parameters.unbonding_blocks
-    state.put(keys.unbonding(number), Unbonding(owner, 0, release, validator))
-    money.transfer(state, source, money.unbonding(number), amount_nano)
-    state.schedule(release, PAY_OUT, owner, number)
-    return number
-
-
-def pay_out(state: State, number: int) -> None:
-    """Release an unbonding entry."""
-    entry = state.need(keys.unbonding(number), Unbonding)
-    money.transfer(state, money.unbonding(number), money.balance(entry.owner), entry.amount_nano)
-    state.put(keys.unbonding(number), None)
-    if entry.validator:
-        record = state.validator(entry.validator)
-        left = tuple(other for other in record.unbondings if other != number)
-        state.change(keys.validator(entry.validator), ValidatorRecord, unbondings=left)
-    state.emit("paid_out", entry.owner, amount_nano=entry.amount_nano)
-
-
-def punish(state: State, misbehaviour: Misbehaviour) -> None:
-    """A validator voted twice: part of its stake, leaving stake included, is burnt, and its power ends for good."""
-    record = state.find(keys.validator(misbehaviour.validator), ValidatorRecord)
-    if record is None or record.tombstoned:
+    Only leaving is refused; what takes validators out as a penalty looks after the set itself.
+    """
+    if power_of(state, state.validator(validator)):
         return
-    share = state.parameters.equivocation_slash_bps
-    places = [(money.stake(record.address), record.stake_nano)]
-    for number in record.unbondings:
-        places.append((money.unbonding(number), state.need(keys.unbonding(number), Unbonding).amount_nano))
-    for place, held in places:
-        money.transfer(state, place, money.BURNT, held * share // BASIS_POINTS)
-    state.change(keys.validator(record.address), ValidatorRecord, tombstoned=True)
-    if total_power(state) == 0:  # a chain without any power could never recover; the stake is burnt all the same
-        state.change(keys.validator(record.address), ValidatorRecord, tombstoned=False)
-    state.emit("validator_tombstoned", record.address, height=misbehaviour.height)
-
-
-def powers(state: State) -> dict[bytes, int]:
-    """Voting power by public key, of every bonded validator, zero included; in order of address."""
-    records = [state.validator(address) for address in state.addresses(keys.VALIDATORS)]
-    return {record.public_key: power_of(record, state.parameters) for record in records}
-
-
-def total_power(state: State) -> int:
-    """All voting power."""
-    return sum(powers(state).values())
-
-
-def validator_updates(before: dict[bytes, int], after: dict[bytes, int]) -> tuple[ValidatorUpdate, ...]:
-    """What changed, in order of public key."""
-    changed = sorted(key for key in before.keys() | after.keys() if before.get(key, 0) != after.get(key, 0))
-    return tuple(ValidatorUpdate(key, after.get(key, 0)) for key in changed)
+    least = state.parameters.validators_min
+    others = (one for one in state.addresses(keys.VALIDATORS) if power_of(state, state.validator(one)))
+    if power_before:
+        left = sum(1 for _ in others)
+        if left < least:
+            raise Rejection(LAST_VALIDATOR, f"{left} validators would be left, at least {least} must stay")
+    elif next(others, None) is None and not active_powers(state):
+        raise Rejection(LAST_VALIDATOR, "no voting power would be left")

@@ -13,13 +13,13 @@ from consensus.ledger.proposal_records import (
     Ballot,
     Tally,
 )
-from consensus.ledger.records import ValidatorRecord
+from consensus.ledger.stake_records import ValidatorRecord
 from consensus.ledger.view import State
 
 
 def stake_units(record: ValidatorRecord) -> int:
-    """Units that a validator's whole stake is divided into."""
-    return record.stake_nano
+    """Units that a validator's whole stake is divided into: its shares."""
+    return record.shares
 
 
 def count(state: State, number: int) -> Tally:
@@ -27,7 +27,7 @@ def count(state: State, number: int) -> Tally:
     sums, bonded = [0, 0, 0, 0], 0
     for address in state.addresses(keys.VALIDATORS):
         record = state.validator(address)
-        if staking.power_of(record, state.parameters) == 0:
+        if staking.power_of(state, record) == 0:
             continue
         bonded += record.stake_nano
         ballot = state.find(keys.ballot(number, address), Ballot)

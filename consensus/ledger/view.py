@@ -32,8 +32,8 @@ from consensus.ledger.records import (
     Provider,
     Supply,
     Task,
-    ValidatorRecord,
 )
+from consensus.ledger.stake_records import ValidatorRecord
 from gensyn_node.primitives.codec import Struct, decode, encode
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 

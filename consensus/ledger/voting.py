@@ -7,7 +7,7 @@ wherever it moves, and counting never looks at delegators.
 
 from __future__ import annotations
 
-from consensus.ledger import keys
+from consensus.ledger import keys, staking
 from consensus.ledger.call import Call
 from consensus.ledger.proposal_messages import CHOICES, CastVote
 from consensus.ledger.proposal_records import PROPOSAL_VOTING, Ballot, DelegatorVote
@@ -22,8 +22,8 @@ _NOTHING = (0, 0, 0, 0)
 
 
 def own_units(state: State, validator: bytes, account: bytes) -> int:
-    """Units of a validator's stake that belong to a delegator."""
-    return 0
+    """Units of a validator's stake that belong to a delegator: its shares."""
+    return staking.delegation(state, validator, account).shares
 
 
 def cast_vote(state: State, call: Call, message: CastVote) -> None:

@@ -103,10 +103,10 @@ def _size(block: Block, commit: Commit) -> int:
 
 
 def account_view(reader: Reader, address: bytes, next_nonce: int) -> rpc.AccountView:
-    """An account with what it has bonded and locked."""
+    """An account with what it has staked, bonded and locked."""
     account = queries.account(reader, address)
     provider = queries.provider(reader, address)
-    stakes = sum(one.stake_nano for one in queries.validators(reader) if one.operator == address)
+    stakes = sum(one.stake_nano for one in queries.delegations(reader, address))
     return rpc.AccountView(
         address=address,
         balance_nano=account.balance_nano,

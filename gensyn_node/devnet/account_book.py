@@ -19,6 +19,8 @@ class Book:
     """Balance and stakes and bonds of each named account."""
     supply: dict[str, int]
     """Totals by place; `minted` is the sum of all others."""
+    block_reward_nano: int = 0
+    """New money a block."""
 
     @property
     def total_nano(self) -> int:
@@ -29,6 +31,13 @@ class Book:
     def conserved(self) -> bool:
         """Whether all places together hold what was minted."""
         return self.total_nano == self.supply["minted"]
+
+
+def rewards_between(before: Book, after: Book) -> int | None:
+    """New money between two moments, in nano; None when it is not so many whole block rewards."""
+    minted = after.supply["minted"] - before.supply["minted"]
+    whole = minted == 0 or (minted > 0 and after.block_reward_nano > 0 and minted % after.block_reward_nano == 0)
+    return minted if whole else None
 
 
 def addresses(devnet: Devnet) -> dict[str, str]:
@@ -44,7 +53,8 @@ def read_book(client: NodeClient, devnet: Devnet) -> Book:
     for name, address in addresses(devnet).items():
         view = client.call("account", address=address)
         accounts[name] = int(view["balance_nano"]) + int(view["bonded_nano"])
-    return Book(accounts, {place: int(amount) for place, amount in client.call("supply").items()})
+    supply = {place: int(amount) for place, amount in client.call("supply").items()}
+    return Book(accounts, supply, int(client.call("parameters")["block_reward_nano"]))
 
 
 def _address(ring: Keyring, name: str) -> str:

@@ -22,6 +22,8 @@ BLOCK_TRANSACTIONS_MAX = 16_384
 """Transactions of one block: one that pays a fee has some 130 bytes, and worthless shorter ones cost time as well."""
 VALIDATORS_MAX = 128
 """Validators in one set: votes grow with its square."""
+CANDIDATES_MAX = 256
+"""Validators with stake, signing or waiting for a place: each block looks at all of them."""
 EVIDENCE_PER_BLOCK_MAX = 16
 """Evidence items in one block."""
 EVIDENCE_BYTES_MAX = 256 * KIB

@@ -18,7 +18,7 @@ from gensyn_node.config.genesis import genesis_validators, read_genesis
 from gensyn_node.config.home import Home
 from gensyn_node.config.node_config import read_config
 from gensyn_node.devnet import layout, processes
-from gensyn_node.devnet.account_book import Book
+from gensyn_node.devnet.account_book import Book, rewards_between
 from gensyn_node.devnet.genesis import derive_keys, make_genesis, patient_parameters
 from gensyn_node.devnet.scenario import parse_scenario, read_scenario
 from gensyn_node.primitives.crypto import SecretKey
@@ -184,3 +184,11 @@ def test_bad_scenarios_name_the_line(text: str, said: str) -> None:
 def test_a_book_notices_lost_money() -> None:
     assert Book({}, {"balances": 5, "burnt": 2, "minted": 7}).conserved
     assert not Book({}, {"balances": 5, "burnt": 1, "minted": 7}).conserved
+
+
+def test_new_money_between_two_books_is_whole_block_rewards() -> None:
+    before, after = (Book({}, {"balances": minted, "minted": minted}, 3) for minted in (7, 13))
+    assert rewards_between(before, after) == 6
+    assert rewards_between(after, after) == 0
+    assert rewards_between(after, before) is None
+    assert rewards_between(before, Book({}, {"balances": 12, "minted": 12}, 3)) is None

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from consensus.ledger import keys, queries
-from consensus.ledger.block import BlockContext, BlockDelta, Event, TransactionResult
+from consensus.ledger import keys, queries, staking
+from consensus.ledger.block import BlockContext, BlockDelta, BlockSignature, Event, TransactionResult
 from consensus.ledger.duties import Duty, duties
 from consensus.ledger.events import EVENTS
 from consensus.ledger.execute import execute_block
@@ -40,10 +40,11 @@ from consensus.ledger.messages import (
     verdict_commitment,
 )
 from consensus.ledger.parameters import Parameters, devnet_parameters
-from consensus.ledger.records import DisputeRecord, Genesis, GenesisAccount, GenesisValidator, Instalment, Task
+from consensus.ledger.records import DisputeRecord, Genesis, GenesisAccount, GenesisValidator, Instalment, Supply, Task
 from consensus.ledger.schedule import instalment_segments, segment_span
-from gensyn_node.primitives.codec import encode
-from gensyn_node.primitives.crypto import SecretKey
+from consensus.ledger.view import State
+from gensyn_node.primitives.codec import decode, encode
+from gensyn_node.primitives.crypto import SecretKey, address_of
 from gensyn_node.primitives.money import NANO_PER_GSN
 from proofs import tensors
 from proofs.arithmetic.whole import compute_value
@@ -240,6 +241,13 @@ class Actor:
         return tuple(findings), initial
 
 
+def _without_fees(data: bytes) -> Supply:
+    """A supply record in which a fee makes no difference."""
+    supply: Supply = decode(Supply, data)
+    fees = supply.balances_nano + supply.fees_nano + supply.rewards_nano + supply.treasury_nano
+    return msgspec.structs.replace(supply, balances_nano=fees, fees_nano=0, rewards_nano=0, treasury_nano=0)
+
+
 class World:
     """A chain with actors; every block is audited."""
 
@@ -254,7 +262,13 @@ class World:
         )
         self.parameters = genesis.parameters
         self.ledger = MemoryLedger()
-        self.ledger.apply(genesis_delta(genesis))
+        first = genesis_delta(genesis)
+        self.ledger.apply(first)
+        self.sets = {1: self._changed({}, first)}
+        """Height → power by address of who signs it."""
+        self.sets[2] = self.sets[1]
+        self.absent: set[bytes] = set()
+        """Addresses of validators that sign nothing at present."""
         self.height = 0
         self.actors: dict[str, Actor] = {}
         self.events: list[Event] = []
@@ -264,7 +278,16 @@ class World:
 
     def context(self, height: int) -> BlockContext:
         beacon = sha256(b"beacon" + height.to_bytes(8, "big")).digest()
-        return BlockContext(CHAIN, height, height * 1000, key("validator").address, beacon)
+        members = sorted(self.sets.get(height - 1, {}).items())
+        signatures = tuple(BlockSignature(one, power, one not in self.absent) for one, power in members)
+        return BlockContext(CHAIN, height, height * 1000, key("validator").address, beacon, signatures=signatures)
+
+    def _changed(self, before: dict[bytes, int], delta: BlockDelta) -> dict[bytes, int]:
+        """The set that a block's updates make, which must be what the ledger's stakes say."""
+        after = before | {address_of(update.public_key): update.power for update in delta.validator_updates}
+        after = {address: power for address, power in after.items() if power}
+        assert after == staking.active_powers(State(self.ledger))
+        return after
 
     def block(self, *messages: tuple[str, Message]) -> list[TransactionResult]:
         """One block with these messages, signed by the named actors; the results."""
@@ -277,9 +300,14 @@ class World:
         return self.raw_block(*data)
 
     def raw_block(self, *data: bytes) -> list[TransactionResult]:
+        return self.block_in(self.context(self.height + 1), *data)
+
+    def block_in(self, context: BlockContext, *data: bytes) -> list[TransactionResult]:
+        """One block of encoded transactions in a context of one's own."""
         self.height += 1
-        delta = execute_block(self.ledger, self.context(self.height), data)
+        delta = execute_block(self.ledger, context, data)
         self.ledger.apply(delta)
+        self.sets[self.height + 2] = self._changed(self.sets[self.height + 1], delta)
         self.events += delta.events
         for event in delta.events:
             assert tuple(name for name, _ in event.fields) == EVENTS[event.kind][1], event
@@ -305,9 +333,10 @@ class World:
         without = execute_block(self.ledger, self.context(self.height + 1), [])
         result = self.block((name, message))[0]
         assert not result.applied
-        delta = self.deltas[-1]
-        allowed = {keys.account(key(name).address), keys.account(key("operator").address), keys.SUPPLY}
+        delta, allowed = self.deltas[-1], {keys.account(key(name).address), keys.SUPPLY, keys.EARNINGS}
         assert delta.events == without.events
+        books = [dict(each.writes).get(keys.SUPPLY) or self.ledger.get(keys.SUPPLY) for each in (without, delta)]
+        assert _without_fees(books[0]) == _without_fees(books[1])
         assert {entry for entry in delta.writes if entry[0] not in allowed} == {
             entry for entry in without.writes if entry[0] not in allowed
         }

@@ -107,20 +107,20 @@ def test_a_crowded_height_delays_duties_and_halts_nothing(monkeypatch: pytest.Mo
         assert world.finish(task_id).escrow_nano == 0
 
 
-def test_a_validator_has_few_unbondings_at_a_time() -> None:
+def test_a_delegation_has_few_unbondings_at_a_time() -> None:
     world = World()
     proof = key("second").sign(validator_key_proof_bytes(CHAIN, key("alice").address))
     world.do("alice", Bond(key("second").public, 100 * GSN, proof))
     results = world.block(*[("alice", Unbond(key("second").address, 1)) for _ in range(100)])
     assert 1 <= sum(result.applied for result in results) <= 16
-    assert {result.code for result in results} == {"", "E1206"}
-    for _ in range(world.parameters.unbonding_blocks + 2):
+    assert {result.code for result in results} == {"", "E1214"}
+    for _ in range(world.parameters.unbonding_blocks + 4):
         world.block()
     world.do("alice", Unbond(key("second").address, 1))
 
 
 def test_who_unbonds_everything_leaves_the_registry_of_validators(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "VALIDATORS_MAX", 2)
+    monkeypatch.setattr(limits, "CANDIDATES_MAX", 2)
     world = World()
     proofs = {
         name: key(name + "'s validator").sign(validator_key_proof_bytes(CHAIN, key(name).address))

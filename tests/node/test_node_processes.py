@@ -17,7 +17,8 @@ from node_cluster import Cluster, make_cluster, transfer
 
 from cli.output import EXIT_REFUSED
 from consensus.ledger import keys
-from consensus.ledger.records import Account, ValidatorRecord
+from consensus.ledger.records import Account
+from consensus.ledger.stake_records import ValidatorRecord
 from consensus.tendermint.types import Block, Commit
 from gensyn_node.app.chain import Chain
 from gensyn_node.app.settings import CHAIN_FOLDER, SIGN_STATE_FILE, NodeSettings
