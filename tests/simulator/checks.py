@@ -14,6 +14,7 @@ from consensus.tendermint.types import (
     BlockId,
     Commit,
     CommitFlag,
+    DuplicateVoteEvidence,
     Evidence,
     Proposal,
     ValidatorSet,
@@ -21,6 +22,7 @@ from consensus.tendermint.types import (
     VoteType,
 )
 from consensus.tendermint.verify import SignatureCheck
+from gensyn_node.primitives import limits
 from gensyn_node.primitives.errors import Rejection
 from tests.simulator.application import BAD, CHAIN, Violation
 
@@ -40,8 +42,10 @@ class Checks:
     _signed: dict[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict)
     _prevoted: dict[tuple[int, int], dict[bytes, BlockId]] = field(default_factory=lambda: defaultdict(dict))
     _precommits: dict[tuple[bytes, int], dict[int, BlockId]] = field(default_factory=lambda: defaultdict(dict))
-    _found: dict[int, dict[bytes, int]] = field(default_factory=lambda: defaultdict(dict))
+    _heard: dict[int, dict[tuple[Any, ...], Vote]] = field(default_factory=lambda: defaultdict(dict))
+    _provable: dict[int, dict[bytes, int]] = field(default_factory=lambda: defaultdict(dict))
     _punished: set[bytes] = field(default_factory=set)
+    _executed: set[int] = field(default_factory=set)
 
     def signed(self, address: bytes, message: Vote | Proposal) -> None:
         """An honest validator made this signature: never two at one place, and never against its lock."""
@@ -111,36 +115,46 @@ class Checks:
         for item in block.evidence:
             if item.first.validator in self.honest:
                 raise Violation(f"an honest validator is accused in block {height}")
-        ids = [evidence_id(item) for item in block.evidence]
-        if len(self.roots) == height and self.roots.keys() == set(range(1, height + 1)) and node >= 0:
-            self._first_stored(height, ids)
-        for name in ids:
-            self._found[node].pop(name, None)
+        if height not in self._executed:
+            self._executed.add(height)
+            ids = [evidence_id(item) for item in block.evidence]
+            if len(set(ids)) != len(ids) or self._punished & set(ids):
+                raise Violation(f"block {height} punishes an offence again")
+            self._punished.update(ids)
+        for item in block.evidence:
+            self._provable[node].pop(evidence_id(item), None)
 
-    def _first_stored(self, height: int, ids: list[bytes]) -> None:
-        if height in self._counted:
+    def received(self, node: int, vote: Vote, current_round: int) -> None:
+        """An honest node was fed a vote of its height: a second one of one place must have made evidence."""
+        if vote.round > current_round:
+            return  # of rounds to come it keeps a bounded number
+        place = (vote.validator, vote.height, vote.round, vote.kind)
+        first = self._heard[node].setdefault(place, vote)
+        if first.block_id == vote.block_id:
             return
-        self._counted.add(height)
-        if len(set(ids)) != len(ids) or self._punished & set(ids):
-            raise Violation(f"block {height} punishes an offence again")
-        self._punished.update(ids)
-
-    _counted: set[int] = field(default_factory=set)
-
-    def own_block_stored(self, node: int, block: Block) -> None:
-        """A block that this node built is final: it must have carried every offence the node could prove then."""
-        missing = [name for name, height in self._found[node].items() if height < block.header.height]
-        if missing and len(block.evidence) < 1:
-            raise Violation(f"block {block.header.height} leaves out an offence that its honest builder could prove")
+        name = evidence_id(DuplicateVoteEvidence(first, vote))
+        if name not in self._provable[node] and name not in self._punished:
+            raise Violation(f"an honest node saw a double vote at {place[1:]} and kept no proof of it")
 
     def found(self, node: int, evidence: Evidence) -> None:
         """An honest node has proof of an offence."""
         if evidence.first.validator in self.honest:
             raise Violation("evidence against an honest validator")
-        name = evidence_id(evidence)
-        if name not in self._punished:
-            self._found[node][name] = evidence.first.height
+        self._provable[node][evidence_id(evidence)] = evidence.first.height
+
+    def built(self, node: int, block: Block) -> None:
+        """A block that an honest node makes carries every offence that the node can prove and nobody has punished."""
+        carried = {evidence_id(item) for item in block.evidence}
+        height, provable = block.header.height, self._provable[node]
+        missing = [name for name, offence in provable.items() if offence < height and name not in carried]
+        if missing and len(block.evidence) < limits.EVIDENCE_PER_BLOCK_MAX:
+            raise Violation(f"a block of height {height} leaves out an offence that its honest builder can prove")
 
     def crashed(self, node: int) -> None:
         """What only the memory of this node could prove is gone."""
-        self._found[node].clear()
+        self._provable[node].clear()
+        self._heard[node].clear()
+
+    def height_over(self, node: int) -> None:
+        """Votes of the height before are of no interest any more."""
+        self._heard[node].clear()

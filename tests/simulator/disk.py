@@ -22,9 +22,6 @@ from gensyn_node.storage.signer import (
 from gensyn_node.storage.wal import RECORD_BYTES_MAX, frame, parse_log
 from tests.simulator.signatures import Signer
 
-DAMAGES = ("lost", "torn", "zeroed", "reordered")
-"""What a crash does to the unsynced end of the log."""
-
 
 class DiskFull(Exception):  # noqa: N818  (it names what happened)
     """A write failed for want of room."""

@@ -40,7 +40,7 @@ from consensus.tendermint.types import (
     proposal_sign_bytes,
     vote_sign_bytes,
 )
-from consensus.tendermint.verify import SignatureCheck, verify_certificate, verify_proposal, verify_vote
+from consensus.tendermint.verify import SignatureCheck, verify_proposal, verify_vote
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.storage.signer import SignRequest, SignStep
 from tests.simulator.application import CHAIN, Application
@@ -65,6 +65,8 @@ class StoredBlock:
 
     block: Block
     commit: Commit
+    more: bool = False
+    """Whether the sender has the block after it and did not send it along."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,9 @@ class World(Protocol):
     def may_crash(self, node: SimulatedNode, place: str) -> None:
         """Raise `Crash` if the schedule has the machine stop here."""
 
+    def verified(self, message: Vote | Certificate, validators: ValidatorSet) -> Input:
+        """The message as a checked input. `Rejection` when it is forged."""
+
     def pick(self, node: int) -> int:
         """Some other node."""
 
@@ -105,6 +110,12 @@ class World(Protocol):
 
     def stepped(self, node: SimulatedNode, given: Input, before: RoundState, effects: list[Effect]) -> None:
         """The core took an input."""
+
+    def received(self, node: SimulatedNode, vote: Vote) -> None:
+        """A vote with a good signature came in and was fed."""
+
+    def built(self, node: SimulatedNode, block: Block) -> None:
+        """A block was made that the node means to propose."""
 
     def signed(self, node: SimulatedNode, message: Vote | Proposal) -> None:
         """A signature was made; it may or may not leave."""
@@ -154,7 +165,7 @@ class SimulatedNode:
         for record in log.records:
             for effect in self.core.step(record):
                 if isinstance(effect, EvidenceFound):
-                    self.application.add_evidence(effect.evidence)
+                    self._perform(effect)
         if log.records:
             effects = self.core.outstanding()
         self.world.later(self.number, TICK_MS, ("tick", self.incarnation))
@@ -199,10 +210,11 @@ class SimulatedNode:
         match message:
             case Vote():
                 if (validators := self._set_of(message.height)) is not None:
-                    self.feed(verify_vote(CHAIN, validators, message, self.world.check))
+                    self.feed(self.world.verified(message, validators))
+                    self.world.received(self, message)
             case Certificate():
                 if (validators := self._set_of(message.height)) is not None:
-                    self.feed(verify_certificate(CHAIN, validators, message, self.world.check))
+                    self.feed(self.world.verified(message, validators))
             case FullProposal(proposal, block):
                 if (schedule := self._schedule_of(proposal.height)) is not None:
                     given = verify_proposal(CHAIN, schedule, proposal, block, self._now(), self.world.check)
@@ -210,8 +222,10 @@ class SimulatedNode:
                     self.feed(given)
             case HeightStatus():
                 self._answer(sender, message)
-            case StoredBlock(block, commit):
+            case StoredBlock(block, commit, more):
                 self._adopt(block, commit)
+                if more and block.header.height == self.application.height:
+                    self.send(sender, self.core.status())
             case Gossip(content):
                 self.application.receive(sender, content)
 
@@ -244,9 +258,10 @@ class SimulatedNode:
                 self.feed(waiting)
 
     def _answer(self, peer: int, status: HeightStatus) -> None:
-        for height in range(status.height, min(self.application.height, status.height + SYNC_BLOCKS - 1) + 1):
+        last = min(self.application.height, status.height + SYNC_BLOCKS - 1)
+        for height in range(status.height, last + 1):
             if (sealed := self.application.sealed(height)) is not None:
-                self.send(peer, StoredBlock(*sealed))
+                self.send(peer, StoredBlock(*sealed, more=height == last < self.application.height))
         for message in self.core.answer(status):
             self.send(peer, message)
 
@@ -315,7 +330,7 @@ class SimulatedNode:
             case BuildValue(height, round):
                 self._later(ANSWER_MS, ValueBuilt(height, round, self._build(effect)))
             case ValidateValue(height, _, block):
-                self._later(ANSWER_MS, ValueValidated(height, block.id, self.application.validate(block)))
+                self._later(ANSWER_MS, ValueValidated(height, block.id, self._validate(block)))
             case Decide(_, _, block, commit):
                 self.world.later(self.number, EXECUTE_MS, ("executed", self.incarnation, block, commit))
             case EvidenceFound(evidence):
@@ -324,7 +339,12 @@ class SimulatedNode:
         return None
 
     def _build(self, request: BuildValue) -> Block:
-        return self.application.build(request, self._now())
+        block = self.application.build(request, self._now())
+        self.world.built(self, block)
+        return block
+
+    def _validate(self, block: Block) -> bool:
+        return self.application.validate(block)
 
     def _later(self, delay_ms: int, given: Input) -> None:
         self.world.later(self.number, delay_ms, ("input", self.incarnation, given))

@@ -9,20 +9,22 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from consensus.tendermint.effects import Effect, SignProposal, SignVote
-from consensus.tendermint.inputs import Input
+from consensus.tendermint.effects import Effect
+from consensus.tendermint.inputs import Input, StartHeight
 from consensus.tendermint.round import RoundState
-from consensus.tendermint.types import Block, Commit, Evidence, Proposal, ValidatorSet, Vote
+from consensus.tendermint.types import Block, Certificate, Commit, Evidence, Proposal, ValidatorSet, Vote
+from consensus.tendermint.verify import verify_certificate, verify_vote
 from gensyn_node.primitives.errors import InvariantViolation
 from gensyn_node.storage.signer import SignRequest
-from tests.simulator.application import Surroundings, Violation
+from tests.simulator.application import CHAIN, Surroundings, Violation
 from tests.simulator.applications import APPLICATIONS
-from tests.simulator.byzantine import RandomAttacker
+from tests.simulator.byzantine import ByzantineNode, RandomAttacker
 from tests.simulator.checks import Checks
-from tests.simulator.coverage import Coverage, overrules_lock
-from tests.simulator.disk import DiskFull, OpenedLog
+from tests.simulator.coverage import Coverage
+from tests.simulator.disk import Disk, DiskFull, OpenedLog
 from tests.simulator.network import Network
 from tests.simulator.node import Crash, SimulatedNode
 from tests.simulator.schedule import Schedule, draw
@@ -31,7 +33,14 @@ from tests.simulator.signatures import make_key, signature_check
 START_MS = 1_000_000
 WORLD = -1
 """The receiver of events that are nobody's."""
+BOOT = "boot"
 ACT_EVERY_MS = 500
+RESTART_MS = (10, 2_000)
+PAUSE_MS = (50, 5_000)
+FULL_MS = (200, 4_000)
+JUMP_MS = 1_000
+LIMIT_MS = 120_000
+"""Simulated time after healing in which everybody must reach the goal."""
 
 
 class Simulation:
@@ -41,32 +50,53 @@ class Simulation:
         self.rng = random.Random(f"run {seed}")
         self.schedule = schedule
         self.now_ms = START_MS
-        self.heal_at = self.now_ms + schedule.fault_ms
         self.healed = False
+        self.events = 0
         self._heap: list[tuple[int, int, int, Any]] = []
         self._sequence = 0
-        self.events = 0
+        self._frozen_until: dict[int, int] = {}
+        self._verified: dict[tuple[Vote | Certificate, bytes], Input] = {}
+        self._lowest = 0
+        """Of the honest nodes' heights; known anew after each executed block."""
         self.coverage = Coverage()
         self.check = signature_check(real=schedule.real_signatures)
-        keys = [make_key(position, real=schedule.real_signatures) for position in range(len(schedule.powers))]
-        surroundings = Surroundings(schedule, keys, self.check, random.Random(f"application {seed}"))
+        self.keys = [make_key(position, real=schedule.real_signatures) for position in range(len(schedule.powers))]
+        surroundings = Surroundings(schedule, self.keys, self.check, random.Random(f"application {seed}"))
         self.setting = APPLICATIONS[schedule.application](surroundings)
-        self.nodes: list[SimulatedNode] = []
-        self.attackers: list[RandomAttacker] = []
-        for position, key in enumerate(keys):
-            kind = schedule.byzantine.get(position)
-            for salt in {None: [b""], "twins": [b"", b"twin"]}.get(kind, []):
-                number = len(self.nodes)
-                node = SimulatedNode(number, key, self.setting.application(number, key, salt), self)
-                node.clock.repair(self.rng.randint(-schedule.skew_ms, schedule.skew_ms))
-                self.nodes.append(node)
-        for position, kind in schedule.byzantine.items():
-            if kind == "random":
-                self.attackers.append(RandomAttacker(keys[position], len(self.nodes), self.rng, self._attack))
-        byzantine = {keys[position].address for position in schedule.byzantine}
-        self.honest = {node.number for node in self.nodes if node.address not in byzantine}
+        machines = [(position, salt) for position in range(len(self.keys)) for salt in self._salts(position)]
+        self.nodes = [self._node(number, *machine, len(machines)) for number, machine in enumerate(machines)]
+        self.positions = [position for position, _ in machines]
+        self.attackers = [
+            RandomAttacker(self.keys[position], len(self.nodes), self.rng, self._attack)
+            for position, kind in schedule.byzantine.items()
+            if kind == "random"
+        ]
+        self.honest = {n for n, position in enumerate(self.positions) if position not in schedule.byzantine}
         self.checks = Checks({self.nodes[n].address for n in self.honest}, self.check)
         self.network = Network(len(self.nodes), schedule, self.rng)
+
+    def _salts(self, position: int) -> list[bytes]:
+        """One machine for each of these."""
+        match self.schedule.byzantine.get(position):
+            case "twins":
+                return [b"", b"twin"]
+            case "random" | "silent":
+                return []
+        return [b""]
+
+    def _node(self, number: int, position: int, salt: bytes, nodes: int) -> SimulatedNode:
+        key, kind = self.keys[position], self.schedule.byzantine.get(position)
+        application = self.setting.application(number, key, salt)
+        if kind in (None, "twins"):
+            node = SimulatedNode(number, key, application, self)
+        else:
+            node = ByzantineNode(number, key, application, self, str(kind), nodes, self.rng)
+        node.clock.repair(self._skew())
+        node.clock.start_drift(self.now_ms, 1 + self.rng.uniform(-self.schedule.drift, self.schedule.drift))
+        return node
+
+    def _skew(self) -> int:
+        return self.rng.randint(-self.schedule.skew_ms, self.schedule.skew_ms)
 
     # What nodes ask for.
 
@@ -80,6 +110,15 @@ class Simulation:
         probability = self.schedule.crash_probability
         if probability and not self.healed and self.rng.random() < probability:
             raise Crash(place)
+
+    def verified(self, message: Vote | Certificate, validators: ValidatorSet) -> Input:
+        """Checked once for all receivers, with the production functions."""
+        key = (message, validators.hash)
+        known = self._verified.get(key)
+        if known is None:
+            verify = verify_vote if isinstance(message, Vote) else verify_certificate
+            known = self._verified[key] = verify(CHAIN, validators, message, self.check)
+        return known
 
     def pick(self, node: int) -> int:
         """Some other node."""
@@ -103,31 +142,37 @@ class Simulation:
 
     def opened(self, node: SimulatedNode, log: OpenedLog) -> None:
         """A machine has started."""
-        self.coverage.seen["torn log tail cut"] += log.cut
-        self.coverage.seen["damaged log set aside"] += log.damaged
         if node.number in self.honest and node.start is not None:
+            self.coverage.opened(log, node.address)
             self.checks.starts(node.start.height, node.start.validators)
+            self.coverage.starts(node.start.height, node.start.validators)
 
     def stepped(self, node: SimulatedNode, given: Input, before: RoundState, effects: list[Effect]) -> None:
         """A core took an input."""
-        after = node.core.machine.state
-        if after is before or node.number not in self.honest:
+        if node.number not in self.honest:
             return
-        self.coverage.stepped(given, before, after)
-        if after.height != before.height:
-            self.checks.starts(after.height, node.core.validators)
-        for effect in effects:
-            match effect:
-                case SignVote(vote) if overrules_lock(before, vote.kind, vote.block_id):
-                    self.coverage.seen["lock overruled by a later polka"] += 1
-                case SignProposal(proposal, block) if proposal.valid_round >= 0:
-                    by_another = proposal.proposer != block.header.proposer
-                    self.coverage.seen["locked value proposed again by another"] += by_another
+        if isinstance(given, StartHeight):
+            self.checks.starts(given.height, given.validators)
+            self.checks.height_over(node.number)
+            self.coverage.starts(given.height, given.validators)
+        self.coverage.stepped(node.core, given, before, effects)
+
+    def received(self, node: SimulatedNode, vote: Vote) -> None:
+        """A vote was fed."""
+        if node.number in self.honest and vote.height == node.core.height:
+            self.checks.received(node.number, vote, node.core.machine.state.round)
+
+    def built(self, node: SimulatedNode, block: Block) -> None:
+        """A block was made."""
+        if node.number in self.honest:
+            self.checks.built(node.number, block)
 
     def signed(self, node: SimulatedNode, message: Vote | Proposal) -> None:
         """A signature was made."""
         if node.number in self.honest:
             self.checks.signed(node.address, message)
+            newcomer = not self.schedule.powers[self.positions[node.number]]
+            self.coverage.seen["validator votes that was not in the genesis"] += newcomer
 
     def refused(self, node: SimulatedNode, request: SignRequest) -> None:
         """The guard refused to sign."""
@@ -142,53 +187,63 @@ class Simulation:
     def stored(self, node: SimulatedNode, block: Block) -> None:
         """A block was executed."""
         if node.number in self.honest:
-            if block.header.proposer == node.address:
-                self.checks.own_block_stored(node.number, block)
             self.checks.stored(node.number, block, node.application.state_root)
             self.setting.executed(node.number, block)
-            self.coverage.seen["evidence committed"] += bool(block.evidence)
+            self._lowest = min(self.nodes[number].application.height for number in self.honest)
+            self.coverage.stored(block)
 
     def found_evidence(self, node: SimulatedNode, evidence: Evidence) -> None:
         """A core has proof of an offence."""
         if node.number in self.honest:
             self.checks.found(node.number, evidence)
-            self.coverage.seen["evidence found"] += 1
 
     # The loop.
 
-    def run(self, heights_after_heal: int = 3, limit_ms: int = 120_000) -> Coverage:
+    def run(self, heights_after_heal: int = 3, limit_ms: int = LIMIT_MS) -> Coverage:
         """Faults, then healing, then so many more heights for everybody, in bounded simulated time."""
-        for node in self.nodes:
-            self._guard(node, node.boot)
-        for name, every_ms in (
-            ("partition", self.schedule.partition_every_ms),
-            ("crash", self.schedule.crash_every_ms),
-            ("act", ACT_EVERY_MS),
+        schedule = self.schedule
+        for node, position in zip(self.nodes, self.positions, strict=True):
+            self.later(node.number, schedule.late.get(position, 0), BOOT)
+        for fault, every_ms in (
+            (self._cut, schedule.partition_every_ms),
+            (self._crash_some, schedule.crash_every_ms),
+            (self._freeze, schedule.pause_every_ms),
+            (self._fill, schedule.full_every_ms),
+            (self._jump, schedule.jump_every_ms),
         ):
             if every_ms:
-                self.later(WORLD, every_ms, name)
-        self.later(WORLD, self.schedule.fault_ms, "heal")
+                self.later(WORLD, every_ms, partial(self._again, fault, every_ms))
+        self.later(WORLD, ACT_EVERY_MS, self._act)
+        self.later(WORLD, schedule.fault_ms, self._heal)
         honest = [self.nodes[number] for number in sorted(self.honest)]
+        end_ms = self.now_ms + schedule.fault_ms + limit_ms
         goal = None
-        while self._heap and self.now_ms < self.heal_at + limit_ms:
+        while self._heap and self.now_ms < end_ms:
             self.now_ms, _, number, given = heapq.heappop(self._heap)
             self.events += 1
             if number == WORLD:
-                self._fault(given)
+                given()
             else:
                 self._event(self.nodes[number], given)
             if self.healed:
-                heights = [node.application.height for node in honest]
-                goal = goal or max(heights) + heights_after_heal
-                if min(heights) >= goal:
-                    self.setting.finish(sorted(self.honest))
-                    self.coverage.seen.update(self.setting.seen())
-                    return self.coverage
+                goal = goal or max(node.application.height for node in honest) + heights_after_heal
+                if self._lowest >= goal:
+                    return self._finish()
         lengths = [(node.application.height, node.core.machine.state.round) for node in self.nodes]
         raise Violation(f"no progress within {limit_ms} ms after healing: (heights, rounds) {lengths}, goal {goal}")
 
+    def _finish(self) -> Coverage:
+        self.setting.finish(sorted(self.honest))
+        self.coverage.seen.update(self.setting.seen())
+        late = self.honest & {n for n, position in enumerate(self.positions) if position in self.schedule.late}
+        self.coverage.seen["late starter reaches the head"] += len(late)
+        return self.coverage
+
     def _event(self, node: SimulatedNode, given: Any) -> None:
-        if given == "boot":
+        thaws_at = self._frozen_until.get(node.number, 0)
+        if self.now_ms < thaws_at:
+            self.later(node.number, thaws_at - self.now_ms, given)
+        elif given is BOOT:
             if not node.alive:
                 self._guard(node, node.boot)
         elif given[0] == "message":
@@ -198,42 +253,80 @@ class Simulation:
             self._guard(node, lambda: node.event(given))
 
     def _guard(self, node: SimulatedNode, action: Callable[[], None]) -> None:
+        """What ends a process ends it here: a crash of the schedule, a full disk, a broken promise that it notices."""
         try:
             action()
         except Crash as crash:
             self.coverage.seen[f"crash {crash.place}"] += 1
             self._crash(node)
         except DiskFull:
+            self.coverage.seen["disk full"] += 1
+            self._crash(node)
+        except InvariantViolation:
+            if node.number in self.honest:
+                raise
             self._crash(node)
 
-    def _crash(self, node: SimulatedNode) -> None:
-        self.coverage.seen["crashes"] += 1
-        node.stop()
-        node.disk.crash(self.rng.choice(self.schedule.damages), self.rng)
-        self.checks.crashed(node.number)
-        self.coverage.seen["the whole network down at once"] += not any(other.alive for other in self.nodes)
-        self.later(node.number, self.rng.randint(10, 2_000), "boot")
+    # Faults.
 
-    def _fault(self, kind: str) -> None:
-        if kind == "heal":
-            self._heal()
-        elif kind == "act":
-            self.setting.act(self.now_ms)
-            self.later(WORLD, ACT_EVERY_MS, "act")
-        elif self.healed:
-            return
-        elif kind == "partition":
-            self.network.change()
-            self.later(WORLD, self.rng.randint(1, 2 * self.schedule.partition_every_ms), kind)
-        elif kind == "crash":
-            victim = self.rng.choice(self.nodes)
-            if victim.alive:
-                self._crash(victim)
-            self.later(WORLD, self.rng.randint(1, 2 * self.schedule.crash_every_ms), kind)
+    def _again(self, fault: Callable[[], None], every_ms: int) -> None:
+        if not self.healed:
+            fault()
+            self.later(WORLD, self.rng.randint(1, 2 * every_ms), partial(self._again, fault, every_ms))
+
+    def _act(self) -> None:
+        self.setting.act(self.now_ms)
+        self.later(WORLD, ACT_EVERY_MS, self._act)
+
+    def _cut(self) -> None:
+        self.network.change()
+
+    def _crash_some(self) -> None:
+        everybody = self.rng.random() < self.schedule.blackout
+        for node in self.nodes if everybody else [self.rng.choice(self.nodes)]:
+            if node.alive:
+                self._crash(node)
+
+    def _crash(self, node: SimulatedNode) -> None:
+        seen, schedule = self.coverage.seen, self.schedule
+        node.stop()
+        damage = self.rng.choice(schedule.damages)
+        if damage == "reordered" and self.positions[node.number] not in schedule.fragile:
+            damage = "torn"
+        node.disk.crash(damage, self.rng)
+        self.checks.crashed(node.number)
+        seen["crashes"] += 1
+        seen["the whole network down at once"] += not any(other.alive for other in self.nodes)
+        self.later(node.number, self.rng.randint(*RESTART_MS), BOOT)
+
+    def _freeze(self) -> None:
+        node = self.rng.choice(self.nodes)
+        self._frozen_until[node.number] = self.now_ms + self.rng.randint(*PAUSE_MS)
+        height = node.application.height
+        self.later(WORLD, self._frozen_until[node.number] - self.now_ms, partial(self._thawed, node, height))
+
+    def _thawed(self, node: SimulatedNode, height: int) -> None:
+        behind = any(other.application.height > height for other in self.nodes)
+        self.coverage.seen["machine frozen across a height"] += behind and node.number in self.honest
+
+    def _fill(self) -> None:
+        disk = self.rng.choice(self.nodes).disk
+        disk.full = True
+        self.later(WORLD, self.rng.randint(*FULL_MS), partial(self._make_room, disk))
+
+    def _make_room(self, disk: Disk) -> None:
+        disk.full = False
+
+    def _jump(self) -> None:
+        self.rng.choice(self.nodes).clock.jump(self.rng.randint(-JUMP_MS, JUMP_MS))
 
     def _heal(self) -> None:
         self.healed = True
         self.network.heal()
+        self._frozen_until.clear()
+        for node in self.nodes:
+            node.disk.full = False
+            node.clock.repair(self._skew())
 
 
 def run(seed: int, schedule: Schedule | None = None) -> Coverage:
