@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import structs
 
 from consensus.tendermint.block import commit_root, data_root, evidence_root
-from consensus.tendermint.effects import BuildValue, Effect
+from consensus.tendermint.effects import BuildValue, Decide, Effect
 from consensus.tendermint.inputs import Input
 from consensus.tendermint.types import (
     NIL,
@@ -90,6 +90,11 @@ class ByzantineNode(SimulatedNode):
             machine.state = replace(machine.state, locked_round=NO_ROUND, locked_value=None)
         return effects
 
+    def _perform(self, effect: Effect) -> Input | None:
+        if self.kind == "answer liar" and isinstance(effect, Decide):
+            super().send(None, self._false_certificate(_as_certificate(effect.commit)))
+        return super()._perform(effect)
+
     # Sending.
 
     def send(self, receiver: int | None, message: Any) -> None:
@@ -158,6 +163,11 @@ class ByzantineNode(SimulatedNode):
         match message:
             case StoredBlock(block, commit):
                 super().send(receiver, StoredBlock(*self._false_block(block, commit)))
+                pairs = tuple(
+                    (p, slot.signature) for p, slot in enumerate(commit.slots) if slot.flag is CommitFlag.COMMIT
+                )
+                place = (VoteType.PRECOMMIT, commit.height, commit.round, commit.block_id)
+                super().send(receiver, self._false_certificate(Certificate(*place, pairs)))
             case Certificate():
                 super().send(receiver, self._false_certificate(message))
             case HeightStatus():
@@ -167,8 +177,8 @@ class ByzantineNode(SimulatedNode):
                 super().send(receiver, message)
 
     def _false_block(self, block: Block, commit: Commit) -> tuple[Block, Commit]:
-        """An old commit under another block, a commit of too few, another body, a commit with a bad signature."""
-        number = self.rng.randrange(5)
+        """An old commit under another block, another body, a commit of one, or with a bad signature at its end."""
+        number = self.rng.randrange(6)
         if number == 0:
             return altered(block, (b"never decided",)), commit
         if number == 1:
@@ -176,27 +186,24 @@ class ByzantineNode(SimulatedNode):
             return false, structs.replace(commit, block_id=false.id)
         if number == 2:
             return structs.replace(block, transactions=(b"never decided",)), commit
-        slots = list(commit.slots)
-        position = self.rng.randrange(len(slots))
         if number == 3:
-            return block, structs.replace(
-                commit, slots=(*slots[:1], *[CommitSlot(CommitFlag.ABSENT, b"")] * 9)[: len(slots)]
-            )
-        slots[position] = CommitSlot(CommitFlag.COMMIT, self.key.sign(b"something else"))
-        return block, structs.replace(commit, slots=tuple(slots))
+            alone = [commit.slots[0], *[CommitSlot(CommitFlag.ABSENT, b"")] * (len(commit.slots) - 1)]
+            return block, structs.replace(commit, slots=tuple(alone))
+        forged = CommitSlot(CommitFlag.COMMIT, self.key.sign(b"something else"))
+        return block, structs.replace(commit, slots=(*commit.slots[:-1], forged))
 
     def _false_certificate(self, certificate: Certificate) -> Certificate:
-        """Of another round, of another value, with an unchecked end, or of too few."""
-        number = self.rng.randrange(4)
+        """Of another round, of another value, of one, or with a bad signature at its end."""
+        number = self.rng.randrange(5)
         if number == 0:
             return structs.replace(certificate, round=certificate.round + 1)
         if number == 1:
             return structs.replace(certificate, block_id=hashlib.sha256(b"no block").digest())
         if number == 2:
-            position, _ = certificate.signatures[-1]
-            last = (position, self.key.sign(b"something else"))
-            return structs.replace(certificate, signatures=(*certificate.signatures[:-1], last))
-        return structs.replace(certificate, signatures=certificate.signatures[:1])
+            return structs.replace(certificate, signatures=certificate.signatures[:1])
+        last = len(self.core.validators.validators) - 1
+        kept = [entry for entry in certificate.signatures if entry[0] != last]
+        return structs.replace(certificate, signatures=(*kept, (last, self.key.sign(b"something else"))))
 
     # Proposing.
 
@@ -238,6 +245,11 @@ class ByzantineNode(SimulatedNode):
         victim = self.rng.choice(self.core.validators.validators).address
         first = Vote(VoteType.PREVOTE, max(1, height - 1), 0, NIL, victim, self.key.sign(b"first"))
         return DuplicateVoteEvidence(first, structs.replace(first, block_id=hashlib.sha256(b"second").digest()))
+
+
+def _as_certificate(commit: Commit) -> Certificate:
+    signed = [(p, slot.signature) for p, slot in enumerate(commit.slots) if slot.flag is CommitFlag.COMMIT]
+    return Certificate(VoteType.PRECOMMIT, commit.height, commit.round, commit.block_id, tuple(signed))
 
 
 class RandomAttacker:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consensus.tendermint.block import verify_commit
-from consensus.tendermint.evidence import evidence_id
+from consensus.tendermint.evidence import evidence_id, verify_evidence
 from consensus.tendermint.types import (
     NIL,
     Block,
@@ -140,6 +140,10 @@ class Checks:
         """An honest node has proof of an offence."""
         if evidence.first.validator in self.honest:
             raise Violation("evidence against an honest validator")
+        try:
+            verify_evidence(CHAIN, self.sets[evidence.first.height], evidence, self.check)
+        except Rejection as rejection:
+            raise Violation(f"an honest node has evidence that proves nothing: {rejection}") from None
         self._provable[node][evidence_id(evidence)] = evidence.first.height
 
     def built(self, node: int, block: Block) -> None:

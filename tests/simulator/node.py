@@ -5,8 +5,11 @@ application, and the smallest driver that does the core's effects in the order o
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import structs
 
 from consensus.tendermint.block import check_roots, verify_commit
 from consensus.tendermint.core import ConsensusCore
@@ -51,10 +54,12 @@ from tests.simulator.signatures import Key
 PARAMETERS = ConsensusParameters(
     propose_ms=400, propose_growth_ms=100, vote_ms=150, vote_growth_ms=75, precision_ms=200, message_delay_ms=2_000
 )
+HASTY = structs.replace(PARAMETERS, propose_ms=2, propose_growth_ms=20, vote_ms=2, vote_growth_ms=10)
 TICK_MS = 1_000
 ANSWER_MS = 5
 """Building or validating a block takes so long."""
 EXECUTE_MS = 10
+"""Executing a block takes so long on the fastest machine; others need two to four times as long."""
 SYNC_BLOCKS = 4
 """Stored blocks in one answer."""
 
@@ -89,6 +94,7 @@ class World(Protocol):
 
     now_ms: int
     check: SignatureCheck
+    parameters: ConsensusParameters
 
     def send(self, sender: int, receiver: int | None, message: Any) -> None:
         """To one node, or to all others."""
@@ -106,7 +112,10 @@ class World(Protocol):
         """Some other node."""
 
     def opened(self, node: SimulatedNode, log: OpenedLog) -> None:
-        """A machine has started."""
+        """A machine has read its log."""
+
+    def replayed(self, node: SimulatedNode, expected: RoundState) -> None:
+        """A machine has fed its log; `expected` is the core's state when the last record of it was written."""
 
     def stepped(self, node: SimulatedNode, given: Input, before: RoundState, effects: list[Effect]) -> None:
         """The core took an input."""
@@ -143,10 +152,12 @@ class SimulatedNode:
         self.clock = Clock()
         self.alive = False
         self.incarnation = 0
-        self.core = ConsensusCore(CHAIN, PARAMETERS, self.address)
+        self.core = ConsensusCore(CHAIN, self.world.parameters, self.address)
         self.early = EarlyMessages()
         self.start: StartHeight | None = None
         self.last_status: HeightStatus | None = None
+        self._states: list[RoundState] = []
+        """After each record of the log; not on the machine, but what its replays are held against."""
         self._schedules: dict[int, tuple[ValidatorSet, ProposerSchedule]] = {}
 
     # Life and death.
@@ -155,7 +166,7 @@ class SimulatedNode:
         """Start from what the disk holds: replay the log without acting, then do what is outstanding."""
         self.alive = True
         self.incarnation += 1
-        self.core = ConsensusCore(CHAIN, PARAMETERS, self.address)
+        self.core = ConsensusCore(CHAIN, self.world.parameters, self.address)
         self.early = EarlyMessages()
         self.last_status = None
         self.start = self.application.start_input()
@@ -167,7 +178,9 @@ class SimulatedNode:
                 if isinstance(effect, EvidenceFound):
                     self._perform(effect)
         if log.records:
+            self.world.replayed(self, self._states[len(log.records) - 1])
             effects = self.core.outstanding()
+        del self._states[len(log.records) :]
         self.world.later(self.number, TICK_MS, ("tick", self.incarnation))
         self._perform_all(effects)
 
@@ -196,38 +209,47 @@ class SimulatedNode:
     def _step(self, given: Input) -> list[Effect]:
         before = self.core.machine.state
         effects = self.core.step(given)
+        if isinstance(given, StartHeight):
+            self._states = []
+        else:
+            self._states.append(self.core.machine.state)
         self.world.stepped(self, given, before, effects)
         return effects
 
     def receive(self, sender: int, message: Any) -> None:
-        """A message from the network: verified here, outside the core. A bad one changes nothing."""
-        try:
-            self._receive(sender, message)
-        except Rejection:
-            return
-
-    def _receive(self, sender: int, message: Any) -> None:
+        """A message from the network. A bad one changes nothing."""
         match message:
-            case Vote():
-                if (validators := self._set_of(message.height)) is not None:
-                    self.feed(self.world.verified(message, validators))
-                    self.world.received(self, message)
-            case Certificate():
-                if (validators := self._set_of(message.height)) is not None:
-                    self.feed(self.world.verified(message, validators))
-            case FullProposal(proposal, block):
-                if (schedule := self._schedule_of(proposal.height)) is not None:
-                    given = verify_proposal(CHAIN, schedule, proposal, block, self._now(), self.world.check)
-                    check_roots(block)
+            case Vote() | Certificate() | FullProposal():
+                if (given := self._checked(message)) is not None:
                     self.feed(given)
+                    if isinstance(message, Vote):
+                        self.world.received(self, message)
             case HeightStatus():
                 self._answer(sender, message)
             case StoredBlock(block, commit, more):
-                self._adopt(block, commit)
+                if self._sealed(block, commit):
+                    self._adopt(block, commit)
                 if more and block.header.height == self.application.height:
                     self.send(sender, self.core.status())
             case Gossip(content):
-                self.application.receive(sender, content)
+                with suppress(Rejection):
+                    self.application.receive(sender, content)
+
+    def _checked(self, message: Vote | Certificate | FullProposal) -> Input | None:
+        """Signatures are verified here, outside the core; None for what is forged or of a height of no interest."""
+        try:
+            if isinstance(message, FullProposal):
+                schedule = self._schedule_of(message.proposal.height)
+                if schedule is None:
+                    return None
+                proposal, block = message.proposal, message.block
+                given = verify_proposal(CHAIN, schedule, proposal, block, self._now(), self.world.check)
+                check_roots(block)
+                return given
+            validators = self._set_of(message.height)
+            return None if validators is None else self.world.verified(message, validators)
+        except Rejection:
+            return None
 
     def _set_of(self, height: int) -> ValidatorSet | None:
         """The set of a height that matters now: the last, the one in progress, or the next."""
@@ -245,17 +267,22 @@ class SimulatedNode:
     def _now(self) -> int:
         return self.clock.read(self.world.now_ms)
 
-    def _adopt(self, block: Block, commit: Commit) -> None:
-        """Block sync: the next block with a commit of our own set, every signature checked."""
+    def _sealed(self, block: Block, commit: Commit) -> bool:
+        """Whether this is the next block with a commit of our own set, every signature checked."""
         height = self.core.height
         if block.header.height != height or (commit.height, commit.block_id) != (height, block.id):
-            return
-        verify_commit(CHAIN, self.core.validators, commit, self.world.check)
-        if self.application.validate(block):
-            start = self._finish_height(block, commit, "sync")
-            self._perform_all(self._step(start))
-            for waiting in self.early.take():
-                self.feed(waiting)
+            return False
+        try:
+            verify_commit(CHAIN, self.core.validators, commit, self.world.check)
+        except Rejection:
+            return False
+        return self.application.validate(block)
+
+    def _adopt(self, block: Block, commit: Commit) -> None:
+        """Block sync."""
+        self._perform_all(self._step(self._finish_height(block, commit, "sync")))
+        for waiting in self.early.take():
+            self.feed(waiting)
 
     def _answer(self, peer: int, status: HeightStatus) -> None:
         last = min(self.application.height, status.height + SYNC_BLOCKS - 1)
@@ -332,10 +359,11 @@ class SimulatedNode:
             case ValidateValue(height, _, block):
                 self._later(ANSWER_MS, ValueValidated(height, block.id, self._validate(block)))
             case Decide(_, _, block, commit):
-                self.world.later(self.number, EXECUTE_MS, ("executed", self.incarnation, block, commit))
+                delay_ms = EXECUTE_MS * (1 + self.number % 4)
+                self.world.later(self.number, delay_ms, ("executed", self.incarnation, block, commit))
             case EvidenceFound(evidence):
-                self.application.add_evidence(evidence)
                 self.world.found_evidence(self, evidence)
+                self.application.add_evidence(evidence)
         return None
 
     def _build(self, request: BuildValue) -> Block:

@@ -75,6 +75,8 @@ class Schedule:
     drift: float = 0.0
     """Largest error of a clock's rate."""
     jump_every_ms: int = 0
+    hasty: bool = False
+    """Time-outs that are at first shorter than the network's delay."""
 
 
 def draw(seed: int) -> Schedule:
@@ -118,6 +120,7 @@ def draw(seed: int) -> Schedule:
         skew_ms=rng.choice([0, 80]),
         drift=rng.choice([0.0, 0.0, 0.1]),
         jump_every_ms=rng.choice([0, 0, 0, 3_000]),
+        hasty=rng.random() < 0.1,
     )
 
 

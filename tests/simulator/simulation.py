@@ -26,7 +26,8 @@ from tests.simulator.checks import Checks
 from tests.simulator.coverage import Coverage
 from tests.simulator.disk import Disk, DiskFull, OpenedLog
 from tests.simulator.network import Network
-from tests.simulator.node import Crash, SimulatedNode
+from tests.simulator.node import HASTY, PARAMETERS, Crash, SimulatedNode
+from tests.simulator.rules import Rules
 from tests.simulator.schedule import Schedule, draw
 from tests.simulator.signatures import make_key, signature_check
 
@@ -59,6 +60,8 @@ class Simulation:
         self._lowest = 0
         """Of the honest nodes' heights; known anew after each executed block."""
         self.coverage = Coverage()
+        self.rules = Rules()
+        self.parameters = HASTY if schedule.hasty else PARAMETERS
         self.check = signature_check(real=schedule.real_signatures)
         self.keys = [make_key(position, real=schedule.real_signatures) for position in range(len(schedule.powers))]
         surroundings = Surroundings(schedule, self.keys, self.check, random.Random(f"application {seed}"))
@@ -141,8 +144,10 @@ class Simulation:
     # What nodes tell.
 
     def opened(self, node: SimulatedNode, log: OpenedLog) -> None:
-        """A machine has started."""
+        """A machine has read its log."""
         if node.number in self.honest and node.start is not None:
+            if log.sits_out and self.positions[node.number] not in self.schedule.fragile:
+                raise Violation("a log that was written in order was set aside")
             self.coverage.opened(log, node.address)
             self.checks.starts(node.start.height, node.start.validators)
             self.coverage.starts(node.start.height, node.start.validators)
@@ -155,7 +160,13 @@ class Simulation:
             self.checks.starts(given.height, given.validators)
             self.checks.height_over(node.number)
             self.coverage.starts(given.height, given.validators)
+        self.rules.stepped(node.core, given, before, effects)
         self.coverage.stepped(node.core, given, before, effects)
+
+    def replayed(self, node: SimulatedNode, expected: RoundState) -> None:
+        """A machine has fed its log."""
+        if node.number in self.honest and node.core.machine.state != expected:
+            raise Violation(f"a replay led to {node.core.machine.state}, the log was written at {expected}")
 
     def received(self, node: SimulatedNode, vote: Vote) -> None:
         """A vote was fed."""
@@ -166,6 +177,7 @@ class Simulation:
         """A block was made."""
         if node.number in self.honest:
             self.checks.built(node.number, block)
+            self.rules.built.add(block.id)
 
     def signed(self, node: SimulatedNode, message: Vote | Proposal) -> None:
         """A signature was made."""
@@ -182,7 +194,14 @@ class Simulation:
         """A height is over."""
         if node.number in self.honest:
             self.checks.storing(block, commit, validators)
+            self._check_time(block)
             self.coverage.seen["height taken over by block sync"] += by == "sync"
+
+    def _check_time(self, block: Block) -> None:
+        """Proposer-based time: no block is further ahead than honest clocks can be, and the precision."""
+        wrong_ms = self.schedule.skew_ms + self.schedule.drift * (self.now_ms - START_MS) + PARAMETERS.precision_ms
+        if not self.schedule.jump_every_ms and block.header.time_ms > self.now_ms + wrong_ms + 1:
+            raise Violation(f"block {block.header.height} is {block.header.time_ms - self.now_ms} ms ahead of time")
 
     def stored(self, node: SimulatedNode, block: Block) -> None:
         """A block was executed."""
