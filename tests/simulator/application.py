@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from consensus.tendermint.effects import BuildValue
 from consensus.tendermint.inputs import StartHeight
-from consensus.tendermint.types import Block, Commit, Evidence, ValidatorSet
+from consensus.tendermint.types import Block, Commit, DuplicateVoteEvidence, Evidence, ValidatorSet
 from consensus.tendermint.verify import SignatureCheck
 from tests.simulator.schedule import Schedule
 from tests.simulator.signatures import Key
@@ -48,7 +48,7 @@ class Application(Protocol):
     def execute(self, block: Block, commit: Commit) -> None:
         """Make a decided block the last executed one: all of it or, if the machine stops before, nothing."""
 
-    def add_evidence(self, evidence: Evidence) -> None:
+    def add_evidence(self, evidence: DuplicateVoteEvidence) -> None:
         """Keep proof of an offence for our next block. `Rejection` when it proves nothing."""
 
     def pending_evidence(self) -> tuple[Evidence, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consensus.tendermint.block import verify_commit
-from consensus.tendermint.evidence import evidence_id, verify_evidence
+from consensus.tendermint.evidence import evidence_id, offenders, verify_evidence
 from consensus.tendermint.types import (
     NIL,
     Block,
@@ -15,7 +15,6 @@ from consensus.tendermint.types import (
     Commit,
     CommitFlag,
     DuplicateVoteEvidence,
-    Evidence,
     Proposal,
     ValidatorSet,
     Vote,
@@ -43,8 +42,9 @@ class Checks:
     _prevoted: dict[tuple[int, int], dict[bytes, BlockId]] = field(default_factory=lambda: defaultdict(dict))
     _precommits: dict[tuple[bytes, int], dict[int, BlockId]] = field(default_factory=lambda: defaultdict(dict))
     _heard: dict[int, dict[tuple[Any, ...], Vote]] = field(default_factory=lambda: defaultdict(dict))
-    _provable: dict[int, dict[bytes, int]] = field(default_factory=lambda: defaultdict(dict))
+    _provable: dict[int, dict[bytes, tuple[int, bytes]]] = field(default_factory=lambda: defaultdict(dict))
     _punished: set[bytes] = field(default_factory=set)
+    _accused: set[bytes] = field(default_factory=set)
     _executed: set[int] = field(default_factory=set)
 
     def signed(self, address: bytes, message: Vote | Proposal) -> None:
@@ -112,15 +112,15 @@ class Checks:
         height = block.header.height
         if self.roots.setdefault(height, state_root) != state_root:
             raise Violation(f"two states after height {height}")
-        for item in block.evidence:
-            if item.first.validator in self.honest:
-                raise Violation(f"an honest validator is accused in block {height}")
+        if self.honest & {name for item in block.evidence for name in offenders(item)}:
+            raise Violation(f"an honest validator is accused in block {height}")
         if height not in self._executed:
             self._executed.add(height)
             ids = [evidence_id(item) for item in block.evidence]
             if len(set(ids)) != len(ids) or self._punished & set(ids):
                 raise Violation(f"block {height} punishes an offence again")
             self._punished.update(ids)
+            self._accused.update(name for item in block.evidence for name in offenders(item))
         for item in block.evidence:
             self._provable[node].pop(evidence_id(item), None)
 
@@ -136,7 +136,7 @@ class Checks:
         if name not in self._provable[node] and name not in self._punished:
             raise Violation(f"an honest node saw a double vote at {place[1:]} and kept no proof of it")
 
-    def found(self, node: int, evidence: Evidence) -> None:
+    def found(self, node: int, evidence: DuplicateVoteEvidence) -> None:
         """An honest node has proof of an offence."""
         if evidence.first.validator in self.honest:
             raise Violation("evidence against an honest validator")
@@ -144,14 +144,14 @@ class Checks:
             verify_evidence(CHAIN, self.sets[evidence.first.height], evidence, self.check)
         except Rejection as rejection:
             raise Violation(f"an honest node has evidence that proves nothing: {rejection}") from None
-        self._provable[node][evidence_id(evidence)] = evidence.first.height
+        self._provable[node][evidence_id(evidence)] = (evidence.first.height, evidence.first.validator)
 
     def built(self, node: int, block: Block) -> None:
-        """A block that an honest node makes carries every offence that the node can prove and nobody has punished."""
-        carried = {evidence_id(item) for item in block.evidence}
-        height, provable = block.header.height, self._provable[node]
-        missing = [name for name, offence in provable.items() if offence < height and name not in carried]
-        if missing and len(block.evidence) < limits.EVIDENCE_PER_BLOCK_MAX:
+        """A block that an honest node makes accuses everybody whom the node can prove guilty and no block accused."""
+        accused = {name for item in block.evidence for name in offenders(item)} | self._accused
+        height = block.header.height
+        guilty = {validator for offence, validator in self._provable[node].values() if offence < height}
+        if guilty - accused and len(block.evidence) < limits.EVIDENCE_PER_BLOCK_MAX:
             raise Violation(f"a block of height {height} leaves out an offence that its honest builder can prove")
 
     def crashed(self, node: int) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 
 from consensus.tendermint.core import ConsensusCore
 from consensus.tendermint.effects import Effect, EvidenceFound, SignProposal, SignVote
+from consensus.tendermint.evidence import evidence_height
 from consensus.tendermint.inputs import Input, Timeout, VerifiedCertificate, VerifiedProposal, VerifiedVote
 from consensus.tendermint.round import RoundState, RoundStep
 from consensus.tendermint.types import NIL, NO_ROUND, Block, Step, ValidatorSet, VoteType
@@ -44,6 +45,7 @@ RARE_STATES = (
     "restart with a lock",
     "torn log tail cut",
     "damaged log set aside",
+    "validator sits out what it forgot",
     "signer refuses",
     "disk full",
     "machine frozen across a height",
@@ -67,7 +69,8 @@ class Coverage:
         """An honest machine has started."""
         seen = self.seen
         seen["torn log tail cut"] += log.cut
-        seen["damaged log set aside"] += log.sits_out
+        seen["damaged log set aside"] += log.damaged
+        seen["validator sits out what it forgot"] += log.sits_out
         seen["restart with a lock"] += any(
             isinstance(record, VerifiedVote)
             and record.vote.validator == address
@@ -138,5 +141,5 @@ class Coverage:
     def stored(self, block: Block) -> None:
         """An honest node executed a block."""
         self.seen["evidence committed"] += bool(block.evidence)
-        old = any(item.first.height < block.header.height - 1 for item in block.evidence)
+        old = any(evidence_height(item) < block.header.height - 1 for item in block.evidence)
         self.seen["evidence of an earlier height committed"] += old

@@ -1,7 +1,7 @@
 """What survives a crash of a simulated machine: the log in the production format, and the signer's record.
 
-A crash may lose, cut, zero or reorder what was written and not synced. (Blocks and state are one batch of the
-application: they are there whole or not at all.)
+A crash may lose, cut, zero or reorder what was written and not synced; a rotten disk loses what was synced as well.
+(Blocks and state are one batch of the application: they are there whole or not at all.)
 """
 
 from __future__ import annotations
@@ -96,6 +96,10 @@ class Disk:
         """The machine stops: what happens to the unsynced end of the log is chance within the kind of damage."""
         self._durable += _framed(self._records[: self._synced])
         tail = [frame(codec.encode(record)) for record in self._records[self._synced :]]
+        if damage == "rotten" and self._durable:
+            place = rng.randrange(len(self._durable))
+            flipped = self._durable[place] ^ 1 << rng.randrange(8)
+            self._durable = self._durable[:place] + bytes([flipped]) + self._durable[place + 1 :]
         self._durable += _damaged(tail, damage, rng)
         self._records, self._synced = [], 0
 

@@ -33,7 +33,7 @@ from consensus.tendermint.types import (
     Block,
     Certificate,
     Commit,
-    Evidence,
+    DuplicateVoteEvidence,
     FullProposal,
     HeightStatus,
     Proposal,
@@ -138,7 +138,7 @@ class World(Protocol):
     def stored(self, node: SimulatedNode, block: Block) -> None:
         """The block was executed."""
 
-    def found_evidence(self, node: SimulatedNode, evidence: Evidence) -> None:
+    def found_evidence(self, node: SimulatedNode, evidence: DuplicateVoteEvidence) -> None:
         """The core has proof of an offence."""
 
 

@@ -30,7 +30,7 @@ from consensus.tendermint.types import (
     VoteType,
 )
 from gensyn_node.storage import wal
-from gensyn_node.storage.signer import Signed, SignRequest, SignState
+from gensyn_node.storage.signer import Signed, SignRequest, SignState, state_after
 from tests.simulator import disk, node, simulation, toy
 from tests.simulator.disk import Disk, OpenedLog
 from tests.simulator.node import SimulatedNode
@@ -41,7 +41,8 @@ from tests.simulator.simulation import LIMIT_MS
 LOSSY = Schedule([1, 1, 1, 1], {0: "twins"}, fault_ms=12_000, drop=0.4, slow=0.3, partition_every_ms=600)
 SPLIT = replace(LOSSY, drop=0.05, slow=0.0, partition_every_ms=300)
 CRASHING = replace(LOSSY, byzantine={}, crash_probability=0.02, crash_every_ms=300)
-REORDERING = replace(CRASHING, damages=("reordered",), fragile=(0,))
+TEARING = replace(CRASHING, damages=("torn",))
+ROTTING = replace(CRASHING, damages=("rotten",), fragile=(0,))
 QUIET = Schedule([1, 1, 1, 1], {}, fault_ms=4_000, drop=0.1)
 LIARS = replace(CRASHING, byzantine={0: "answer liar"}, crash_every_ms=1_000)
 HASTY = replace(QUIET, hasty=True)
@@ -72,7 +73,7 @@ class PlantedBug:
 
 def _quorum(rule: Callable[[int, int], bool]) -> Callable[[MonkeyPatch], None]:
     def plant(patch: MonkeyPatch) -> None:
-        for module in (votes, verify, block):
+        for module in (votes, verify):
             patch.setattr(module, "is_quorum", rule)
 
     return plant
@@ -276,7 +277,7 @@ def _evidence_not_kept(patch: MonkeyPatch) -> None:
 
 
 def _evidence_left_out(patch: MonkeyPatch) -> None:
-    patch.setattr(EvidencePool, "pending", lambda pool: ())
+    patch.setattr(EvidencePool, "pending", lambda pool, *given: ())
 
 
 # Signatures beyond two thirds.
@@ -320,7 +321,7 @@ def _signature_before_its_record(patch: MonkeyPatch) -> None:
     sign, crash = Disk.sign, Disk.crash
 
     def signed(machine: Disk, request: SignRequest, signer: Signer) -> Signed:
-        machine.__dict__["before"] = machine.signed
+        machine.__dict__.setdefault("before", machine.signed)
         return sign(machine, request, signer)
 
     def crashed(machine: Disk, *how: Any) -> None:
@@ -333,15 +334,14 @@ def _signature_before_its_record(patch: MonkeyPatch) -> None:
 
 def _signer_forgets_order(patch: MonkeyPatch) -> None:
     def anything(last: SignState, request: SignRequest, sign: Signer) -> SignState:
-        place = (request.height, request.round, int(request.step))
-        return SignState(last.public_key, *place, request.message, request.subject, 0, sign(request.message), 0)
+        return state_after(structs.replace(last, height=0, round=0, step=0, silent_through=0), request, sign)
 
     patch.setattr(disk, "state_after", anything)
 
 
 def _damaged_log_signs_on(patch: MonkeyPatch) -> None:
     patch.setattr(disk, "state_sitting_out", lambda state: state)
-    patch.setattr(disk, "log_is_lost", lambda state, height, has_records: False)
+    patch.setattr(disk, "log_is_short", lambda state, height, records: False)
 
 
 def _early_messages_not_logged(patch: MonkeyPatch) -> None:
@@ -479,14 +479,16 @@ PLANTED = (
     PlantedBug("certificate checked up to two thirds", _first_quorum_of_certificate, LIARS, "signature"),
     PlantedBug("commit checked up to two thirds", _first_quorum_of_commit, LIARS, "bad commit"),
     PlantedBug("log not synced", _log_not_synced, CRASHING, ""),
-    PlantedBug("signature before its record", _signature_before_its_record, REORDERING, "signed two values", 200),
-    PlantedBug("signer forgets its order", _signer_forgets_order, REORDERING, "signed two values", 200),
-    PlantedBug("damaged log, and signs on", _damaged_log_signs_on, REORDERING, "", 200),
+    PlantedBug("signature before its record", _signature_before_its_record, ROTTING, "signed two values", 200),
+    PlantedBug("signer forgets its order", _signer_forgets_order, ROTTING, "signed two values", 200),
+    PlantedBug("damaged log, and signs on", _damaged_log_signs_on, ROTTING, "", 200),
     PlantedBug("early messages not logged", _early_messages_not_logged, UNSTEADY, "a replay led to"),
     PlantedBug("replay in another order", _replay(lambda records: records[::-1]), CRASHING, "a replay led to"),
     PlantedBug("replay of half", _replay(lambda records: records[::2]), CRASHING, "a replay led to"),
-    PlantedBug("sound record cut with a torn tail", _sound_record_cut, replace(CRASHING, damages=("torn",)), ""),
-    PlantedBug("torn tail stays", _torn_tail_stays, replace(CRASHING, damages=("torn",)), "was set aside"),
+    PlantedBug(
+        "sound record cut with a torn tail", _sound_record_cut, replace(CRASHING, damages=("torn",)), "was synced"
+    ),
+    PlantedBug("torn tail stays", _torn_tail_stays, replace(CRASHING, damages=("torn",)), "was synced"),
     PlantedBug("full disk ignored", _full_disk_ignored, replace(CRASHING, full_every_ms=1_000), ""),
     PlantedBug("catch-up never answers", _catch_up_never_answers, LOSSY, "no progress"),
     PlantedBug("set change a height early", _set_change_one_height_early, CHANGING, ""),

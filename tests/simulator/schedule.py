@@ -27,8 +27,8 @@ BYZANTINE_KINDS = (
 """What a Byzantine validator does; `byzantine` has them."""
 PARTITIONS = ("groups", "one way", "ring", "bridge", "swizzle")
 """Ways to cut a network; `network` has them."""
-DAMAGES = ("lost", "torn", "zeroed", "reordered")
-"""What a crash does to the unsynced end of a log; `disk` has them."""
+DAMAGES = ("lost", "torn", "zeroed", "reordered", "rotten")
+"""What a crash does to a log, the last to its synced part as well; `disk` has them."""
 NODES_MAX = 10
 
 
@@ -66,8 +66,8 @@ class Schedule:
     """Share of the crashes that take all machines at once."""
     damages: tuple[str, ...] = ("lost",)
     fragile: tuple[int, ...] = ()
-    """Positions whose disks may also write out of order. Such a validator sits out a height, so it counts as faulty:
-    together with the Byzantine ones less than a third."""
+    """Positions whose disks may also rot. Such a validator sits out a height, so it counts as faulty: together with the
+    Byzantine ones less than a third."""
     pause_every_ms: int = 0
     full_every_ms: int = 0
 

@@ -15,7 +15,7 @@ from typing import Any
 from consensus.tendermint.effects import Effect
 from consensus.tendermint.inputs import Input, StartHeight
 from consensus.tendermint.round import RoundState
-from consensus.tendermint.types import Block, Certificate, Commit, Evidence, Proposal, ValidatorSet, Vote
+from consensus.tendermint.types import Block, Certificate, Commit, DuplicateVoteEvidence, Proposal, ValidatorSet, Vote
 from consensus.tendermint.verify import verify_certificate, verify_vote
 from gensyn_node.primitives.errors import InvariantViolation
 from gensyn_node.storage.signer import SignRequest
@@ -147,7 +147,7 @@ class Simulation:
         """A machine has read its log."""
         if node.number in self.honest and node.start is not None:
             if log.sits_out and self.positions[node.number] not in self.schedule.fragile:
-                raise Violation("a log that was written in order was set aside")
+                raise Violation("a log has lost what was synced and signed on")
             self.coverage.opened(log, node.address)
             self.checks.starts(node.start.height, node.start.validators)
             self.coverage.starts(node.start.height, node.start.validators)
@@ -211,7 +211,7 @@ class Simulation:
             self._lowest = min(self.nodes[number].application.height for number in self.honest)
             self.coverage.stored(block)
 
-    def found_evidence(self, node: SimulatedNode, evidence: Evidence) -> None:
+    def found_evidence(self, node: SimulatedNode, evidence: DuplicateVoteEvidence) -> None:
         """A core has proof of an offence."""
         if node.number in self.honest:
             self.checks.found(node.number, evidence)
@@ -310,7 +310,7 @@ class Simulation:
         seen, schedule = self.coverage.seen, self.schedule
         node.stop()
         damage = self.rng.choice(schedule.damages)
-        if damage == "reordered" and self.positions[node.number] not in schedule.fragile:
+        if damage == "rotten" and self.positions[node.number] not in schedule.fragile:
             damage = "torn"
         node.disk.crash(damage, self.rng)
         self.checks.crashed(node.number)

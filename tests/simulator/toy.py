@@ -11,10 +11,19 @@ from typing import Any
 
 from consensus.tendermint.block import ChainTip, build_block, validate_block
 from consensus.tendermint.effects import BuildValue
-from consensus.tendermint.evidence import EvidencePool, verify_evidence
+from consensus.tendermint.evidence import EvidencePool, evidence_height, verify_evidence
 from consensus.tendermint.inputs import StartHeight
 from consensus.tendermint.reasons import BAD_BLOCK, BAD_EVIDENCE
-from consensus.tendermint.types import NIL, Block, BlockId, Commit, Evidence, Validator, ValidatorSet
+from consensus.tendermint.types import (
+    NIL,
+    Block,
+    BlockId,
+    Commit,
+    DuplicateVoteEvidence,
+    Evidence,
+    Validator,
+    ValidatorSet,
+)
 from consensus.tendermint.validators import new_validator_set, next_validator_set
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from tests.simulator.application import BAD, CHAIN, Surroundings
@@ -143,7 +152,7 @@ class ToyApplication:
             time_ms=now_ms,
             transactions=(b"%d/%d/" % (request.height, request.round) + self.key.address + self.salt,),
             last_commit=request.last_commit,
-            evidence=tuple(item for item in self.evidence.pending() if item.first.height < request.height),
+            evidence=tuple(item for item in self.evidence.pending() if evidence_height(item) < request.height),
             beacon_proof=b"",
         )
 
@@ -159,7 +168,7 @@ class ToyApplication:
         validate_block(
             self.state.tip(),
             block,
-            evidence_validators=lambda item: self.validators(item.first.height),
+            evidence_validators=lambda item: self.validators(evidence_height(item)),
             evidence_pool=self.evidence,
             check=self.setting.check,
             check_beacon=lambda key, alpha, proof: b"",
@@ -178,7 +187,7 @@ class ToyApplication:
         self.sets.append(self.state.next_validators)
         self.evidence.commit(block.evidence, forget_below=0)
 
-    def add_evidence(self, evidence: Evidence) -> None:
+    def add_evidence(self, evidence: DuplicateVoteEvidence) -> None:
         """Into the pool, once it is proof."""
         validators = self.validators(evidence.first.height)
         if validators is None:
