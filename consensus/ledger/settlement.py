@@ -13,6 +13,8 @@ from consensus.ledger.records import (
     INSTALMENT_INVALID,
     INSTALMENT_READY,
     INSTALMENT_SETTLED,
+    INSTALMENT_UNSERVED,
+    INSTALMENT_UNVERIFIABLE,
     TASK_CANCELLED,
     TASK_EXPIRED,
     VERIFICATION_PAID,
@@ -30,6 +32,8 @@ from consensus.ledger.view import State
 
 def settle(state: State, height: int, task_id: bytes) -> None:
     """Settle instalments in order as far as they are ready, then let the task go on."""
+    if _end_what_failed(state, height, task_id):
+        return
     task = state.task(task_id)
     for number in life.unsettled(task):
         instalment = state.instalment(task_id, number)
@@ -37,6 +41,30 @@ def settle(state: State, height: int, task_id: bytes) -> None:
             break
         _pay_instalment(state, height, instalment)
     life.advance(state, height, task_id)
+
+
+def fail(state: State, height: int, instalment: Instalment, how: str) -> None:
+    """An instalment is INSTALMENT_UNSERVED or INSTALMENT_UNVERIFIABLE: that ends the task's unsettled work.
+
+    Open disputes over the solver's work are decided first: a solver about to be proven wrong would else get away with
+    the small slash for withholding its states, or with nothing.
+    """
+    state.change_instalment(instalment.task_id, instalment.number, state=how, due_height=0)
+    settle(state, height, instalment.task_id)
+
+
+def _end_what_failed(state: State, height: int, task_id: bytes) -> bool:
+    """Do what a failed instalment of the task waits for; whether that ended the unsettled work."""
+    instalments = [state.instalment(task_id, number) for number in life.unsettled(state.task(task_id))]
+    failed = next((i for i in instalments if i.state in (INSTALMENT_UNSERVED, INSTALMENT_UNVERIFIABLE)), None)
+    disputes = [state.dispute(dispute_id) for instalment in instalments for dispute_id in instalment.open_disputes]
+    if failed is None or any(dispute.kind != DISPUTE_EVIDENCE for dispute in disputes):
+        return False
+    if failed.state == INSTALMENT_UNSERVED:
+        _solver_failed(state, height, task_id, "the states were not served")
+    else:
+        _give_up(state, height, task_id)
+    return True
 
 
 def _pay_instalment(state: State, height: int, instalment: Instalment) -> None:
@@ -117,17 +145,15 @@ def slash_slot(
 
 
 def solver_wrong(state: State, height: int, dispute: DisputeRecord, winner: bytes | None) -> None:
-    """The solver's claim was disproved: slash it and whoever approved the claim; another resumes after what is settled.
+    """The solver lost its game: slash it; another resumes after what is settled.
 
     Everything unsettled falls, and with it every other open dispute and pending challenge of the task. Verifiers of
-    fallen instalments who were right are paid out of the solver's bond.
+    fallen instalments who were right are paid out of the solver's bond. Those who approved the claim get nothing, and
+    lose nothing: a solver can lose a game about a right claim on purpose, and they had no move in it. What a verifier
+    answers for is its evidence, in a dispute of its own.
     """
     task_id = dispute.task_id
     task = state.task(task_id)
-    instalment = state.instalment(task_id, dispute.instalment)
-    for slot in instalment.verifications:
-        if slot.state == VERIFICATION_REVEALED and _approved(dispute, slot):
-            slash_slot(state, height, instalment, slot.verifier, winner, "approved what was proven wrong")
     compensations = _compensations(state, dispute)
     money.slash(state, task.solver, task.solver_bond_nano, winner, "solver proven wrong", compensations)
     state.change_task(task_id, solver_bond_nano=0)
@@ -144,7 +170,7 @@ def _go_on_without(state: State, height: int, task_id: bytes) -> None:
         life.replace_solver(state, height, task_id)
 
 
-def solver_failed(state: State, height: int, task_id: bytes, why: str) -> None:
+def _solver_failed(state: State, height: int, task_id: bytes, why: str) -> None:
     """The solver did not serve its states: a missed duty; what is unsettled falls and another is drawn."""
     task = state.task(task_id)
     life.penalise(state, task.solver, task.solver_bond_nano, why)
@@ -154,7 +180,7 @@ def solver_failed(state: State, height: int, task_id: bytes, why: str) -> None:
     _go_on_without(state, height, task_id)
 
 
-def give_up(state: State, height: int, task_id: bytes) -> None:
+def _give_up(state: State, height: int, task_id: bytes) -> None:
     """Nobody can verify: the task expires with what is settled, and nobody is to blame."""
     state.emit("task_unverifiable", task_id)
     drop_unsettled(state, height, task_id)
@@ -176,6 +202,8 @@ def _compensations(state: State, dispute: DisputeRecord) -> tuple[tuple[bytes, i
         instalment = state.instalment(dispute.task_id, number)
         doubted = _defenders_of_evidence(state, instalment)
         for slot in instalment.verifications:
+            if number == dispute.instalment and _approved(dispute, slot):
+                continue
             if slot.state == VERIFICATION_REVEALED and slot.verifier not in doubted:
                 right = [finding for finding in slot.findings if _right(dispute, number, finding)]
                 owed.append((slot.verifier, fee_of(state, instalment, slot, right)))

@@ -35,6 +35,8 @@ from consensus.ledger.records import (
     INSTALMENT_DRAWING,
     INSTALMENT_READY,
     INSTALMENT_REVEALING,
+    INSTALMENT_UNSERVED,
+    INSTALMENT_UNVERIFIABLE,
     INSTALMENT_VERIFYING,
     INSTALMENT_WINDOW,
     VERIFICATION_COMMITTED,
@@ -119,7 +121,7 @@ def draw_verifiers(state: State, context: BlockContext, instalment: Instalment) 
         instalment = state.change_instalment(task_id, instalment.number, verifications=slots)
         state.emit("verifier_drawn", task_id, instalment=instalment.number, verifier=provider.address)
     if not _enough(instalment, spec.verifiers):
-        settlement.give_up(state, height, task_id)
+        settlement.fail(state, height, instalment, INSTALMENT_UNVERIFIABLE)
         return
     due = height + verify_blocks(spec, task.gas_per_step, state.parameters)
     enter(state, instalment, INSTALMENT_VERIFYING, due)
@@ -163,7 +165,7 @@ def _late_commits(state: State, context: BlockContext, instalment: Instalment) -
     elif _enough(instalment, verifiers):
         _reveal_if_all_committed(state, context.height, instalment)
     else:
-        settlement.give_up(state, context.height, instalment.task_id)
+        settlement.fail(state, context.height, instalment, INSTALMENT_UNVERIFIABLE)
 
 
 # --- verdicts
@@ -299,7 +301,7 @@ def end_reveals(state: State, height: int, instalment: Instalment) -> None:
     elif 2 * len(unavailable) <= len(revealed):
         enter(state, instalment, INSTALMENT_WINDOW, height + state.parameters.window_blocks)
     elif instalment.redrawn or instalment.open_disputes:
-        settlement.solver_failed(state, height, instalment.task_id, "the states were not served")
+        settlement.fail(state, height, instalment, INSTALMENT_UNSERVED)
     else:
         _draw_second_set(state, height, instalment)
 
@@ -310,7 +312,7 @@ def _draw_again_or_give_up(state: State, height: int, instalment: Instalment) ->
     if draws < state.parameters.verifier_draws_max and height < instalment.give_up_height:
         enter(state, instalment, INSTALMENT_DRAWING, height)
     else:
-        settlement.give_up(state, height, instalment.task_id)
+        settlement.fail(state, height, instalment, INSTALMENT_UNVERIFIABLE)
 
 
 def _draw_second_set(state: State, height: int, instalment: Instalment) -> None:

@@ -89,20 +89,18 @@ def test_a_lying_verifier_loses_its_bond_and_the_solver_is_paid() -> None:
     assert world.instalment(task_id).solver == solver.address
 
 
-def test_verifiers_who_approved_what_was_proven_wrong_lose_their_bond() -> None:
+def test_verifiers_who_approved_what_was_proven_wrong_are_not_paid() -> None:
     world = crowd(patient=True)
     task_id = world.submit(spec(samples=3, verifiers=3))
     cheat = world.solver_of(task_id)
     cheat.faults = (0,)
-    lazy, *others = [actor for actor in world.actors.values() if actor is not cheat]
+    lazy, *_ = [actor for actor in world.actors.values() if actor is not cheat]
     lazy.lazy = True
     before = world.worth(lazy.name)
     world.until(lambda: "solver_slashed" in world.kinds())
     slots = {slot.verifier: slot.state for slot in world.instalment(task_id).verifications}
-    assert slots[lazy.address] == "slashed"
-    assert all(slots[other.address] in ("released", "slashed") for other in others)
-    assert sum(state == "slashed" for state in slots.values()) == 1, "only who approved it"
-    assert world.worth(lazy.name) < before
+    assert slots[lazy.address] == "released"
+    assert world.worth(lazy.name) < before, "the fees of its messages, and nothing for them"
 
 
 def test_a_solver_that_never_starts_loses_a_little_and_another_is_drawn() -> None:

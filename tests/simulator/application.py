@@ -97,6 +97,12 @@ class Violation(AssertionError):  # noqa: N818  (it names what happened)
     """A promise of the protocol was broken."""
 
 
+def require(holds: bool, message: str) -> None:
+    """`Violation` unless it holds."""
+    if not holds:
+        raise Violation(message)
+
+
 CHAIN = "simulated"
 """The chain id of every run."""
 BAD = b"bad"

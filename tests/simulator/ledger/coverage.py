@@ -1,0 +1,38 @@
+"""Rare states of the ledger: named here, counted when a run reaches one, asserted to be reached by the tests."""
+
+from __future__ import annotations
+
+RARE_STATES = (
+    "move in the last block of its time",
+    "a turn lasted by its extension",
+    "the defender lost by the clock",
+    "the challenger lost by the clock",
+    "both wrong",
+    "dispute moot",
+    "dispute over segment",
+    "dispute over initial",
+    "dispute over evidence",
+    "a challenger took over",
+    "two disputes over one instalment at once",
+    "challenge_moot",
+    "dispute_joined",
+    "a verifier was redrawn",
+    "a second set of verifiers was drawn",
+    "an instalment waited for a dispute before it failed",
+    "task_unverifiable",
+    "a solver was replaced",
+    "a solver resumed after a settled instalment",
+    "a task was cancelled while it was verified",
+    "all verifiers of an instalment missed",
+    "a validator was tombstoned",
+    "leaving stake was slashed",
+    "the validator set changed during a dispute",
+    "validator_jailed",
+    "validator_unjailed",
+    "parameter_changed",
+    "provider_paused",
+    "a replaced transaction was included",
+    "a replayed transaction was refused",
+    "blocks were empty for a while",
+    "an honest party that was kept from acting was slashed",
+)
