@@ -1,16 +1,19 @@
-"""`gensyn chain …`: blocks and validators."""
+"""`gensyn chain …`: blocks, validators, parameters."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.options import HomeOption, JsonOption, NodeOption, client_of
 from cli.output import emit, facts, short, table
 
-app = typer.Typer(help="Blocks and validators.", no_args_is_help=True, rich_markup_mode=None)
+if TYPE_CHECKING:
+    from consensus.ledger.parameter_bounds import Bound
+
+app = typer.Typer(help="Blocks, validators, parameters.", no_args_is_help=True, rich_markup_mode=None)
 HeightArgument = Annotated[int | None, typer.Argument(help="Height; the newest when left out.", min=0)]
 
 
@@ -51,6 +54,37 @@ def validators(
     total = sum(validator["power"] for validator in value) or 1
     rows = [(one["address"], one["power"], f"{100 * one['power'] / total:.1f} %") for one in value]
     emit(as_json, value, lambda: table("Validators", ("Address", "Power #", "Share #"), rows, "none"))
+
+
+@app.command()
+def params(
+    home: HomeOption = None,
+    node: NodeOption = None,
+    bounds: Annotated[bool, typer.Option("--bounds", help="Also what a vote may make of each, and why.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """The parameters in force, changed by `gensyn gov propose parameter`."""
+    from consensus.ledger.parameter_bounds import BOUNDS
+
+    with client_of(home, node, None) as client:
+        value = client.call("parameters")
+    rows: list[tuple[object, ...]] = [(name, number) for name, number in value.items()]
+    columns: tuple[str, ...] = ("Parameter", "Value #")
+    if bounds:
+        rows = [(*row, *_bound(BOUNDS.get(str(row[0])))) for row in rows]
+        columns = (*columns, "May become", "Because")
+        described = {
+            name: dict(zip(("may_become", "because"), _bound(BOUNDS.get(name)), strict=True)) for name in value
+        }
+        value = {"parameters": value, "bounds": described}
+    emit(as_json, value, lambda: table("Parameters in force", columns, rows, "none"))
+
+
+def _bound(bound: Bound | None) -> tuple[str, str]:
+    if bound is None or bound.fixed:
+        return "never changes", bound.why if bound else ""
+    least = "no less than now" if bound.raise_only else f"{bound.least:,}"
+    return f"{least} … {bound.most:,}", bound.why
 
 
 def _row(transaction: dict[str, Any]) -> tuple[object, ...]:

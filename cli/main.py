@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from cli import chain, data, devnet, dispute, explain, node, node_recovery, task, verify, wallet
+from cli import chain, data, devnet, dispute, explain, gov, node, node_recovery, task, verify, wallet
 from cli.output import EXIT_CODES, EXIT_INTERRUPTED, EXIT_OK, errors, fail
 from gensyn_node.primitives.errors import Rejection
 
@@ -32,6 +32,7 @@ for name, group in (
     ("task", task.app),
     ("dispute", dispute.app),
     ("chain", chain.app),
+    ("gov", gov.app),
     ("devnet", devnet.app),
 ):
     app.add_typer(group, name=name)

@@ -10,9 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 import trio
 
-from consensus.ledger import queries
+from consensus.ledger import proposal_queries, queries
 from consensus.ledger.duties import duties
-from gensyn_node.app import certify, views
+from gensyn_node.app import certify, governance_views, views
 from gensyn_node.app.chain import CommittedBlock
 from gensyn_node.app.node import Node
 from gensyn_node.primitives import codec
@@ -203,6 +203,29 @@ class Backend:
         """The protocol parameters in force."""
         return queries.parameters(self._node.ledger.view())
 
+    async def governance(self) -> rpc.GovernanceView:
+        """What governance has under way."""
+        return governance_views.governance_view(self._node.ledger.view(), self._node.settings.upgrades)
+
+    async def proposals(self, offset: int, limit: int) -> tuple[rpc.ProposalView, ...]:
+        """Newest first."""
+        view, height = self._node.ledger.view(), self._node.ledger.head.height
+        found = proposal_queries.proposals(view, limit=limit, before=offset)
+        return tuple(governance_views.proposal_view(view, one, height) for one in found)
+
+    async def proposal(self, number: int) -> rpc.ProposalView | None:
+        """A proposal."""
+        view, height = self._node.ledger.view(), self._node.ledger.head.height
+        found = proposal_queries.proposal(view, number)
+        return None if found is None else governance_views.proposal_view(view, found, height)
+
+    async def voting_places(self, number: int, address: bytes) -> tuple[rpc.VotingPlaceView, ...]:
+        """Where an account can vote on a proposal, and what it voted."""
+        view = self._node.ledger.view()
+        if proposal_queries.proposal(view, number) is None:
+            raise Rejection(NOT_FOUND, f"there is no proposal {number}")
+        return governance_views.voting_places(view, number, address)
+
     async def genesis(self) -> bytes:
         """The genesis, encoded."""
         return codec.encode(self._node.ledger.genesis)
@@ -308,6 +331,8 @@ def _stream_of(kind: str) -> str:
     """The stream that an event of the ledger belongs to."""
     if kind == "heartbeat":
         return "heartbeat"
+    if kind.startswith(("proposal", "vote", "parameter", "grant", "upgrade")):
+        return "governance"
     return "dispute" if kind.startswith(("dispute", "challenge")) else "task"
 
 

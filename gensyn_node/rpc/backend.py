@@ -199,8 +199,60 @@ class BlobInfo(View, frozen=True):
     """Whole, verified and served to the network."""
 
 
+class ProposalView(View, frozen=True):
+    """A proposal and how its vote stands."""
+
+    number: int
+    kind: str
+    """Snake-case name of what it asks for, such as `change_parameters`."""
+    state: str
+    final: bool
+    title: str
+    summary: str
+    proposer: bytes
+    content: object
+    deposit_nano: int
+    submitted_height: int
+    voting_end_height: int
+    effect_height: int
+    """First block under what it changes; 0 while that is not known."""
+    blocks_left: int
+    """Blocks whose votes still count."""
+    tally: object
+    quorum_nano: int
+    """Stake that has to vote."""
+    threshold_bps: int
+    veto_bps: int
+    outcome: str
+    """What the vote would end with now; the state once it has ended."""
+    why: str
+
+
+class GovernanceView(View, frozen=True):
+    """What governance has under way."""
+
+    protocol: int
+    treasury_nano: int
+    voting: tuple[int, ...]
+    upgrade: object | None
+    """The planned upgrade."""
+    upgrade_known: bool
+    """Whether this node's program can go through it; a node that cannot stops there."""
+    upgrades: tuple[object, ...]
+
+
+class VotingPlaceView(View, frozen=True):
+    """A validator at which an account has a vote."""
+
+    validator: bytes
+    as_operator: bool
+    stake_nano: int
+    choice: str
+    """Its vote so far, or empty."""
+
+
 class Event(View, frozen=True):
-    """Something that happened: `block`, `transaction`, `task`, `heartbeat`, `dispute`, `role`, `peer`."""
+    """Something that happened: `block`, `transaction`, `task`, `heartbeat`, `dispute`, `governance`, `role`, `peer`."""
 
     kind: str
     height: int
@@ -253,6 +305,16 @@ class NodeBackend(Protocol):
 
     async def parameters(self) -> object:
         """The protocol parameters in force."""
+
+    async def governance(self) -> GovernanceView: ...
+
+    async def proposals(self, offset: int, limit: int) -> tuple[ProposalView, ...]:
+        """Newest first."""
+
+    async def proposal(self, number: int) -> ProposalView | None: ...
+
+    async def voting_places(self, number: int, address: bytes) -> tuple[VotingPlaceView, ...]:
+        """Where an account can vote on a proposal, and what it voted. `Rejection` for no proposal."""
 
     async def genesis(self) -> bytes:
         """The genesis document, encoded."""

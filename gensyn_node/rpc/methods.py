@@ -71,6 +71,15 @@ class OfProgram(Parameters, frozen=True):
     program_id: Hash
 
 
+class OfProposal(Parameters, frozen=True):
+    number: Height
+
+
+class OfVoter(Parameters, frozen=True):
+    number: Height
+    address: Annotated[str, Meta(max_length=64)]
+
+
 class OfKey(Parameters, frozen=True):
     key: Annotated[str, Meta(pattern=r"^([0-9a-f]{2}){1,256}\Z")]
     height: Height | None = None
@@ -144,6 +153,10 @@ async def _dispute(node: NodeBackend, p: OfDispute) -> object:
     return _found(await node.dispute(_hash(p.dispute_id)), f"there is no dispute {p.dispute_id}")
 
 
+async def _proposal(node: NodeBackend, p: OfProposal) -> object:
+    return _found(await node.proposal(p.number), f"there is no proposal {p.number}")
+
+
 async def _program(node: NodeBackend, p: OfProgram) -> object:
     return _found(await node.program(_hash(p.program_id)), f"there is no program {p.program_id}")
 
@@ -180,6 +193,10 @@ METHODS: dict[str, Method] = {
     "dispute": Method(OfDispute, _dispute),
     "providers": Method(Parameters, lambda node, p: node.providers()),
     "parameters": Method(Parameters, lambda node, p: node.parameters()),
+    "governance": Method(Parameters, lambda node, p: node.governance()),
+    "proposals": Method(Page, lambda node, p: node.proposals(p.offset, p.limit)),
+    "proposal": Method(OfProposal, _proposal),
+    "voting_places": Method(OfVoter, lambda node, p: node.voting_places(p.number, decode_address(p.address))),
     "genesis": Method(Parameters, lambda node, p: node.genesis()),
     "supply": Method(Parameters, lambda node, p: node.supply()),
     "program": Method(OfProgram, _program),

@@ -81,13 +81,16 @@ def test_commands_import_no_torch_before_they_run() -> None:
 
 def test_every_command_has_help_and_json(gensyn: Program) -> None:
     groups = {group.name: group.typer_instance for group in app.registered_groups}
-    assert set(groups) == {"node", "wallet", "data", "task", "dispute", "chain", "devnet"}
+    assert set(groups) == {"node", "wallet", "data", "task", "dispute", "chain", "gov", "devnet"}
+    for group, commands in list(groups.items()):
+        groups |= {f"{group} {inner.name}": inner.typer_instance for inner in commands.registered_groups}
+    assert "gov propose" in groups
     without_json = set()
     for group, commands in groups.items():
         for command in commands.registered_commands:
             assert command.callback is not None
             name = (command.name or command.callback.__name__).replace("_", "-")
-            code, text = gensyn(str(group), name, "--help")
+            code, text = gensyn(*str(group).split(), name, "--help")
             assert code == 0
             assert command.callback.__doc__
             if "--json" not in text:

@@ -53,11 +53,11 @@ class NodeProcess:
         self.settings = settings
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, program: tuple[str, ...] = (sys.executable, "-m", "gensyn_node")) -> None:
         """Start it; what it prints goes beside its log."""
         home = self.settings.home
         home.endpoint.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "gensyn_node", "node", "run", "--home", str(home.path)]
+        command = [*program, "node", "run", "--home", str(home.path)]
         with (home.log / "output.log").open("ab") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT)
 

@@ -10,9 +10,21 @@ from contextlib import asynccontextmanager, contextmanager
 import trio
 
 from consensus.ledger.parameters import devnet_parameters
+from consensus.ledger.proposal_messages import PlanUpgrade
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.rpc import reasons
-from gensyn_node.rpc.backend import AccountView, BlobInfo, BlockView, Event, Status, TransactionView, ValidatorView
+from gensyn_node.rpc.backend import (
+    AccountView,
+    BlobInfo,
+    BlockView,
+    Event,
+    GovernanceView,
+    ProposalView,
+    Status,
+    TransactionView,
+    ValidatorView,
+    VotingPlaceView,
+)
 from gensyn_node.rpc.server import RpcSettings, serve_rpc
 from proofs.blobs import chunk_count
 
@@ -30,6 +42,8 @@ class FakeNode:
         self.chunks_until_failure = 1_000_000
         self.outcome: TransactionView | None = None
         self.current_role = "auto"
+        self.proposed: tuple[ProposalView, ...] = ()
+        self.places: tuple[VotingPlaceView, ...] = ()
         self.senders: set[trio.MemorySendChannel[Event]] = set()
 
     async def status(self) -> Status:
@@ -116,6 +130,21 @@ class FakeNode:
 
     async def parameters(self) -> object:
         return devnet_parameters()
+
+    async def governance(self) -> GovernanceView:
+        plan = PlanUpgrade("v2", 500, 2)
+        return GovernanceView(
+            protocol=1, treasury_nano=7_000_000_000, voting=(1,), upgrade=plan, upgrade_known=False, upgrades=()
+        )
+
+    async def proposals(self, offset: int, limit: int) -> tuple[ProposalView, ...]:
+        return self.proposed[offset : offset + limit]
+
+    async def proposal(self, number: int) -> ProposalView | None:
+        return next((one for one in self.proposed if one.number == number), None)
+
+    async def voting_places(self, number: int, address: bytes) -> tuple[VotingPlaceView, ...]:
+        return self.places
 
     async def genesis(self) -> bytes:
         return b"genesis"
