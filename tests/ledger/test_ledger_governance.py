@@ -244,6 +244,18 @@ def test_a_proposal_needs_a_title_a_deposit_and_a_free_place() -> None:
     propose(world, Statement(), "erin")
 
 
+def test_the_least_stake_never_rises_over_a_third_of_the_power() -> None:
+    world = chain()
+    world.do("alice", Bond(key("alice's validator").public, 400 * GSN, b""))
+    assert world.refused("dave", Propose("rich", "", change(stake_min_nano=101 * GSN))) == "E1256", "500 of 800 stay"
+    world.do("alice", Bond(key("alice's validator").public, 150 * GSN, b""))
+    passed = pass_(world, change(stake_min_nano=101 * GSN))
+    go_to(world, passed.effect_height - 2)
+    world.do("alice", Unbond(validator_of("alice"), 550 * GSN))
+    assert proposal(world, passed.number).state == "failed", "what was possible then is not now"
+    assert parameters(world) == world.parameters
+
+
 def test_who_may_vote() -> None:
     world = chain()
     number = propose(world, Statement())
