@@ -23,12 +23,13 @@ def stake_units(record: ValidatorRecord) -> int:
 
 
 def count(state: State, number: int) -> Tally:
-    """The vote as it stands: every validator with voting power counts with its stake of now."""
+    """The vote as it stands: every member of the set counts with its stake of now.
+
+    Only the set, because a quorum of it can be met whenever the chain moves; who waits for a place may never answer.
+    """
     sums, bonded = [0, 0, 0, 0], 0
-    for address in state.addresses(keys.VALIDATORS):
+    for address in staking.active_powers(state):
         record = state.validator(address)
-        if staking.power_of(state, record) == 0:
-            continue
         bonded += record.stake_nano
         ballot = state.find(keys.ballot(number, address), Ballot)
         if ballot is not None:
