@@ -152,7 +152,7 @@ def test_a_longer_evidence_age_holds_from_its_height_on_and_brings_nothing_expir
             assert oldest == min(floor, pair.height + 1 - PARAMETERS.unbonding_blocks) or oldest == 1
             await pair.step()
         with pytest.raises(Rejection, match="too old"):
-            executor.add_evidence(double_vote(pair.cluster, floor - 1))
+            executor.evidence.add(double_vote(pair.cluster, floor - 1))
         for bench in pair.benches:
             bench.executor.add_evidence(double_vote(pair.cluster, floor))
         block = await pair.step()
