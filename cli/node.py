@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 
@@ -135,9 +135,12 @@ def status(home: HomeOption = None, node: NodeOption = None, as_json: JsonOption
                 ("Balance", format_amount(account["balance_nano"])),
                 ("Bonded", format_amount(account["bonded_nano"])),
                 ("Locked", format_amount(account["locked_nano"])),
+                ("Disk", f"{value['disk_used_bytes'] >> 20} MiB used, {value['disk_free_bytes'] >> 20} MiB free"),
                 ("Version", value["version"]),
             ]
         )
+        if value["paused"]:
+            say(f"PAUSED: {value['paused']}")
         rows = [(one["role"], one["state"], one["explanation"]) for one in value["duties"]]
         table("Duties", ("Role", "State", "Why"), rows, "No duties.")
         for seed in value["seeds"]:
@@ -194,7 +197,8 @@ def _log_to(path: Path, level: str) -> Any:
 
     import structlog
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    from cli.log_file import LogFile
+
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -203,7 +207,7 @@ def _log_to(path: Path, level: str) -> Any:
             structlog.processors.JSONRenderer(default=repr),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(path.open("a", encoding="utf-8", buffering=1)),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, LogFile(path))),
     )
     return structlog.get_logger()
 

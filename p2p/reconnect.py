@@ -98,7 +98,10 @@ class Keeper:
     def save(self) -> None:
         """Write the book; outbound peers of this moment are the anchors of the next start."""
         outbound = [peer.peer for peer in self._table.ready() if peer.direction is Direction.OUTBOUND]
-        self._book.save(self._board.bans(time.time()), outbound)
+        try:
+            self._book.save(self._board.bans(time.time()), outbound)
+        except OSError as error:  # a full disk: the book in memory goes on
+            log.error("address_book_not_saved", why=str(error))
 
     # Dialling -----------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from consensus.ledger.duties import duties
 from gensyn_node.app import certify, governance_views, views
 from gensyn_node.app.chain import CommittedBlock
 from gensyn_node.app.node import Node
+from gensyn_node.app.room import used_bytes
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.rpc import backend as rpc
@@ -26,6 +27,7 @@ from proofs.blobs import chunk_count
 
 DISPUTES_SHOWN_MAX = 200
 NO_ROLES = "none"
+DISK_FULL = "the disk is full: nothing is signed or committed until there is room"
 REJECTED = "rejected_"
 """Begins the names of the network's counters of rejections."""
 
@@ -74,6 +76,10 @@ class Backend:
             block_interval_ms=node.history.block_interval_ms(),
             balance_nano=queries.account(chain.view(), address).balance_nano,
             rejections=self._rejections(),
+            paused=DISK_FULL if node.room.paused else "",
+            disk_used_bytes=await trio.to_thread.run_sync(used_bytes, node.settings.home.data),
+            disk_free_bytes=node.room.free,
+            lowest_block=chain.base,
         )
 
     def _rejections(self) -> dict[str, int]:

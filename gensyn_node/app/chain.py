@@ -223,6 +223,16 @@ class Chain:
         past: PastBlock = codec.decode(PastBlock, encoded, max_bytes=STORED_BYTES_MAX)
         return past
 
+    def reopen(self) -> None:
+        """Open the database again after a failed write; the head is then whatever is on disk. Raises `OSError`.
+
+        Views taken before must not be used any more.
+        """
+        self.store.reopen()
+        self.state = _decode_state(self.head.chain_state)
+        self._view = HeadView(self.head.app_hash, self.store.snapshot())
+        self._parameters = queries.parameters(self._view)
+
     def names(self, height: int) -> BlockNames:
         """Under which names the store finds block `height`, which must be here."""
         block = self.block(height)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -32,6 +34,7 @@ from consensus.tendermint.types import (
     vote_sign_bytes,
 )
 from consensus.tendermint.verify import verify_proposal, verify_vote
+from gensyn_node.app.room import Room
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from gensyn_node.storage.signer import Signer, SignRequest, SignStep
@@ -86,7 +89,9 @@ class Driver:
         signer: Signer | None,
         broadcast: Callable[[ConsensusMessage], None],
         clock_ms: Callable[[], int],
+        room: Room | None = None,
     ) -> None:
+        """`room`: of the disk that log, sign state and database are on; None when it is never full."""
         self.core = core
         self._chain_id = chain_id
         self._ledger = ledger
@@ -94,6 +99,7 @@ class Driver:
         self._signer = signer
         self._broadcast = broadcast
         self._clock_ms = clock_ms
+        self._room = room or Room(Path("/"), 0)
         self._inbox_send, self._inbox = trio.open_memory_channel[inputs.Input | SealedByPeers](INBOX_INPUTS_MAX)
         self._early = EarlyMessages()
         self._start: inputs.StartHeight | None = None
@@ -155,7 +161,7 @@ class Driver:
     async def _feed(self, item: inputs.Input) -> None:
         if self._early.offer(item, self.height) or not self.core.wants(item):
             return
-        self._wal.append(codec.encode(item))
+        await self._room.persist(partial(self._wal.append, codec.encode(item)))
         await self._perform_all(self.core.step(item))
 
     async def _feed_early(self) -> None:
@@ -178,15 +184,15 @@ class Driver:
             item = answers.popleft()
             if not isinstance(item, inputs.StartHeight):
                 # The start of a height follows from the head; everything else is in the log before the core sees it.
-                self._wal.append(codec.encode(item))
+                await self._room.persist(partial(self._wal.append, codec.encode(item)))
             todo = self.core.step(item)
 
     async def _perform(self, effect: effects.Effect) -> inputs.Input | None:
         match effect:
             case effects.SignVote(vote):
-                return self._sign_vote(vote)
+                return await self._sign_vote(vote)
             case effects.SignProposal(proposal, block):
-                return self._sign_proposal(proposal, block)
+                return await self._sign_proposal(proposal, block)
             case effects.Broadcast(message):
                 self._broadcast(message)
             case effects.ScheduleTimeout():
@@ -206,16 +212,16 @@ class Driver:
 
     # --- signing
 
-    def _sign_vote(self, vote: Vote) -> inputs.Input | None:
+    async def _sign_vote(self, vote: Vote) -> inputs.Input | None:
         step = SignStep.PREVOTE if vote.kind is VoteType.PREVOTE else SignStep.PRECOMMIT
-        signature = self._sign(vote.height, vote.round, step, vote_sign_bytes(self._chain_id, vote))
+        signature = await self._sign(vote.height, vote.round, step, vote_sign_bytes(self._chain_id, vote))
         if signature is None:
             return None
         return verify_vote(self._chain_id, self._validators(), structs.replace(vote, signature=signature))
 
-    def _sign_proposal(self, proposal: Proposal, block: Block) -> inputs.Input | None:
+    async def _sign_proposal(self, proposal: Proposal, block: Block) -> inputs.Input | None:
         message = proposal_sign_bytes(self._chain_id, proposal)
-        signature = self._sign(proposal.height, proposal.round, SignStep.PROPOSAL, message)
+        signature = await self._sign(proposal.height, proposal.round, SignStep.PROPOSAL, message)
         if signature is None:
             return None
         signed = structs.replace(proposal, signature=signature)
@@ -226,14 +232,17 @@ class Driver:
             raise InvariantViolation("asked to sign before the first height")
         return self._start.validators
 
-    def _sign(self, height: int, round_: int, step: SignStep, message: bytes) -> bytes | None:
-        """The signature; None when the guard refuses (after a restart it knows more than the log)."""
+    async def _sign(self, height: int, round_: int, step: SignStep, message: bytes) -> bytes | None:
+        """The signature; None when the guard refuses (after a restart it knows more than the log).
+
+        A record that cannot be written is written when there is room; until then no signature exists outside of here.
+        """
         if self._signer is None:
             raise InvariantViolation("asked to sign without a key")
-        self._wal.sync()
+        await self._room.persist(self._wal.sync)
         request = SignRequest(height, round_, step, message, message, 0, self._wal.synced_records)
         try:
-            return self._signer.sign(request).signature
+            return (await self._room.persist(partial(self._signer.sign, request))).signature
         except Rejection as refusal:
             log.warning("signature_refused", height=height, round=round_, step=step.name, why=str(refusal))
             return None
@@ -273,7 +282,7 @@ class Driver:
         if height != self.height:
             raise InvariantViolation(f"decided height {height} while working on {self.height}")
         await self._ledger.commit(block, commit)
-        self._wal.next_height(height + 1)
+        await self._room.persist(partial(self._wal.next_height, height + 1))
         start = self._ledger.start_input()
         self._enter(start)
         return start

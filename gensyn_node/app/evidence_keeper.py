@@ -183,5 +183,9 @@ class EvidenceKeeper:
                 log.info("evidence_dropped", why=str(rejection))
 
     def _save(self) -> None:
-        if self._path is not None:
+        if self._path is None:
+            return
+        try:
             replace_file(self._path, codec.encode(EvidenceFile(self._pool.all())))
+        except OSError as error:  # a full disk; the pool in memory goes on, and other nodes have it too
+            log.error("evidence_not_saved", path=str(self._path), why=str(error))

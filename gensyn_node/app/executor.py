@@ -21,6 +21,7 @@ from consensus.tendermint.types import Block, Commit, Evidence
 from gensyn_node.app.chain import Chain, CommittedBlock
 from gensyn_node.app.evidence_keeper import EvidenceKeeper
 from gensyn_node.app.pool import Pool
+from gensyn_node.app.room import Room
 from gensyn_node.primitives import codec, limits
 from gensyn_node.primitives.crypto import SecretKey
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
@@ -56,7 +57,9 @@ class Executor:
         on_commit: Callable[[CommittedBlock], None],
         upgrades: Upgrades = KNOWN_UPGRADES,
         evidence_file: Path | None = None,
+        room: Room | None = None,
     ) -> None:
+        """`room`: of the disk that the chain is on; None when it is never full."""
         self._chain = chain
         self._pool = pool
         self._key = key
@@ -64,6 +67,7 @@ class Executor:
         self._clock_ms = clock_ms
         self._on_commit = on_commit
         self._upgrades = upgrades
+        self._room = room or Room(Path("/"), 0)
         self.evidence = EvidenceKeeper(chain, evidence_file)
         self.on_evidence: Callable[[Evidence], None] | None = None
         """Told of what our own core found and the pool did not have."""
@@ -119,10 +123,31 @@ class Executor:
         """Execute a decided block and make it the head."""
         ids = tuple(transaction_id(data) for data in block.transactions)
         committed = await trio.to_thread.run_sync(execute, self._chain, block, self._pool.verified(ids), self._upgrades)
-        await trio.to_thread.run_sync(self._chain.append, committed, commit, ids)
+        await self._append(committed, commit, ids)
         self.evidence.after_block(block)
         self._pool.after_block(committed)
         self._on_commit(committed)
+
+    async def _append(self, committed: CommittedBlock, commit: Commit, ids: tuple[bytes, ...]) -> None:
+        """Write the block; on a full disk, wait for room, open the database again, and write it unless it is there."""
+        failures = 0
+        while self._chain.head.height < committed.head.height:
+            await self._room.wait()
+            try:
+                await trio.to_thread.run_sync(self._chain.append, committed, commit, ids)
+            except OSError as error:
+                failures = await self._room.after_failure(error, failures)
+                await self._reopen()
+
+    async def _reopen(self) -> None:
+        failures = 0
+        while True:
+            await self._room.wait()
+            try:
+                await trio.to_thread.run_sync(self._chain.reopen)
+                return
+            except OSError as error:
+                failures = await self._room.after_failure(error, failures)
 
     # --- what block sync and the evidence handler ask
 

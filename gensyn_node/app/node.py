@@ -27,6 +27,7 @@ from gensyn_node.app.executor import BUSY_MS, Executor, Pace
 from gensyn_node.app.history import History
 from gensyn_node.app.intake import Intake
 from gensyn_node.app.pool import Pool
+from gensyn_node.app.room import Room
 from gensyn_node.app.settings import EVIDENCE_FILE, SNAPSHOT_FOLDER, NodeSettings
 from gensyn_node.app.snapshots import Snapshots
 from gensyn_node.app.startup import Opened, open_home
@@ -86,7 +87,9 @@ class Node:
         self.broadcaster = Broadcaster(gossip)
         times = settings.config.consensus
         pace = Pace(idle_ms=times.commit_ms, busy_ms=min(times.commit_ms, BUSY_MS))
+        self.room = Room(settings.home.data, settings.config.storage.low_water_mib * limits.MIB)
         self.executor = Executor(
+            room=self.room,
             chain=opened.chain,
             pool=self.pool,
             key=settings.consensus_key if opened.signer else None,
@@ -104,6 +107,7 @@ class Node:
         )
         address = settings.consensus_key.address if opened.signer else None
         self.driver = Driver(
+            room=self.room,
             chain_id=settings.genesis.chain_id,
             core=ConsensusCore(settings.genesis.chain_id, parameters, address),
             ledger=self.executor,

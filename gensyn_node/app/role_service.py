@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from gensyn_node.app.node import Node
+import structlog
+import trio
+
+from gensyn_node.app.node import Node, RoleSeat
+from gensyn_node.app.room import Room
 from gensyn_node.config.node_config import check_cheat
 from gensyn_node.roles.cheats import parse_cheat
 from gensyn_node.roles.runner import RoleRunner, RoleSettings
 
 MIB = 1 << 20
+NO_ROLE = "none"
+ROOM_INTERVAL_S = 2.0
+
+log = structlog.get_logger()
 
 
 async def serve_roles(node: Node) -> None:
@@ -17,7 +25,26 @@ async def serve_roles(node: Node) -> None:
     """
     runner = make_role_runner(node)
     node.roles = runner
-    await runner.run()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hold_while_tight, node.room, runner)
+        await runner.run()
+
+
+async def hold_while_tight(room: Room, seat: RoleSeat) -> None:
+    """Take no task while the disk runs full, long before consensus has to stop; the owner's role comes back after."""
+    held = ""
+    while True:
+        if held and seat.role != NO_ROLE:
+            held = ""  # the owner has chosen anew meanwhile
+        if not held and room.tight and seat.role != NO_ROLE:
+            held = seat.role
+            log.warning("role_held", role=held, why="the disk is nearly full", free_bytes=room.free)
+            await seat.set_role(NO_ROLE)
+        elif held and room.ample:
+            log.info("role_again", role=held)
+            await seat.set_role(held)
+            held = ""
+        await trio.sleep(ROOM_INTERVAL_S)
 
 
 def make_role_runner(node: Node) -> RoleRunner:

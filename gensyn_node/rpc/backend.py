@@ -45,6 +45,13 @@ class Status(View, frozen=True):
     balance_nano: int = 0
     rejections: dict[str, int] = msgspec.field(default_factory=dict)
     """Refused inputs by reason name since the start."""
+    paused: str = ""
+    """Why the node signs and commits nothing now; empty as a rule."""
+    disk_used_bytes: int = 0
+    """Of the chain, its log and its snapshots."""
+    disk_free_bytes: int = 0
+    lowest_block: int = 0
+    """Blocks below were pruned, or are before the snapshot that the node began with."""
 
 
 class Peer(View, frozen=True):

@@ -159,6 +159,13 @@ class ChainStore:
         head: Head = codec.decode(Head, encoded, max_bytes=_RECORD_BYTES_MAX)
         return cls(database, genesis_hash, head)
 
+    def reopen(self) -> None:
+        """Open the files again after a failed write, and read the head that is there. Raises `OSError`."""
+        self.database.reopen()
+        head: Head = codec.decode(Head, self.database.get(_HEAD) or b"", max_bytes=_RECORD_BYTES_MAX)
+        self._head = head
+        self._base, self._oldest_undo = self._first(b"b"), self._first(b"u")
+
     @property
     def head(self) -> Head:
         """The last committed block."""

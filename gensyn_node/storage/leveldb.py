@@ -85,6 +85,7 @@ class Database(Reader):
 
         Without `sync` a power cut may take it although later synced batches stay (a log that was replaced is not
         synced): `sync_files` of the closed folder makes all of it durable.
+        `OSError` when the disk refuses; whether the batch is there is known after `reopen` only.
         LevelDB syncs its log file but not the name of a log that it has just begun; without that a power cut could
         take every batch in the new file.
         """
@@ -97,6 +98,15 @@ class Database(Reader):
         if sync:
             sync_directory(self._path)
 
+    def reopen(self) -> None:
+        """Open the files again: after a failed write LevelDB refuses all others. Raises `Rejection`, or `OSError`.
+
+        Snapshots taken before must not be used any more.
+        """
+        self._handle.close()
+        self._handle = _open(self._path, create=False, failing=plyvel.CorruptionError)
+        sync_directory(self._path)
+
     def compact(self, start: bytes, stop: bytes) -> None:
         """Rewrite a range of keys without what was deleted in it."""
         self._handle.compact_range(start=start, stop=stop)
@@ -106,7 +116,7 @@ class Database(Reader):
         self._handle.close()
 
 
-def _open(path: Path, *, create: bool) -> plyvel.DB:
+def _open(path: Path, *, create: bool, failing: type[Exception] = plyvel.Error) -> plyvel.DB:
     try:
         return plyvel.DB(
             str(path),
@@ -119,6 +129,6 @@ def _open(path: Path, *, create: bool) -> plyvel.DB:
         )
     except plyvel.CorruptionError as error:
         raise Rejection(reasons.STORE_CORRUPT, f"{path}: {error}") from error
-    except plyvel.Error as error:
+    except failing as error:
         # With create_if_missing off, LevelDB reports a lost CURRENT file as an invalid argument or an I/O error.
         raise Rejection(reasons.STORE_CORRUPT, f"{path} cannot be opened: {error}") from error

@@ -55,6 +55,8 @@ class WriteAheadLog:
         self.height = height
         self._descriptor = descriptor
         self._records = self.synced_records = records
+        self._bytes = os.fstat(descriptor).st_size
+        self._damaged = False
 
     @classmethod
     def open(cls, directory: Path, height: int) -> Opened:
@@ -80,26 +82,52 @@ class WriteAheadLog:
         return Opened(log, records, quarantined)
 
     def append(self, payload: bytes) -> None:
-        """Add one record; durable only after the next `sync`."""
+        """Add one record; durable only after the next `sync`. After an `OSError` nothing of it is in the log."""
         if len(payload) > RECORD_BYTES_MAX:
             raise InvariantViolation(f"a log record of {len(payload)} bytes")
-        write_all(self._descriptor, frame(payload))
+        framed = frame(payload)
+        try:
+            write_all(self._descriptor, framed)
+        except OSError:
+            os.ftruncate(self._descriptor, self._bytes)
+            raise
+        self._bytes += len(framed)
         self._records += 1
 
     def sync(self) -> None:
-        """Make all appended records durable."""
-        if self.synced_records < self._records:
+        """Make all appended records durable. After an `OSError` nothing may be believed durable until it succeeds."""
+        if self.synced_records == self._records:
+            return
+        if self._damaged:
+            self._rewrite()
+        try:
             os.fsync(self._descriptor)
-            self.synced_records = self._records
+        except OSError:
+            self._damaged = True
+            raise
+        self.synced_records = self._records
+
+    def _rewrite(self) -> None:
+        """A file whose sync has failed may lose pages although the next sync succeeds: write all of it anew."""
+        path = log_path(self._directory, self.height)
+        replace_file(path, path.read_bytes())
+        os.close(self._descriptor)
+        self._descriptor = _open_append(path)
+        self._damaged = False
 
     def next_height(self, height: int) -> None:
-        """Go on with the log of `height`, after the block before it has been committed; drop the finished log."""
-        if height <= self.height:
+        """Go on with the log of `height`, after the block before it has been committed; drop the finished log.
+
+        After an `OSError` it can be called again.
+        """
+        if height < self.height:
             raise InvariantViolation(f"log of height {self.height} cannot go back to {height}")
-        self.close()
-        self.height = height
-        self._descriptor = _open_append(log_path(self._directory, height))
-        self._records = self.synced_records = 0
+        if height > self.height:
+            descriptor = _open_append(log_path(self._directory, height))
+            self.close()
+            self.height, self._descriptor = height, descriptor
+            self._records = self.synced_records = self._bytes = 0
+            self._damaged = False
         self._remove_finished()
         sync_directory(self._directory)
 
