@@ -56,7 +56,7 @@ class WriteAheadLog:
         self._descriptor = descriptor
         self._records = self.synced_records = records
         self._bytes = os.fstat(descriptor).st_size
-        self._damaged = False
+        self._damaged = self._half_done = False
 
     @classmethod
     def open(cls, directory: Path, height: int) -> Opened:
@@ -120,7 +120,7 @@ class WriteAheadLog:
 
         After an `OSError` it can be called again.
         """
-        if height < self.height:
+        if height < self.height or (height == self.height and not self._half_done):
             raise InvariantViolation(f"log of height {self.height} cannot go back to {height}")
         if height > self.height:
             descriptor = _open_append(log_path(self._directory, height))
@@ -128,8 +128,10 @@ class WriteAheadLog:
             self.height, self._descriptor = height, descriptor
             self._records = self.synced_records = self._bytes = 0
             self._damaged = False
+            self._half_done = True
         self._remove_finished()
         sync_directory(self._directory)
+        self._half_done = False
 
     def close(self) -> None:
         """Close the file. Calling it twice does nothing."""
