@@ -11,6 +11,7 @@ from consensus.ledger.messages import (
     sign_transaction,
 )
 from consensus.ledger.parameters import Parameters
+from consensus.ledger.proposal_messages import Propose
 from gensyn_node.primitives.crypto import SecretKey
 
 PROGRAM_UNITS_PER_BYTE = 8
@@ -23,7 +24,7 @@ def transaction_units(message: Message, size: int, parameters: Parameters) -> in
         return size + parameters.referee_units
     if isinstance(message, PublishProgram):
         return size * PROGRAM_UNITS_PER_BYTE + parameters.program_units
-    if isinstance(message, SubmitTask):
+    if isinstance(message, SubmitTask | Propose):
         return size + parameters.program_units
     return size
 
