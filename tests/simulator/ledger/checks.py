@@ -75,6 +75,8 @@ class LedgerChecks:
     """Validator -> (height of its earliest known offence, height at which it was punished)."""
     powers: dict[bytes, int] = field(default_factory=dict)
     commitments: dict[tuple[bytes, ...], bytes] = field(default_factory=dict)
+    shown: dict[tuple[bytes, bytes], bytes] = field(default_factory=dict)
+    """(task, commitment) -> the verifier that showed what is behind it."""
 
     def __post_init__(self) -> None:
         self.disputes = DisputeChecks(self.parameters, self.seen)
@@ -131,6 +133,7 @@ class LedgerChecks:
         for misbehaviour in context.misbehaviours:
             self._punished(State(before), delta, misbehaviour, context.height)
         self._paid_out(before, delta, context.height)
+        self._share_prices(before, ledger, delta)
 
     def _punished(self, before: State, delta: BlockDelta, misbehaviour: Misbehaviour, height: int) -> None:
         """Whoever voted twice loses the share of its stake and its place, once."""
@@ -164,6 +167,16 @@ class LedgerChecks:
             (event.subject, int(event.get("amount_nano") or 0)) for event in delta.events if event.kind == "paid_out"
         ]
         require(sorted(paid) == sorted(expected), "leaving stake was paid out as it should not have been")
+
+    def _share_prices(self, before: MemoryLedger, ledger: MemoryLedger, delta: BlockDelta) -> None:
+        """Who comes and goes takes nothing from who stays: only a slash makes a share worth less."""
+        slashed = {event.subject for event in delta.events if event.kind == "stake_slashed"}
+        old = {record.address: record for record in queries.validators(before)}
+        for record in queries.validators(ledger):
+            known = old.get(record.address)
+            if known is not None and known.shares and record.shares and record.address not in slashed:
+                fair = record.stake_nano * known.shares >= known.stake_nano * record.shares
+                require(fair, "a share of a validator's stake lost worth without a slash")
 
     def _owed(self, entry: Unbonding) -> int:
         offence, punished = self.tombstoned.get(entry.validator, (0, 0))
@@ -209,6 +222,8 @@ class LedgerChecks:
                 known = self.commitments[b"verdict", sender, task_id, b"%d/%d" % (instalment, attempt)]
                 fields = (sender, task_id, instalment, attempt, findings, initial, salt)
                 require(m.verdict_commitment(*fields) == known, "a verdict was shown that is not the one committed to")
+                first = self.shown.setdefault((task_id, known), sender)
+                require(first == sender, "a verdict counted that was copied from another verifier")
             case m.OpenChallengeCommit(task_id, instalment, commitment):
                 self.commitments[b"challenge", sender, task_id, b"%d" % instalment] = commitment
             case m.OpenChallengeReveal(task_id, challenge, salt):
@@ -312,6 +327,7 @@ class LedgerChecks:
     def _drawn(self, instalment: Instalment, verifier: bytes, height: int) -> None:
         """Who verifies, and what, comes from a beacon that nobody knew at the commit."""
         require(height > instalment.commit_height, "a verifier was drawn by a beacon known at the commit")
+        require(verifier != instalment.solver, "a solver verifies itself")
         for slot in instalment.verifications:
             if slot.verifier == verifier and slot.drawn_height == height:
                 count = len(instalment.segment_roots)

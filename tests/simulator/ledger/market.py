@@ -63,6 +63,7 @@ class Schedule:
     tasks: int = 2
     fickle: bool = False
     traders: int = 3
+    delegators: int = 2
     deadline_blocks: int = 60
     small_pools: bool = False
     equivocations: float = 0.0
@@ -95,6 +96,7 @@ def hasty_parameters(rng: random.Random) -> Parameters:
         miss_slash_bps=rng.choice((0, 200, 500)),
         validators_min=rng.choice((1, 3)),
         downtime_window_blocks=8,
+        downtime_slash_bps=rng.choice((1, 300)),
         jail_blocks=rng.choice((3, 10)),
         voting_blocks=rng.choice((6, 12)),
         enactment_blocks=2,
@@ -196,7 +198,8 @@ class Market:
             for name in (f"submitter {number}" for number in range(schedule.submitters))
         ]
         validators = [proposer.name for proposer in self.proposers]
-        owners = {f"operator of {name}": name for name in validators} | {"delegator 0": "", "delegator 1": ""}
+        owners = {f"operator of {name}": name for name in validators}
+        owners |= {f"delegator {number}": "" for number in range(schedule.delegators)}
         self.stakers = [
             Staker(self._wallet(name), validators, self._dice(name), schedule.busy_blocks, own)
             for name, own in owners.items()

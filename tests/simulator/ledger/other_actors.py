@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from consensus.ledger import keys, queries, staking
 from consensus.ledger import messages as m
-from consensus.ledger import queries
 from consensus.ledger.block import Reader
 from consensus.ledger.proposal_messages import CastVote, ChangeParameters, Grant, NewValue, Propose
 from consensus.ledger.records import TASK_ENDED
+from consensus.ledger.view import State
 from gensyn_node.primitives.codec import encode
 from proofs.program.types import program_id
 from tests.simulator.ledger.toy_program import GSN, PROGRAM, order
@@ -142,12 +143,23 @@ class Staker:
             (
                 m.Delegate(some, amount, 10_000),
                 m.Delegate(some, amount, 10_000),
-                m.Undelegate(some, amount),
-                m.Undelegate(some, 10_000 * GSN),
+                self._leave(reader, some, amount),
+                self._leave(reader, some, amount),
                 m.WithdrawRewards(some),
                 Propose("fees", "", ChangeParameters((NewValue("fee_base_nano", rng.choice((500, 1_000, 2_000))),))),
                 Propose("a grant", "", Grant(self.address, rng.choice((1, GSN)))),
                 CastVote(rng.randrange(4), some, rng.choice((0, 0, 0, 1, 2, 3))),
                 CastVote(rng.randrange(4), some if own is None else own.address, 0),
             )
+        )
+
+    def _leave(self, reader: Reader, otherwise: bytes, amount: int) -> m.Undelegate:
+        """All or a part of a delegation that it has."""
+        state = State(reader)
+        held = state.addresses(keys.delegations_of(self.address))
+        if not held:
+            return m.Undelegate(otherwise, amount)
+        validator = self.rng.choice(held)
+        return m.Undelegate(
+            validator, self.rng.choice((amount, staking.delegated_nano(state, validator, self.address)))
         )

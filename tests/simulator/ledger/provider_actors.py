@@ -102,9 +102,18 @@ class ProviderActor:
             case "move":
                 yield from self._move(reader, height, task, duty)
             case "reveal_challenge" if self.character.watcher != "griefing":
-                known = self._challenges.get((duty.task_id, duty.instalment))
+                known = self._challenge(reader, duty)
                 if known is not None:
                     yield purpose, m.OpenChallengeReveal(duty.task_id, *known)
+
+    def _challenge(self, reader: Reader, duty: Duty) -> tuple[m.Challenge, bytes] | None:
+        """What it announced; a thief shows what the owner of the commitment has shown."""
+        pending = State(reader).find(keys.challenge(duty.task_id, duty.instalment, self.address), PendingChallenge)
+        known = self._challenges.get((duty.task_id, duty.instalment))
+        if pending is None or known is None:
+            return None if pending is None else self.store.shown_challenges.get(pending.commitment)
+        self.store.shown_challenges[pending.commitment] = known
+        return known
 
     # --- solving
 
@@ -276,13 +285,16 @@ class ProviderActor:
         phase = (*place, audit.state == INSTALMENT_WINDOW)
         if phase in self._seen or (audit.task_id, audit.instalment) in self._challenges:
             return
+        pending = State(reader).instalment(audit.task_id, audit.instalment).pending_challengers
+        if kind == "thief" and not pending:
+            return
         self._seen.add(phase)
         task, provider = queries.task(reader, audit.task_id), queries.provider(reader, self.address)
         assert task is not None and provider is not None
         if self.rng.random() < 0.3 or not self._has_bond(reader, task) or height >= audit.due_height:
             return
         if kind == "thief":
-            for other in State(reader).instalment(audit.task_id, audit.instalment).pending_challengers:
+            for other in pending:
                 theirs = State(reader).find(keys.challenge(audit.task_id, audit.instalment, other), PendingChallenge)
                 assert theirs is not None
                 commit = m.OpenChallengeCommit(audit.task_id, audit.instalment, theirs.commitment)

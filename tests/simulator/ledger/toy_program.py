@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from consensus.ledger.messages import TaskSpec
+from consensus.ledger.messages import Challenge, TaskSpec
 from gensyn_node.primitives.money import NANO_PER_GSN
 from proofs import tensors
 from proofs.arithmetic.whole import compute_value
@@ -144,6 +144,8 @@ class StateStore:
         self._withheld: set[bytes] = set()
         self.shown_salts: dict[tuple[bytes, bytes, int, int], bytes] = {}
         """(verifier, task, instalment, attempt) -> the salt that its reveal shows to everybody."""
+        self.shown_challenges: dict[bytes, tuple[Challenge, bytes]] = {}
+        """Commitment -> the challenge and the salt that its reveal shows to everybody."""
 
     def serve(self, root: bytes, history: History, *, withheld: bool = False) -> None:
         """Have a state; `withheld`: its only holder does not answer those who would check it."""
