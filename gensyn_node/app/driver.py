@@ -57,6 +57,27 @@ class SealedByPeers:
     commit: Commit
 
 
+class SigningAllowed:
+    """The watch for others with our key is over: what was not signed meanwhile is signed now."""
+
+
+class Watch(Protocol):
+    """What the driver asks of, and tells to, the watch for others that sign with our key."""
+
+    @property
+    def may_sign(self) -> bool:
+        """Whether a signature may be given now."""
+
+    def see_commit(self, commit: Commit, validators: ValidatorSet) -> None:
+        """The commit of a block that is taken over."""
+
+    def see_conflict(self, vote: Vote) -> None:
+        """One of two votes that contradict each other."""
+
+    def decided(self) -> None:
+        """A height was decided here."""
+
+
 class Ledger(Protocol):
     """What the driver needs of the chain."""
 
@@ -90,6 +111,7 @@ class Driver:
         broadcast: Callable[[ConsensusMessage], None],
         clock_ms: Callable[[], int],
         room: Room | None = None,
+        watch: Watch | None = None,
     ) -> None:
         """`room`: of the disk that log, sign state and database are on; None when it is never full."""
         self.core = core
@@ -100,7 +122,10 @@ class Driver:
         self._broadcast = broadcast
         self._clock_ms = clock_ms
         self._room = room or Room(Path("/"), 0)
-        self._inbox_send, self._inbox = trio.open_memory_channel[inputs.Input | SealedByPeers](INBOX_INPUTS_MAX)
+        self._watch = watch
+        self._inbox_send, self._inbox = trio.open_memory_channel[inputs.Input | SealedByPeers | SigningAllowed](
+            INBOX_INPUTS_MAX
+        )
         self._early = EarlyMessages()
         self._start: inputs.StartHeight | None = None
         self._nursery: trio.Nursery | None = None
@@ -115,7 +140,7 @@ class Driver:
         """The round in progress."""
         return self.core.machine.state.round
 
-    async def offer(self, item: inputs.Input | SealedByPeers) -> None:
+    async def offer(self, item: inputs.Input | SealedByPeers | SigningAllowed) -> None:
         """Queue an input; waits while the inbox is full."""
         await self._inbox_send.send(item)
 
@@ -136,6 +161,8 @@ class Driver:
                 height = self.height
                 if isinstance(item, SealedByPeers):
                     await self._adopt(item)
+                elif isinstance(item, SigningAllowed):
+                    await self._sign_late()
                 else:
                     await self._feed(item)
                 while self.height > height:
@@ -157,6 +184,11 @@ class Driver:
             started = self.core.outstanding()
         await self._perform_all(started)
         await self._feed_early()
+
+    async def _sign_late(self) -> None:
+        """Give the signatures that the core still waits for."""
+        waiting = (effects.SignVote, effects.SignProposal)
+        await self._perform_all([effect for effect in self.core.outstanding() if isinstance(effect, waiting)])
 
     async def _feed(self, item: inputs.Input) -> None:
         if self._early.offer(item, self.height) or not self.core.wants(item):
@@ -202,7 +234,12 @@ class Driver:
             case effects.ValidateValue():
                 self._spawn(self._validate, effect)
             case effects.Decide(height, _, block, commit):
+                if self._watch is not None:
+                    self._watch.decided()
                 return await self._finish_height(height, block, commit)
+            case effects.EvidenceFound(evidence) if evidence.first.validator == self.core.address and self._watch:
+                # Somebody has our key. The others will prove it without our help.
+                self._watch.see_conflict(evidence.first)
             case effects.EvidenceFound(evidence):
                 log.warning("evidence_found", height=evidence.first.height, validator=evidence.first.validator.hex())
                 self._ledger.add_evidence(evidence)
@@ -239,6 +276,8 @@ class Driver:
         """
         if self._signer is None:
             raise InvariantViolation("asked to sign without a key")
+        if self._watch is not None and not self._watch.may_sign:
+            return None
         await self._room.persist(self._wal.sync)
         request = SignRequest(height, round_, step, message, message, 0, self._wal.synced_records)
         try:
@@ -281,6 +320,10 @@ class Driver:
     async def _finish_height(self, height: int, block: Block, commit: Commit) -> inputs.StartHeight:
         if height != self.height:
             raise InvariantViolation(f"decided height {height} while working on {self.height}")
+        if self._watch is not None and self._start is not None:
+            self._watch.see_commit(commit, self._start.validators)
+            if block.last_commit is not None and self._start.last_validators is not None:
+                self._watch.see_commit(block.last_commit, self._start.last_validators)
         await self._ledger.commit(block, commit)
         await self._room.persist(partial(self._wal.next_height, height + 1))
         start = self._ledger.start_input()

@@ -18,6 +18,7 @@ from consensus.tendermint.types import Block, Certificate, ConsensusMessage, Ful
 from consensus.tendermint.verify import verify_certificate, verify_proposal, verify_vote
 from gensyn_node.app import wire
 from gensyn_node.app.chain import Chain
+from gensyn_node.app.doppelganger import Watch
 from gensyn_node.app.driver import Driver
 from gensyn_node.app.pool import Pool
 from gensyn_node.primitives import codec
@@ -60,6 +61,7 @@ class Intake:
         requests: Requests,
         peers: Peers,
         clock_ms: Callable[[], int],
+        watch: Watch | None = None,
     ) -> None:
         self._chain = chain
         self._driver = driver
@@ -67,6 +69,7 @@ class Intake:
         self._requests = requests
         self._peers = peers
         self._clock_ms = clock_ms
+        self._watch = watch
         self._recent: OrderedDict[bytes, dict[bytes, bytes]] = OrderedDict()
         self._schedule: tuple[int, ProposerSchedule] | None = None
         self._fetching: Counter[str] = Counter()
@@ -127,6 +130,8 @@ class Intake:
 
     def _check_compact(self, sender: str, data: bytes) -> None:
         compact: wire.CompactProposal = codec.decode(wire.CompactProposal, data)
+        if self._watch is not None:
+            self._watch.see_proposal(compact.proposal)
         schedule = self._schedule_of(compact.proposal.height)
         if schedule is None:
             raise Rejection(OUT_OF_SEASON, f"a proposal of height {compact.proposal.height}")
@@ -195,6 +200,7 @@ class Intake:
         chain_id = self._chain.chain_id
         verified: list[Input] = []
         for message in messages:
+            self._look_for_twin(message)
             match message:
                 case Vote():
                     validators = self._set_of(message.height)
@@ -210,6 +216,18 @@ class Intake:
                     if schedule is not None:
                         verified.append(self._verify_full(schedule, message, self._clock_ms()))
         return verified
+
+    def _look_for_twin(self, message: ConsensusMessage) -> None:
+        """A signature of our own key that we did not give matters at any height."""
+        if self._watch is None:
+            return
+        match message:
+            case Vote():
+                self._watch.see_vote(message)
+            case FullProposal(proposal, _):
+                self._watch.see_proposal(proposal)
+            case Certificate() if (validators := self._set_of(message.height)) is not None:
+                self._watch.see_certificate(message, validators)
 
     def _once(self, message: ConsensusMessage, check: Callable[[], Input]) -> Input:
         """The outcome of an earlier check of the very same message, or of this one."""

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -21,7 +22,8 @@ from gensyn_node.app.broadcaster import Broadcaster
 from gensyn_node.app.catch_up import CatchUp
 from gensyn_node.app.chain import CommittedBlock
 from gensyn_node.app.chain_api import NodeChain
-from gensyn_node.app.driver import Driver
+from gensyn_node.app.doppelganger import Watch
+from gensyn_node.app.driver import Driver, SigningAllowed
 from gensyn_node.app.evidence_exchange import EvidenceExchange
 from gensyn_node.app.executor import BUSY_MS, Executor, Pace
 from gensyn_node.app.history import History
@@ -106,6 +108,11 @@ class Node:
             vote_growth_ms=times.delta_ms,
         )
         address = settings.consensus_key.address if opened.signer else None
+        self.watch = (
+            Watch(settings.genesis.chain_id, opened.signer, heights=times.watch_heights, wait_s=times.watch_ms / 1000)
+            if opened.signer
+            else None
+        )
         self.driver = Driver(
             room=self.room,
             chain_id=settings.genesis.chain_id,
@@ -115,6 +122,7 @@ class Node:
             signer=opened.signer,
             broadcast=self.broadcaster.consensus_message,
             clock_ms=wall_clock_ms,
+            watch=self.watch,
         )
         self.intake = Intake(
             chain=opened.chain,
@@ -123,6 +131,7 @@ class Node:
             requests=network.requests,
             peers=network.peers,
             clock_ms=wall_clock_ms,
+            watch=self.watch,
         )
         self.sync = BlockSync(
             chain=opened.chain,
@@ -158,6 +167,24 @@ class Node:
             account_key=settings.account_key,
         )
 
+    # --- what the watch asks
+
+    @property
+    def expected(self) -> bool:
+        """Whether the chain has other validators."""
+        own = self.settings.consensus_key.address
+        return any(member.address != own for member in self.ledger.state.validators.validators)
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """What each connected peer says its head is."""
+        return tuple(info.head_height for info in self.network.peers.connected())
+
+    @property
+    def syncing(self) -> bool:
+        """Whether peers have shown to be far ahead."""
+        return self.sync.syncing
+
     @property
     def blobs(self) -> Blobs:
         """Content-addressed files."""
@@ -173,6 +200,8 @@ class Node:
             nursery.start_soon(self.intake.run, self.network.gossip if self.settings.gossip else None)
             nursery.start_soon(self.catch_up.run)
             nursery.start_soon(self.sync.run)
+            if self.watch is not None:
+                nursery.start_soon(self.watch.run, self, partial(self.driver.offer, SigningAllowed()))
             nursery.start_soon(self.evidence.run)
             nursery.start_soon(self.snapshots.run)
 

@@ -13,6 +13,7 @@ from consensus.ledger.genesis import genesis_delta, genesis_hash
 from consensus.ledger.records import Genesis
 from consensus.tendermint.types import NIL
 from gensyn_node.app.chain import Chain
+from gensyn_node.app.doppelganger import check_own_commit
 from gensyn_node.app.settings import CHAIN_FOLDER, LOG_FOLDER, SIGN_STATE_FILE, NodeSettings
 from gensyn_node.config.home import Home
 from gensyn_node.primitives import codec
@@ -90,6 +91,8 @@ def _open_beside(chain: Chain, settings: NodeSettings) -> Opened:
     if settings.config.node.validator:
         signer = Signer.open(home.signer / SIGN_STATE_FILE, settings.consensus_key)
     check_chain(chain)
+    if signer is not None:
+        _check_own_commits(chain, signer)
     height = chain.head.height + 1
     _check_logs(home, height)
     opened = WriteAheadLog.open(home.data / LOG_FOLDER, height)
@@ -99,6 +102,15 @@ def _open_beside(chain: Chain, settings: NodeSettings) -> Opened:
         log.error("log_short", height=height, signed=signer.state.height, records=len(opened.records))
         signer.sit_out()
     return Opened(chain, opened.log, opened.records, signer)
+
+
+def _check_own_commits(chain: Chain, signer: Signer) -> None:
+    """`Rejection` SIGN_STATE_BEHIND when the newest blocks have signatures that the signer does not know."""
+    head = chain.head.height
+    for height in range(head, max(chain.base - 1, signer.state.height - 1, head - CHECKED_LINKS, 0), -1):
+        commit, validators = chain.commit(height), chain.validators(height)
+        if commit is not None and validators is not None:
+            check_own_commit(chain.chain_id, signer.state, commit, validators)
 
 
 def check_chain(chain: Chain) -> None:

@@ -87,6 +87,10 @@ class ConsensusSection(Section, frozen=True):
     delta_ms: Annotated[int, Meta(ge=1, le=120_000)] = 500
     commit_ms: Annotated[int, Meta(ge=0, le=120_000)] = 1000
     """Pause after a commit: the block interval of an idle chain."""
+    watch_heights: Annotated[int, Meta(ge=1, le=1000)] = 2
+    """After a start: heights without a signature of our key by somebody else before this node signs."""
+    watch_ms: Annotated[int, Meta(ge=0, le=600_000)] = 6000
+    """The longest that it listens for them; 0: not at all."""
 
 
 class StorageSection(Section, frozen=True):

@@ -32,6 +32,8 @@ _COMMENTS: dict[str, str] = {
     "consensus.vote_ms": "Wait for votes.",
     "consensus.delta_ms": "Added each round.",
     "consensus.commit_ms": "Pause after a block: the block interval of an idle chain.",
+    "consensus.watch_heights": "After a start: blocks without our key signing elsewhere before this node signs.",
+    "consensus.watch_ms": "The longest time to listen for that, when no blocks come; 0 signs at once.",
     "log": "What is written to log/.",
     "log.level": "debug | info | warning | error",
     "storage": "What is kept on disk, and when the disk counts as full.",

@@ -62,6 +62,18 @@ HEADS_DISAGREE = reason(
     "Chain head, ledger state, input log and sign state do not fit together.",
     "Restore the whole home from one backup, or synchronise a fresh one.",
 )
+TWIN_FOUND = reason(
+    "E2013",
+    "twin_found",
+    "Somebody else signs with this node's key.",
+    "Find and stop the other machine; never start this one while it could run. Two signatures cost the whole stake.",
+)
+SIGN_STATE_BEHIND = reason(
+    "E2014",
+    "sign_state_behind",
+    "The chain has signatures of this key that the record of the last signature does not know.",
+    "Make sure that no other machine has the key, then import the newest history: gensyn node sign-state import.",
+)
 WRONG_CHAIN = reason(
     "E2012",
     "store_of_other_chain",

@@ -168,6 +168,12 @@ def log_is_short(last: SignState, height: int, *, records: int) -> bool:
     return last.height > height or records < last.log_records
 
 
+def is_beyond(last: SignState, place: tuple[int, int, int], message: bytes) -> bool:
+    """Whether a signature at this place (height, round, step) over `message` cannot be one that the record knows of."""
+    there = (last.height, last.round, last.step)
+    return place > there or (place == there and message != last.message)
+
+
 def encode_state(state: SignState) -> bytes:
     """The file's content: a checksum, then the encoded state."""
     body = codec.encode(state)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trio
 from msgspec import structs
-from node_cluster import Cluster, balance, eventually, key, make_cluster, peer_id, run, transfer
+from node_cluster import WAIT_S, Cluster, balance, eventually, free_ports, key, make_cluster, peer_id, run, transfer
 
 from consensus.tendermint.types import CommitFlag, CommitSlot
 from gensyn_node.app import wire
 from gensyn_node.app.block_sync import BlockSync
 from gensyn_node.app.node import Node, open_node
+from gensyn_node.app.settings import SIGN_STATE_FILE
+from gensyn_node.config.home import Home
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.errors import Rejection
+from gensyn_node.storage import reasons
+from gensyn_node.storage.signer import SignState, read_state
 
 pytestmark = pytest.mark.integration
 
@@ -119,6 +126,44 @@ def test_nodes_restart_from_their_homes(tmp_path: Path) -> None:
             assert all(not node.executor.evidence.pending() for node in nodes)
 
     run(scenario)
+
+
+def test_a_restored_backup_finds_its_twin_and_stops(tmp_path: Path) -> None:
+    """The same key on two machines: the one that starts later hears the other and never signs."""
+
+    async def scenario() -> None:
+        cluster = make_cluster(tmp_path, 4)
+        backup = tmp_path / "backup"
+        async with AsyncExitStack() as stack:
+            nodes = await start(stack, cluster, 0, 1, 2)
+            async with AsyncExitStack() as first_run:
+                (original,) = await start(first_run, cluster, 3)
+                await eventually(lambda: _signed_by(nodes[0], original, 1), "the validator signs")
+            shutil.copytree(cluster.settings[3].home.path, backup)
+            (original,) = await start(stack, cluster, 3)
+            await eventually(lambda: _signed_by(nodes[0], original, read_last(backup).height + 1), "it signs again")
+            before = read_last(backup)
+            config, listen = cluster.settings[3].config, f"/ip4/127.0.0.1/tcp/{free_ports(1)[0]}"
+            twin = replace(
+                cluster.settings[3],
+                home=Home(backup),
+                p2p_key=key("p2p", 77),
+                config=structs.replace(config, p2p=structs.replace(config.p2p, listen=(listen,))),
+            )
+            with pytest.raises(Rejection) as caught:
+                async with open_node(twin):
+                    await trio.sleep(WAIT_S)
+            assert caught.value.reason is reasons.TWIN_FOUND
+            assert read_last(backup) == before, "the twin has signed"
+            height = nodes[0].ledger.head.height
+            await eventually(lambda: _signed_by(nodes[0], original, height + 1), "the original goes on")
+            assert all(not node.executor.evidence.pending() for node in nodes)
+
+    run(scenario)
+
+
+def read_last(home: Path) -> SignState:
+    return read_state(Home(home).signer / SIGN_STATE_FILE)
 
 
 def test_a_second_node_on_one_home_is_refused(tmp_path: Path) -> None:
