@@ -14,7 +14,7 @@ from consensus.ledger.messages import Unjail
 from consensus.ledger.parameters import BASIS_POINTS
 from consensus.ledger.reasons import BAD_STAKE, NOT_JAILED, NOT_OPERATOR, STILL_JAILED
 from consensus.ledger.stake_records import MissedBlocks, ValidatorRecord
-from consensus.ledger.staking import own_nano, power_of
+from consensus.ledger.staking import list_candidate, own_nano, power_of
 from consensus.ledger.view import State
 from gensyn_node.primitives.errors import Rejection
 
@@ -90,4 +90,5 @@ def unjail(state: State, call: Call, message: Unjail) -> None:
     if own < least:
         raise Rejection(BAD_STAKE, f"the own stake is {own} nano, at least {least} are required: bond more first")
     state.change(keys.validator(record.address), ValidatorRecord, jailed_height=0)
+    list_candidate(state, record.address)
     state.emit("validator_unjailed", record.address)

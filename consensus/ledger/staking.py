@@ -50,12 +50,12 @@ def power_of(state: State, record: ValidatorRecord) -> int:
 def active_powers(state: State) -> dict[bytes, int]:
     """Voting power by validator address, in order of address: the set that this block's stakes make."""
     able = able_powers(state)
+    if able:
+        return able
     records = [state.validator(address) for address in state.addresses(keys.VALIDATORS)]
-    for tombstoned in (False, True):
-        if not able:
-            powers = {r.address: _last_resort(r, state.parameters) for r in records if r.tombstoned <= tombstoned}
-            able = _strongest(powers, state.parameters.validators_active_max)
-    return able
+    everybody = {record.address: _last_resort(record, state.parameters) for record in records}
+    jailed = {record.address: everybody[record.address] for record in records if not record.tombstoned}
+    return _strongest(jailed if any(jailed.values()) else everybody, state.parameters.validators_active_max)
 
 
 def able_powers(state: State) -> dict[bytes, int]:

@@ -249,14 +249,20 @@ def _without_fees(data: bytes) -> Supply:
 
 
 class World:
-    """A chain with actors; every block is audited."""
+    """A chain with actors; every block is audited. `operators` have a validator each beside the first one."""
 
-    def __init__(self, parameters: Parameters | None = None) -> None:
+    def __init__(self, parameters: Parameters | None = None, operators: tuple[str, ...] = ()) -> None:
         names = ["alice", "bob", "carol", "dave", "erin", "submitter", "operator"]
         genesis = Genesis(
             chain_id=CHAIN,
             time_ms=0,
-            validators=(GenesisValidator(key("validator").public, key("operator").address, 100 * GSN, "v"),),
+            validators=(
+                GenesisValidator(key("validator").public, key("operator").address, 100 * GSN, "v"),
+                *(
+                    GenesisValidator(key(f"{name}'s validator").public, key(name).address, 100 * GSN, name)
+                    for name in operators
+                ),
+            ),
             accounts=tuple(GenesisAccount(key(name).address, 1_000 * GSN) for name in names),
             parameters=parameters or devnet_parameters(),
         )
