@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from cli import chain, data, devnet, dispute, explain, gov, node, node_recovery, task, verify, wallet
+from cli import chain, data, devnet, dispute, explain, gov, node, node_recovery, stake, task, verify, wallet
 from cli.output import EXIT_CODES, EXIT_INTERRUPTED, EXIT_OK, errors, fail
 from gensyn_node.primitives.errors import Rejection
 
@@ -31,6 +31,7 @@ for name, group in (
     ("data", data.app),
     ("task", task.app),
     ("dispute", dispute.app),
+    ("stake", stake.app),
     ("chain", chain.app),
     ("gov", gov.app),
     ("devnet", devnet.app),

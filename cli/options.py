@@ -47,6 +47,17 @@ def client_of(home: Path | None, node: str | None, token_file: Path | None) -> N
     return connect(home_of(home), node, token_file)
 
 
+def address_of(home: Path | None, who: str) -> str:
+    """`who` if it is an address, else the address of the key of that name."""
+    from gensyn_node.keys.keyring import Keyring
+    from gensyn_node.primitives import crypto
+    from gensyn_node.primitives.bech32 import PREFIX, encode_address
+
+    if who.startswith(f"{PREFIX}1"):
+        return who
+    return encode_address(crypto.address_of(Keyring(home_of(home).keys).stored(who).public))
+
+
 def key_of(home: Path | None, name: str, passphrase_file: Path | None = None) -> SecretKey:
     """The named key; asks for its passphrase only when it has one."""
     from gensyn_node.keys.keyring import Keyring

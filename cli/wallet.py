@@ -17,6 +17,7 @@ from cli.options import (
     PlainOption,
     TokenOption,
     YesOption,
+    address_of,
     client_of,
     home_of,
     key_of,
@@ -115,7 +116,7 @@ def balance(
     from gensyn_node.primitives.money import format_amount
 
     with client_of(home, node, None) as client:
-        value = client.call("account", address=_address_of(home, who))
+        value = client.call("account", address=address_of(home, who))
     emit(
         as_json,
         value,
@@ -164,14 +165,3 @@ def send(
         f"Sent {format_amount(message.amount_nano)} in block {outcome.height}, fee {format_amount(outcome.fee_nano)}."
     )
     emit(as_json, value, lambda: say(text))
-
-
-def _address_of(home: Path | None, who: str) -> str:
-    """`who` if it is an address, else the address of the key of that name."""
-    from gensyn_node.keys.keyring import Keyring
-    from gensyn_node.primitives.bech32 import PREFIX, encode_address
-    from gensyn_node.primitives.crypto import address_of
-
-    if who.startswith(f"{PREFIX}1"):
-        return who
-    return encode_address(address_of(Keyring(home_of(home).keys).stored(who).public))

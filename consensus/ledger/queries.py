@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
-
-from consensus.ledger import keys, rewards, staking
+from consensus.ledger import keys
 from consensus.ledger.assignment import Exclusion, solver_exclusion, verifier_exclusion
 from consensus.ledger.block import Reader
-from consensus.ledger.fields import Address, Count, Nano, Small, Text
+from consensus.ledger.fields import Address, Count, Small, Text
 from consensus.ledger.messages import ROLE_SOLVER, ROLE_VERIFIER, TaskSpec
 from consensus.ledger.parameters import Parameters
 from consensus.ledger.records import (
@@ -24,8 +22,7 @@ from consensus.ledger.records import (
     Task,
     TaskRecord,
 )
-from consensus.ledger.stake_records import Unbonding, ValidatorRecord
-from consensus.ledger.unbonding import slashed_nano
+from consensus.ledger.stake_records import ValidatorRecord
 from consensus.ledger.view import PAGE, State
 from gensyn_node.primitives.codec import Struct
 from proofs.pinpoint import Game
@@ -145,42 +142,6 @@ def validators(reader: Reader) -> list[ValidatorRecord]:
     """All candidates with stake, signing or waiting, by address."""
     state = State(reader)
     return [state.validator(address) for address in state.addresses(keys.VALIDATORS)]
-
-
-# --- stakes
-
-
-class DelegationView(Struct):
-    """What an account has with one validator."""
-
-    validator: Address
-    stake_nano: Nano
-    """What its shares are worth now."""
-    rewards_nano: Nano
-    """What it could withdraw now, an operator's commission included."""
-    unbonding: tuple[Unbonding, ...]
-    """What is on its way out, with what a double vote took already off."""
-
-
-def delegations(reader: Reader, delegator: bytes) -> list[DelegationView]:
-    """Everything an account has delegated, by validator; an operator's own stake included."""
-    state = State(reader)
-    return [_delegation(state, one, delegator) for one in state.addresses(keys.delegations_of(delegator))]
-
-
-def _delegation(state: State, validator: bytes, delegator: bytes) -> DelegationView:
-    record, found = state.validator(validator), staking.delegation(state, validator, delegator)
-    entries = (state.need(keys.unbonding(number), Unbonding) for number in found.unbondings)
-    return DelegationView(
-        validator,
-        staking.delegated_nano(state, validator, delegator),
-        rewards.pending_rewards(state, validator, delegator)
-        + (rewards.pending_commission(state, validator) if delegator == record.operator else 0),
-        tuple(
-            msgspec.structs.replace(entry, amount_nano=entry.amount_nano - slashed_nano(record, entry))
-            for entry in entries
-        ),
-    )
 
 
 # --- why

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import trio
 
-from consensus.ledger import proposal_queries, queries
+from consensus.ledger import proposal_queries, queries, stake_queries
 from consensus.ledger.duties import duties
 from gensyn_node.app import certify, governance_views, views
 from gensyn_node.app.chain import CommittedBlock
@@ -118,6 +118,14 @@ class Backend:
         if members is None:
             raise Rejection(NOT_FOUND, f"the validator set of block {height} is not known")
         return tuple(rpc.ValidatorView(one.address, one.public_key, one.power) for one in members.validators)
+
+    async def candidates(self) -> tuple[object, ...]:
+        """Everybody with a place in the registry of validators, the strongest first."""
+        return tuple(stake_queries.candidates(self._node.ledger.view()))
+
+    async def delegations(self, address: bytes) -> tuple[object, ...]:
+        """What an account has staked with which validator."""
+        return tuple(stake_queries.delegations(self._node.ledger.view(), address))
 
     async def role(self) -> str:
         """The role in force."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consensus.ledger import keys, queries
+from consensus.ledger import keys, queries, stake_queries
 from consensus.ledger.block import Reader, TransactionResult
 from consensus.ledger.duties import Duty
 from consensus.ledger.messages import ROLE_SOLVER, decode_transaction, transaction_id
@@ -106,7 +106,7 @@ def account_view(reader: Reader, address: bytes, next_nonce: int) -> rpc.Account
     """An account with what it has staked, bonded and locked."""
     account = queries.account(reader, address)
     provider = queries.provider(reader, address)
-    stakes = sum(one.stake_nano for one in queries.delegations(reader, address))
+    stakes = sum(one.stake_nano for one in stake_queries.delegations(reader, address))
     return rpc.AccountView(
         address=address,
         balance_nano=account.balance_nano,

@@ -278,6 +278,12 @@ class NodeBackend(Protocol):
     async def validators(self, height: int | None) -> tuple[ValidatorView, ...]:
         """The set that signs block `height` (the next block when None)."""
 
+    async def candidates(self) -> tuple[object, ...]:
+        """Everybody with a place in the registry of validators, signing or not, the strongest first."""
+
+    async def delegations(self, address: bytes) -> tuple[object, ...]:
+        """What an account has staked with which validator, what that earned, and what is on its way out."""
+
     async def block(self, height: int | None) -> BlockView | None:
         """A committed block, the head when `height` is None."""
 

@@ -178,6 +178,8 @@ METHODS: dict[str, Method] = {
     "peers": Method(Parameters, lambda node, p: node.peers()),
     "seeds": Method(Parameters, lambda node, p: node.seeds()),
     "validators": Method(AtHeight, lambda node, p: node.validators(p.height)),
+    "candidates": Method(Parameters, lambda node, p: node.candidates()),
+    "delegations": Method(OfAccount, lambda node, p: node.delegations(decode_address(p.address))),
     "block": Method(AtHeight, _block),
     "transaction": Method(OfTransaction, _transaction),
     "account": Method(OfAccount, lambda node, p: node.account(decode_address(p.address))),

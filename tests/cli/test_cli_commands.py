@@ -81,7 +81,7 @@ def test_commands_import_no_torch_before_they_run() -> None:
 
 def test_every_command_has_help_and_json(gensyn: Program) -> None:
     groups = {group.name: group.typer_instance for group in app.registered_groups}
-    assert set(groups) == {"node", "wallet", "data", "task", "dispute", "chain", "gov", "devnet"}
+    assert set(groups) == {"node", "wallet", "data", "task", "dispute", "stake", "chain", "gov", "devnet"}
     for group, commands in list(groups.items()):
         groups |= {f"{group} {inner.name}": inner.typer_instance for inner in commands.registered_groups}
     assert "gov propose" in groups

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from ledger_world import CHAIN, World, key
 
-from consensus.ledger import queries, staking
+from consensus.ledger import stake_queries, staking
 from consensus.ledger.block import Misbehaviour
 from consensus.ledger.messages import Bond, validator_key_proof_bytes
 from consensus.ledger.parameters import devnet_parameters
@@ -48,7 +48,7 @@ def staked(world: World, validator: bytes, name: str) -> int:
 
 def owed(world: World, validator: bytes, name: str) -> int:
     """Rewards that a named account could withdraw."""
-    shown = queries.delegations(world.ledger, key(name).address)
+    shown = stake_queries.delegations(world.ledger, key(name).address)
     return next((one.rewards_nano for one in shown if one.validator == validator), 0)
 
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from ledger_world import CHAIN, DATASET, GSN, PROGRAM, Actor, World, key, spec
 
-from consensus.ledger import keys, queries
+from consensus.ledger import keys, queries, stake_queries
 from consensus.ledger.block import Misbehaviour
 from consensus.ledger.duties import duties
 from consensus.ledger.execute import check_transaction, dry_run, execute_block
@@ -190,7 +190,7 @@ def test_voting_twice_costs_a_share_of_stake_and_of_what_is_leaving_once() -> No
         supply = queries.supply(world.ledger)
         assert world.balance("operator") - before == 3 * GSN * 40 // 100, "the proposer's operator found it"
         assert (supply.jackpot_nano, supply.burnt_nano) == (3 * GSN * 20 // 100, 3 * GSN * 40 // 100)
-        assert queries.delegations(world.ledger, key("alice").address)[0].unbonding[0].amount_nano == 38 * GSN
+        assert stake_queries.delegations(world.ledger, key("alice").address)[0].unbonding[0].amount_nano == 38 * GSN
     assert queries.validators(world.ledger)[0].tombstoned or queries.validators(world.ledger)[1].tombstoned
     assert world.refused("alice", Bond(other.public, GSN, b"")) == "E1206"
 

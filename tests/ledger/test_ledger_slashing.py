@@ -6,7 +6,7 @@ import msgspec
 from ledger_world import GSN, World, key
 from staking_world import ANY, FIRST, accuse, active, blocks, bond, four, owed, record, staked, validator_of
 
-from consensus.ledger import keys, queries
+from consensus.ledger import keys, queries, stake_queries
 from consensus.ledger.block import LIGHT_CLIENT_ATTACK, Misbehaviour
 from consensus.ledger.messages import Bond, Delegate, Unbond, Undelegate, Unjail, WithdrawRewards
 from consensus.ledger.view import State
@@ -14,7 +14,7 @@ from consensus.ledger.view import State
 
 def leaving(world: World, name: str) -> list[int]:
     """A named account's entries on their way out, as they will be paid."""
-    shown = queries.delegations(world.ledger, key(name).address)
+    shown = stake_queries.delegations(world.ledger, key(name).address)
     return [entry.amount_nano for one in shown for entry in one.unbonding]
 
 

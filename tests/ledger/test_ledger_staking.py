@@ -22,7 +22,7 @@ from staking_world import (
 )
 
 from consensus.chain_state import signatures_of
-from consensus.ledger import keys, queries
+from consensus.ledger import keys, stake_queries
 from consensus.ledger.genesis import check_parameters
 from consensus.ledger.messages import (
     Bond,
@@ -52,7 +52,7 @@ def test_delegated_stake_gives_power_is_shown_and_comes_back_after_the_unbonding
     world.do("alice", Delegate(FIRST, 50 * GSN, 0))
     assert world.deltas[-1].validator_updates[0].power == 150
     assert staked(world, FIRST, "alice") == 50 * GSN and staked(world, FIRST, "operator") == 100 * GSN
-    shown = queries.delegations(world.ledger, key("alice").address)
+    shown = stake_queries.delegations(world.ledger, key("alice").address)
     assert [(one.validator, one.stake_nano) for one in shown] == [(FIRST, 50 * GSN)]
     world.do("alice", Undelegate(FIRST, 50 * GSN))
     assert world.deltas[-1].validator_updates[0].power == 100
@@ -61,7 +61,7 @@ def test_delegated_stake_gives_power_is_shown_and_comes_back_after_the_unbonding
     assert world.balance("alice") == waiting
     world.block()
     assert world.balance("alice") == waiting + 50 * GSN
-    assert queries.delegations(world.ledger, key("alice").address) == []
+    assert stake_queries.delegations(world.ledger, key("alice").address) == []
     assert State(world.ledger).find(keys.delegation(FIRST, key("alice").address), object) is None
     assert State(world.ledger).find(keys.delegations_of(key("alice").address), object) is None
 
@@ -189,7 +189,7 @@ def test_when_all_places_are_taken_the_weakest_that_does_not_sign_makes_room(mon
     assert validator_of("dave") in active(world)
     assert waiting not in State(world.ledger).addresses(keys.VALIDATORS)
     name = next(name for name in ("operator", "alice", "bob", "carol") if validator_of(name) == waiting)
-    delegated = [one for one in queries.delegations(world.ledger, key(name).address) if one.validator == waiting]
+    delegated = [one for one in stake_queries.delegations(world.ledger, key(name).address) if one.validator == waiting]
     assert delegated[0].stake_nano == 100 * GSN, "it still has its stake, and may return with more"
     public = key("validator" if name == "operator" else name + "'s validator").public
     world.do(name, Bond(public, 10 * GSN, b""))

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ledger_world import GSN, World, key
 from staking_world import ANY, active, bond, record, validator_of
 
-from consensus.ledger import keys, queries
+from consensus.ledger import keys, queries, stake_queries
 from consensus.ledger.block import Misbehaviour
 from consensus.ledger.execute import execute_block
 from consensus.ledger.messages import (
@@ -100,7 +100,9 @@ class Stakes(RuleBasedStateMachine):
     @rule(who=people, of=operators, amount=amounts, everything=st.booleans())
     def take_out(self, who: str, of: str, amount: int, everything: bool) -> None:
         validator = validator_of(of)
-        shown = {one.validator: one.stake_nano for one in queries.delegations(self.world.ledger, key(who).address)}
+        shown = {
+            one.validator: one.stake_nano for one in stake_queries.delegations(self.world.ledger, key(who).address)
+        }
         amount = shown.get(validator, 0) if everything else amount
         self.send(who, Unbond(validator, amount) if who == of else Undelegate(validator, amount))
 
@@ -146,7 +148,7 @@ class Stakes(RuleBasedStateMachine):
             elif event.kind == "paid_out":
                 got_out[names[event.subject]] += amount
         for who in PEOPLE:
-            shown = queries.delegations(self.world.ledger, key(who).address)
+            shown = stake_queries.delegations(self.world.ledger, key(who).address)
             held = sum(one.stake_nano + sum(entry.amount_nano for entry in one.unbonding) for one in shown)
             assert held + got_out[who] <= put_in[who]
 
@@ -156,7 +158,7 @@ class Stakes(RuleBasedStateMachine):
             return
         for _ in range(2):
             for who in PEOPLE:
-                for one in queries.delegations(self.world.ledger, key(who).address):
+                for one in stake_queries.delegations(self.world.ledger, key(who).address):
                     mine = self.record_of(one.validator).operator == key(who).address
                     message = Unbond if mine else Undelegate
                     self.send(who, message(one.validator, one.stake_nano))

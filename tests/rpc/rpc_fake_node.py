@@ -11,6 +11,7 @@ import trio
 
 from consensus.ledger.parameters import devnet_parameters
 from consensus.ledger.proposal_messages import PlanUpgrade
+from consensus.ledger.stake_queries import Candidate, DelegationView
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.rpc import reasons
 from gensyn_node.rpc.backend import (
@@ -42,6 +43,8 @@ class FakeNode:
         self.chunks_until_failure = 1_000_000
         self.outcome: TransactionView | None = None
         self.current_role = "auto"
+        self.candidates_listed: tuple[Candidate, ...] = ()
+        self.delegated: dict[bytes, tuple[DelegationView, ...]] = {}
         self.proposed: tuple[ProposalView, ...] = ()
         self.places: tuple[VotingPlaceView, ...] = ()
         self.senders: set[trio.MemorySendChannel[Event]] = set()
@@ -75,6 +78,12 @@ class FakeNode:
 
     async def validators(self, height: int | None) -> tuple[ValidatorView, ...]:
         return (ValidatorView(address=ADDRESS, public_key=b"\x03" * 32, power=10),)
+
+    async def candidates(self) -> tuple[object, ...]:
+        return self.candidates_listed
+
+    async def delegations(self, address: bytes) -> tuple[object, ...]:
+        return self.delegated.get(address, ())
 
     async def block(self, height: int | None) -> BlockView | None:
         if height is not None and height > 7:
