@@ -5,8 +5,6 @@ MIB = 1 << 20
 
 MESSAGE_BYTES_MAX = 4 * MIB
 """One wire message of any kind; larger things travel as blobs in chunks."""
-CONTAINER_ITEMS_MAX = 1 << 20
-"""Items of one array in one message, before types are known."""
 
 TRANSACTION_BYTES_MAX = 320 * KIB
 """Largest transaction: a published program or a dispute move with its evidence, each bounded below this."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import msgpack
@@ -148,3 +149,25 @@ def test_outside_vectors_of_types_we_do_not_use_are_refused() -> None:
                     decode(tuple[int, ...], bytes.fromhex(text.replace("-", "")))
                 count += 1
     assert count >= 10
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xdd\x00\x00\x04\x00" + (b"\x91" * 900 + b"\xc0") * 1_024,
+        b"\xdd\x00\x03\x00\x00" + b"\x91\xc0" * (3 << 16),
+        b"\xdd\x00\x03\x00\x00" + b"\xce\x01\x02\x03\x04" * (3 << 16),
+    ],
+    ids=["deep", "pairs", "integers"],
+)
+def test_a_message_of_the_wrong_kind_costs_no_more_memory_than_its_bytes(data: bytes) -> None:
+    """Heap amplification: objects must not be built for what no type asks for."""
+    for type_ in (Outer, tuple[bytes, ...], tuple[Outer, ...]):
+        tracemalloc.start()
+        try:
+            with pytest.raises(Rejection):
+                decode(type_, data)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 2 * len(data)
