@@ -70,6 +70,8 @@ class Mempool:
     def __init__(self, bounds: MempoolBounds | None = None) -> None:
         self.bounds = bounds or MempoolBounds()
         self.total_bytes = 0
+        self.displaced = 0
+        """Transactions replaced or pushed out since the start."""
         self._by_id: dict[bytes, PendingTransaction] = {}
         self._by_sender: dict[bytes, dict[int, PendingTransaction]] = {}
         self._next_nonce: dict[bytes, int] = {}
@@ -97,6 +99,10 @@ class Mempool:
             account_nonce += 1
         return account_nonce
 
+    def has_next(self) -> bool:
+        """Whether some account's next transaction is here, so that a block could carry it."""
+        return any(self._next_nonce[sender] in pending for sender, pending in self._by_sender.items())
+
     def insert(self, transaction: PendingTransaction, account_nonce: int) -> tuple[PendingTransaction, ...]:
         """Take a checked transaction; returns those it replaced or pushed out.
 
@@ -123,6 +129,7 @@ class Mempool:
             self._remove(replaced)
         self._add(transaction)
         self._next_nonce[sender] = account_nonce
+        self.displaced += len(pushed_out) + (replaced is not None)
         return (*((replaced,) if replaced else ()), *pushed_out)
 
     def _crowded(self) -> bool:

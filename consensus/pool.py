@@ -16,6 +16,7 @@ from consensus.ledger.parameters import Parameters
 from consensus.ledger.reasons import INSUFFICIENT_FUNDS
 from consensus.ledger.records import Account
 from consensus.mempool import KNOWN, Mempool, MempoolBounds, PendingTransaction
+from consensus.signatures import SignatureCache
 from gensyn_node.primitives import codec, limits
 from gensyn_node.primitives.errors import Rejection
 
@@ -25,6 +26,7 @@ class CheckedMempool:
 
     def __init__(self, bounds: MempoolBounds | None = None) -> None:
         self.pending = Mempool(bounds)
+        self.signatures = SignatureCache()
 
     def __len__(self) -> int:
         return len(self.pending)
@@ -38,7 +40,7 @@ class CheckedMempool:
             raise Rejection(KNOWN, name.hex())
         transaction = decode_transaction(data)
         check_transaction(view, transaction, len(data))
-        check_signature(transaction)
+        self.signatures.check(name, transaction, check_signature)
         sender = transaction.sender_address
         account = account_of(view, sender)
         fees = transaction.fee_nano + self.pending.fees_beside(sender, transaction.nonce)
@@ -72,11 +74,11 @@ class CheckedMempool:
 
     def has_work(self) -> bool:
         """Whether some pending transaction can go into the next block (its nonce is the next one)."""
-        return bool(self.pending.reap(limits.TRANSACTION_BYTES_MAX))
+        return self.pending.has_next()
 
     def verified(self, names: Iterable[bytes]) -> frozenset[bytes]:
         """Those of the transactions whose signature was checked when they came in."""
-        return frozenset(name for name in names if name in self.pending)
+        return self.signatures.verified(names)
 
     def after_block(self, view: Reader, height: int, transactions: Sequence[bytes]) -> list[PendingTransaction]:
         """Drop what the block at `height` used up or made impossible; `view` is the ledger after it. The dropped."""

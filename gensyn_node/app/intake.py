@@ -11,6 +11,7 @@ import structlog
 import trio
 
 from consensus.ledger.messages import transaction_id
+from consensus.ledger.reasons import WRONG_CHAIN
 from consensus.tendermint.block import check_roots
 from consensus.tendermint.inputs import Input, VerifiedProposal
 from consensus.tendermint.proposer import ProposerSchedule
@@ -23,13 +24,14 @@ from gensyn_node.app.driver import Driver
 from gensyn_node.app.pool import Pool
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.errors import Rejection
+from gensyn_node.primitives.reasons import BAD_SIGNATURE, MALFORMED, NOT_CANONICAL, TOO_LARGE
 from p2p.api import Gossip, GossipMessage, Peers, RequestFailed, RequestRefused, Requests
 from p2p.reasons import OUT_OF_SEASON
 
 RECENT_BLOCKS_MAX = 8
 """Proposed blocks whose transactions are kept for peers that lack them."""
-TRANSACTIONS_AT_ONCE = 16
-"""Transactions checked before other tasks get their turn."""
+NEVER_PASSED_ON = frozenset({MALFORMED, NOT_CANONICAL, TOO_LARGE, BAD_SIGNATURE, WRONG_CHAIN})
+"""What is wrong with a transaction wherever the chain is: nobody who checks passes it on."""
 REQUEST_TIMEOUT_S = 4.0
 FETCH_TIMEOUT_S = 8.0
 """For all requests of one proposal."""
@@ -85,10 +87,10 @@ class Intake:
         async with trio.open_nursery() as nursery:
             votes = await gossip.subscribe(wire.TOPIC_VOTES, self._check_votes, per_second=200.0)
             proposals = await gossip.subscribe(wire.TOPIC_PROPOSALS, self._check_compact, per_second=20.0)
-            transactions = await gossip.subscribe(wire.TOPIC_TRANSACTIONS, _check_batch, per_second=100.0)
+            transactions = await gossip.subscribe(wire.TOPIC_TRANSACTIONS, self._check_transactions, per_second=100.0)
             nursery.start_soon(self._read, votes, self._take_votes, nursery)
             nursery.start_soon(self._read, proposals, self._take_compact, nursery)
-            nursery.start_soon(self._read, transactions, self._take_transactions, nursery)
+            nursery.start_soon(self._read, transactions, self._take_nothing, nursery)
 
     async def _read(self, channel: trio.MemoryReceiveChannel[GossipMessage], take: Take, nursery: trio.Nursery) -> None:
         async for message in channel:
@@ -117,16 +119,28 @@ class Intake:
         for item in verified:
             await self._driver.offer(item)
 
-    async def _take_transactions(self, message: GossipMessage, nursery: trio.Nursery) -> None:
-        batch: wire.TransactionBatch = codec.decode(wire.TransactionBatch, message.data)
-        for number, data in enumerate(batch.transactions):
+    def _check_transactions(self, sender: str, data: bytes) -> None:
+        """Takes what is new, and passes the batch on only if something was.
+
+        Every transaction is checked here, before it is passed on, its signature once in its life: whoever sends a
+        forged one has not checked it and is blamed. What the ledger refuses is nobody's fault, since heads differ.
+        """
+        batch: wire.TransactionBatch = codec.decode(wire.TransactionBatch, data)
+        taken = 0
+        for encoded in batch.transactions:
             try:
-                self._pool.add(data)
+                self._pool.add(encoded)
+                taken += 1
             except Rejection as rejection:
-                # Whoever forwards a batch has not checked what is in it, or has another head: nobody is blamed.
+                if rejection.reason in NEVER_PASSED_ON:
+                    raise
                 log.debug("transaction_refused", why=str(rejection))
-            if number % TRANSACTIONS_AT_ONCE == TRANSACTIONS_AT_ONCE - 1:
-                await trio.lowlevel.checkpoint()
+        if not taken:
+            raise Rejection(OUT_OF_SEASON, "no transaction of the batch is new and possible here")
+
+    async def _take_nothing(self, message: GossipMessage, nursery: trio.Nursery) -> None:
+        """Transactions are taken when they are checked."""
+        await trio.lowlevel.checkpoint()
 
     def _check_compact(self, sender: str, data: bytes) -> None:
         compact: wire.CompactProposal = codec.decode(wire.CompactProposal, data)
@@ -297,10 +311,6 @@ class Intake:
                 break
             reply.append(data)
         return codec.encode(wire.TransactionsReply(tuple(reply)))
-
-
-def _check_batch(sender: str, data: bytes) -> None:
-    codec.decode(wire.TransactionBatch, data)
 
 
 def _filled(compact: wire.CompactProposal, transactions: dict[bytes, bytes]) -> FullProposal:

@@ -29,6 +29,7 @@ from gensyn_node.app.executor import BUSY_MS, Executor, Pace
 from gensyn_node.app.history import History
 from gensyn_node.app.intake import Intake
 from gensyn_node.app.pool import Pool
+from gensyn_node.app.pool_keeper import PoolKeeper
 from gensyn_node.app.room import Room
 from gensyn_node.app.settings import EVIDENCE_FILE, SNAPSHOT_FOLDER, NodeSettings
 from gensyn_node.app.snapshots import Snapshots
@@ -37,6 +38,7 @@ from gensyn_node.app.state_sync import join_by_snapshot, wants_state_sync
 from gensyn_node.config.home import lock_home
 from gensyn_node.primitives import limits
 from gensyn_node.primitives.errors import Rejection
+from gensyn_node.storage.mempool_journal import MempoolJournal
 from gensyn_node.storage.snapshots import SnapshotFolder
 from p2p.api import Blobs, Network, NetworkConfig
 from p2p.network import open_network
@@ -49,6 +51,9 @@ STANDSTILL_MARGIN_S = 0.7
 
 FAREWELL_S = 3.0
 """A node that stops for an upgrade serves its last block and votes so long: its neighbours need them to get there."""
+
+MEMPOOL_FILE = "mempool.journal"
+"""What waits, in the data folder of a home."""
 
 log = structlog.get_logger()
 
@@ -159,6 +164,9 @@ class Node:
             folder=SnapshotFolder(settings.home.data / SNAPSHOT_FOLDER),
             config=settings.config.storage,
         )
+        self.pool_keeper = PoolKeeper(
+            self.pool, MempoolJournal(settings.home.data / MEMPOOL_FILE), self.broadcaster.transaction
+        )
         self.chain = NodeChain(
             chain=opened.chain,
             pool=self.pool,
@@ -204,6 +212,7 @@ class Node:
                 nursery.start_soon(self.watch.run, self, partial(self.driver.offer, SigningAllowed()))
             nursery.start_soon(self.evidence.run)
             nursery.start_soon(self.snapshots.run)
+            nursery.start_soon(self.pool_keeper.run)
 
     async def _drive(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run consensus. At a height whose rules are unknown here, stay a moment for the neighbours, then end."""

@@ -7,10 +7,14 @@ from collections.abc import Iterable
 
 import trio
 
+from consensus.ledger.messages import transaction_id
 from consensus.mempool import KNOWN
 from consensus.pool import CheckedMempool
+from consensus.signatures import SignatureCache
 from gensyn_node.app.chain import Chain, CommittedBlock
+from gensyn_node.primitives import limits
 from gensyn_node.primitives.errors import Rejection
+from gensyn_node.storage.mempool_journal import JournalEntry
 
 
 class Pool:
@@ -20,22 +24,62 @@ class Pool:
         self._chain = chain
         self._mempool = CheckedMempool()
         self._arrived = trio.Event()
+        self._fresh: list[JournalEntry] = []
         self.refusals: Counter[str] = Counter()
         """How many transactions were refused since the start, by reason name."""
+        self.accepted = 0
+        """Taken since the start."""
+        self.already_received = 0
+        """Came again while they waited: gossip brings the same one from several neighbours."""
+        self.dropped = 0
+        """Expired, or made impossible by a block."""
 
     def __len__(self) -> int:
         return len(self._mempool)
 
-    def add(self, data: bytes) -> bytes:
-        """Check an encoded transaction and keep it; its id. `Rejection` says what is wrong with it, and is counted."""
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all pending transactions."""
+        return self._mempool.pending.total_bytes
+
+    @property
+    def displaced(self) -> int:
+        """Transactions replaced or pushed out by better paying ones since the start."""
+        return self._mempool.pending.displaced
+
+    @property
+    def signatures(self) -> SignatureCache:
+        """What is known of transactions' signatures."""
+        return self._mempool.signatures
+
+    def add(self, data: bytes, height: int | None = None) -> bytes:
+        """Check an encoded transaction and keep it; its id. `Rejection` says what is wrong with it, and is counted.
+
+        `height`: the chain's height when it came in, for one that comes back after a restart.
+        """
+        height = self._chain.head.height if height is None else min(height, self._chain.head.height)
         try:
-            name = self._mempool.add(self._chain.view(), self._chain.head.height, data)
+            name = self._mempool.add(self._chain.view(), height, data)
         except Rejection as rejection:
-            if rejection.reason != KNOWN:  # gossip brings the same one from every neighbour
+            if rejection.reason == KNOWN:
+                self.already_received += 1
+            else:
                 self.refusals[rejection.reason.name] += 1
             raise
+        self.accepted += 1
+        if len(self._fresh) < limits.MEMPOOL_TRANSACTIONS_MAX:
+            self._fresh.append(JournalEntry(height, data))
         self._arrived.set()
         return name
+
+    def take_fresh(self) -> list[JournalEntry]:
+        """What came in since the last call, for the journal."""
+        fresh, self._fresh = self._fresh, []
+        return fresh
+
+    def entries(self) -> list[JournalEntry]:
+        """Everything that waits, for the journal."""
+        return [JournalEntry(pending.height, pending.data) for pending in self._mempool.pending.contents()]
 
     def get(self, name: bytes) -> bytes | None:
         """A pending transaction's bytes."""
@@ -62,4 +106,6 @@ class Pool:
 
     def after_block(self, committed: CommittedBlock) -> None:
         """Drop what the new head used up or made impossible. The chain is already at the new head."""
-        self._mempool.after_block(self._chain.view(), committed.head.height, committed.block.transactions)
+        included = {transaction_id(data) for data in committed.block.transactions}
+        dropped = self._mempool.after_block(self._chain.view(), committed.head.height, committed.block.transactions)
+        self.dropped += sum(pending.id not in included for pending in dropped)

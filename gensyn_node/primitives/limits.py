@@ -33,6 +33,8 @@ MEMPOOL_BYTES_MAX = 64 * MIB
 """Pending transactions' bytes in total."""
 MEMPOOL_PER_SENDER_MAX = 64
 """Pending transactions of one account."""
+SIGNATURES_REMEMBERED_MAX = 65_536
+"""Verdicts on signatures of transactions, some 100 bytes each: three full mempools."""
 
 BLOB_CHUNK_BYTES = 1 * MIB
 """A blob travels and is verified in chunks of this size (a stalled reader is reset after five seconds)."""

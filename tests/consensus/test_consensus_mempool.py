@@ -119,3 +119,93 @@ def test_the_books_balance_whatever_comes(operations: list[tuple[str, int, int, 
         assert len(contents) == len({(t.sender, t.nonce) for t in contents}) == len(pool) <= 6
         assert sum(len(t.data) for t in pool.reap(300)) <= 300
     assert m.KNOWN.code == "E1120"
+
+
+class SlowModel:
+    """The mempool's rules, written plainly over one list: every bound found by looking at everything."""
+
+    def __init__(self, bounds: MempoolBounds) -> None:
+        self.bounds = bounds
+        self.pending: list[PendingTransaction] = []
+
+    def insert(self, new: PendingTransaction, account_nonce: int) -> bool:
+        own = {t.nonce: t for t in self.pending if t.sender == new.sender}
+        old = own.get(new.nonce)
+        first_gap = next(n for n in range(account_nonce, account_nonce + 99) if n not in own)
+        crowded = 2 * len(self.pending) >= self.bounds.transactions or 2 * self.size() >= self.bounds.total_bytes
+        if (
+            new.id in {t.id for t in self.pending}
+            or not account_nonce <= new.nonce < account_nonce + self.bounds.per_sender
+            or (old is not None and (new.fee * 10 < old.fee * 11 or new.fee <= old.fee))
+            or (old is None and (len(own) >= self.bounds.per_sender or (crowded and new.nonce > first_gap)))
+        ):
+            return False
+        left = [t for t in self.pending if t is not old]
+        while (
+            len(left) + 1 > self.bounds.transactions or sum(len(t.data) for t in [*left, new]) > self.bounds.total_bytes
+        ):
+            last = [
+                t
+                for t in left
+                if t.sender != new.sender and t.nonce == max(o.nonce for o in left if o.sender == t.sender)
+            ]
+            victim = min(last, key=lambda t: (t.rate, t.id), default=None)
+            if victim is None or victim.rate >= new.rate:
+                return False
+            left.remove(victim)
+        self.pending = [*left, new]
+        return True
+
+    def size(self) -> int:
+        return sum(len(t.data) for t in self.pending)
+
+    def after_block(self, height: int, nonces: dict[bytes, int]) -> None:
+        self.pending = [
+            t for t in self.pending if t.nonce >= nonces[t.sender] and t.height >= height - self.bounds.expiry_blocks
+        ]
+
+    def reap(self, nonces: dict[bytes, int], max_bytes: int) -> list[PendingTransaction]:
+        nonces, closed, reaped = dict(nonces), set(), list[PendingTransaction]()
+        while True:
+            heads = [t for t in self.pending if t.sender not in closed and t.nonce == nonces[t.sender]]
+            if not heads:
+                return reaped
+            best = min(heads, key=lambda t: (-t.rate, t.id))
+            if len(best.data) > max_bytes:
+                closed.add(best.sender)
+                continue
+            nonces[best.sender] += 1
+            max_bytes -= len(best.data)
+            reaped.append(best)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abcd"), st.integers(0, 6), st.integers(0, 60), st.integers(1, 200), st.integers(0, 5)
+        ),
+        max_size=60,
+    )
+)
+def test_it_does_what_the_slow_model_does(operations: list[tuple[str, int, int, int, int]]) -> None:
+    bounds = MempoolBounds(transactions=6, total_bytes=600, per_sender=4, expiry_blocks=20)
+    pool, model = Mempool(bounds), SlowModel(bounds)
+    nonces = dict.fromkeys((b"a", b"b", b"c", b"d"), 0)
+    for number, (sender, nonce, fee, size, kind) in enumerate(operations):
+        if kind == 0:
+            assert pool.reap(350) == model.reap(nonces, 350)
+            for transaction in pool.reap(250):
+                nonces[transaction.sender] += 1
+            pool.after_block(number, nonces)
+            model.after_block(number, nonces)
+        else:
+            new = tx(sender, nonce, fee, size=size, height=number, salt=str(number))
+            try:
+                pool.insert(new, nonces[sender.encode()])
+                taken = True
+            except Rejection:
+                taken = False
+            assert taken == model.insert(new, nonces[sender.encode()])
+        assert {t.id for t in pool.contents()} == {t.id for t in model.pending}
+        assert pool.has_next() == any(t.nonce == nonces[t.sender] for t in model.pending)

@@ -8,11 +8,12 @@ import pytest
 import trio
 import trio.testing
 from msgspec import structs
-from node_cluster import make_cluster, run
+from node_cluster import FEE_NANO, key, make_cluster, run, transfer
 from test_node_driver import Rig as DriverRig
+from test_node_executor import commit_of
 from test_node_intake import Rig, block_with
 
-from consensus.ledger.messages import transaction_id
+from consensus.ledger.messages import Transfer, decode_transaction, sign_transaction, transaction_id
 from consensus.tendermint.types import VoteType
 from consensus.tendermint.verify import verify_vote
 from gensyn_node.app import wire
@@ -120,5 +121,82 @@ def test_votes_of_other_heights_are_not_passed_on_unchecked_and_nobody_is_blamed
             board.charge("peer", caught.value, 0.0)
             assert board.score("peer", 0.0) == 0
         rig.intake._check_votes("peer", codec.encode(wire.VoteBundle((rig.vote(1), rig.vote(2, 2)))))
+
+    run(scenario)
+
+
+def test_a_forged_transaction_is_blamed_on_who_sends_it_and_not_passed_on(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        cluster = make_cluster(tmp_path, 4)
+        rig = Rig(cluster)
+        good = transfer(cluster, 1, 0, 5, b"\2" * 20)
+        transaction = decode_transaction(good)
+        forged = codec.encode(structs.replace(transaction, signature=bytes(64)))
+        elsewhere = codec.encode(structs.replace(transaction, chain_id="devnet-other"))
+        for bad, code in ((forged, "bad_signature"), (elsewhere, "signed_for_other_chain"), (b"\xc1", "malformed")):
+            with pytest.raises(Rejection) as caught:
+                rig.intake._check_transactions("peer", codec.encode(wire.TransactionBatch((bad,))))
+            assert caught.value.reason.name == code
+            board = ScoreBoard(60.0)
+            board.charge("peer", caught.value, 0.0)
+            assert board.score("peer", 0.0) < 0
+        # The forgery has another id: the true transaction is not mistaken for it.
+        rig.intake._check_transactions("peer", codec.encode(wire.TransactionBatch((good,))))
+        assert len(rig.bench.pool) == 1
+
+    run(scenario)
+
+
+def test_a_transaction_s_signature_is_checked_once_whatever_is_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        cluster = make_cluster(tmp_path, 4)
+        rig = Rig(cluster)
+        checks = 0
+        check = crypto.verify
+
+        def counted(public_key: bytes, message: bytes, signature: bytes) -> bool:
+            nonlocal checks
+            checks += 1
+            return check(public_key, message, signature)
+
+        monkeypatch.setattr(crypto, "verify", counted)
+        good = [transfer(cluster, sender, 0, 5, b"\2" * 20) for sender in range(3)]
+        forged = codec.encode(structs.replace(decode_transaction(good[0]), signature=b"\1" * 64))
+        for batch in ((good[0],), (good[0], good[1]), (good[1], good[2])):
+            rig.intake._check_transactions("peer", codec.encode(wire.TransactionBatch(batch)))
+        for _ in range(3):
+            with pytest.raises(Rejection):
+                rig.intake._check_transactions("peer", codec.encode(wire.TransactionBatch((forged,))))
+            with pytest.raises(Rejection) as caught:
+                rig.intake._check_transactions("peer", codec.encode(wire.TransactionBatch(tuple(good))))
+            assert caught.value.reason.name == "out_of_season"  # all are known: nothing is passed on, nobody blamed
+        assert checks == 4
+        block = await rig.bench.build(None)
+        await rig.bench.executor.commit(block, commit_of(cluster, rig.bench.chain, block))
+        assert len(block.transactions) == 3
+        assert checks == 4
+        assert rig.bench.pool.already_received > 0
+
+    run(scenario)
+
+
+def test_transactions_that_the_ledger_refuses_cost_no_signature_and_are_not_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        cluster = make_cluster(tmp_path, 4)
+        rig = Rig(cluster)
+
+        def never(public_key: bytes, message: bytes, signature: bytes) -> bool:
+            raise AssertionError("a signature was checked")
+
+        poor = key("poor", 1)
+        message = sign_transaction(poor, cluster.genesis.chain_id, 0, FEE_NANO, Transfer(b"\2" * 20, 1))
+        monkeypatch.setattr(crypto, "verify", never)
+        with pytest.raises(Rejection) as caught:
+            rig.intake._check_transactions("peer", codec.encode(wire.TransactionBatch((codec.encode(message),))))
+        assert caught.value.reason.name == "out_of_season"
 
     run(scenario)
