@@ -19,6 +19,7 @@ import trio
 from consensus.ledger.messages import Transaction, Transfer, decode_transaction, sign_transaction
 from consensus.ledger.programs import decode_program
 from consensus.ledger.records import Genesis
+from gensyn_node.app import sync_wire, wire
 from gensyn_node.config.genesis import decode_genesis
 from gensyn_node.config.node_config import NodeConfig, parse_config
 from gensyn_node.config.template import render_config
@@ -98,8 +99,12 @@ RUN_TIME_TYPES = {
     ("consensus.ledger.invariants", "_SINGLE[key]"): "records of our own ledger",
     ("consensus.ledger.invariants", "_TYPES[kind]"): "records of our own ledger",
     ("consensus.ledger.view", "type_"): "records of our own ledger",
+    ("gensyn_node.app.light_source", "type_"): "answers, which `WIRE_MODULES` list",
 }
 """Calls of the codec whose type the source does not name, and what they read."""
+
+WIRE_MODULES = (wire, sync_wire)
+"""Every struct declared here is what a peer may send."""
 
 
 def packed_again(value: Any) -> bytes:
@@ -124,6 +129,14 @@ def codec_targets() -> tuple[Target, ...]:
         run = partial(codec.decode, site.type_, max_bytes=site.max_bytes)
         if all(str(other.run) != str(run) for other in found.values()):
             found[name] = Target(name, run, partial(_seeds_of, site.type_), packed_again)
+    for module in WIRE_MODULES:
+        for name, type_ in vars(module).items():
+            declared = (
+                isinstance(type_, type) and issubclass(type_, codec.Struct) and type_.__module__ == module.__name__
+            )
+            if declared and f"codec:{name}" not in found:
+                run = partial(codec.decode, type_)
+                found[f"codec:{name}"] = Target(f"codec:{name}", run, partial(_seeds_of, type_), packed_again)
     return tuple(found.values())
 
 
