@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.light import (
+    GenesisOption,
+    SeedsOption,
+    TrustedOption,
+    TrustHoursOption,
+    WitnessesOption,
+    light_settings,
+)
 from cli.options import HomeOption, JsonOption, NodeOption, client_of
 from cli.output import emit, facts, short, table
+from cli.progress import waiting
 
 if TYPE_CHECKING:
     from consensus.ledger.parameter_bounds import Bound
@@ -85,6 +94,57 @@ def _bound(bound: Bound | None) -> tuple[str, str]:
         return "never changes", bound.why if bound else ""
     least = "no less than now" if bound.raise_only else f"{bound.least:,}"
     return f"{least} … {bound.most:,}", bound.why
+
+
+@app.command()
+def light(
+    trusted: TrustedOption = None,
+    seeds: SeedsOption = None,
+    genesis: GenesisOption = None,
+    witnesses: WitnessesOption = 1,
+    trust_hours: TrustHoursOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify the newest header without a node: one peer shows it, others may contradict."""
+    from gensyn_node.primitives.bech32 import encode_address
+    from gensyn_node.sdk.light import verified_head
+
+    settings = light_settings(home, seeds, genesis, trusted, witnesses, trust_hours)
+    with waiting("Verifying the head over peers", as_json):
+        head = verified_head(settings)
+    block, synced = head.synced.block, head.synced
+    members = [{"address": encode_address(one.address), "power": one.power} for one in block.validators]
+    value = {
+        "chain_id": block.header.chain_id,
+        "height": block.height,
+        "block_id": block.id.hex(),
+        "app_hash": block.header.app_hash.hex(),
+        "time_ms": block.header.time_ms,
+        "trusted_height": head.trusted_height,
+        "headers_fetched": synced.fetched,
+        "witnesses": len(synced.witnesses),
+        "validators": members,
+        "total_power": sum(one.power for one in block.validators),
+    }
+
+    def show() -> None:
+        facts(
+            [
+                ("Chain", value["chain_id"]),
+                ("Height", value["height"]),
+                ("Block", value["block_id"]),
+                ("State before it", value["app_hash"]),
+                ("Time", datetime.fromtimestamp(block.header.time_ms / 1000, UTC).isoformat(timespec="milliseconds")),
+                ("Trusted from", head.trusted_height or "genesis"),
+                ("Headers fetched", synced.fetched),
+                ("Witnesses", len(synced.witnesses)),
+            ]
+        )
+        rows = [(one["address"], one["power"]) for one in members]
+        table("Validators", ("Address", "Power #"), rows, "none")
+
+    emit(as_json, value, show)
 
 
 def _row(transaction: dict[str, Any]) -> tuple[object, ...]:

@@ -11,6 +11,16 @@ from cli.output import console
 
 
 @contextmanager
+def waiting(title: str, as_json: bool) -> Iterator[None]:
+    """A sign that something goes on, for as long as the block runs."""
+    if as_json or not console.is_terminal:
+        yield
+        return
+    with console.status(title):
+        yield
+
+
+@contextmanager
 def byte_bar(title: str, as_json: bool) -> Iterator[Callable[[int, int], None]]:
     """A bar of bytes; the block gets a `progress(done, total)`."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())

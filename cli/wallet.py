@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.light import (
+    GenesisOption,
+    LightFlag,
+    SeedsOption,
+    TrustedOption,
+    TrustHoursOption,
+    WitnessesOption,
+    light_settings,
+)
 from cli.options import (
     HomeOption,
     JsonOption,
@@ -23,6 +32,10 @@ from cli.options import (
     key_of,
 )
 from cli.output import confirm, console, emit, facts, say, table
+from cli.progress import waiting
+
+if TYPE_CHECKING:
+    from gensyn_node.light.session import LightSettings
 
 app = typer.Typer(help="Keys, balances, transfers.", no_args_is_help=True, rich_markup_mode=None)
 NameArgument = Annotated[str, typer.Argument(help="Name of the key.")]
@@ -110,11 +123,22 @@ def balance(
     who: Annotated[str, typer.Argument(help="Address, or name of a key.")] = "account",
     home: HomeOption = None,
     node: NodeOption = None,
+    light: LightFlag = False,
+    seeds: SeedsOption = None,
+    genesis: GenesisOption = None,
+    trusted: TrustedOption = None,
+    witnesses: WitnessesOption = 1,
+    trust_hours: TrustHoursOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Money of an account."""
     from gensyn_node.primitives.money import format_amount
 
+    if light:
+        _light_balance(
+            light_settings(home, seeds, genesis, trusted, witnesses, trust_hours), address_of(home, who), as_json
+        )
+        return
     with client_of(home, node, None) as client:
         value = client.call("account", address=address_of(home, who))
     emit(
@@ -141,6 +165,12 @@ def send(
     node: NodeOption = None,
     token_file: TokenOption = None,
     passphrase_file: PassphraseOption = None,
+    light: LightFlag = False,
+    seeds: SeedsOption = None,
+    genesis: GenesisOption = None,
+    trusted: TrustedOption = None,
+    witnesses: WitnessesOption = 1,
+    trust_hours: TrustHoursOption = None,
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -148,13 +178,20 @@ def send(
     from consensus.ledger.messages import Transfer
     from gensyn_node.primitives.bech32 import decode_address
     from gensyn_node.primitives.money import format_amount, parse_amount
+    from gensyn_node.sdk.light import send as send_light
     from gensyn_node.sdk.transactions import send as send_message
 
     message = Transfer(decode_address(to), parse_amount(amount))
     if not confirm(f"Send {format_amount(message.amount_nano)} to {to}?", yes):
         raise typer.Abort
-    with client_of(home, node, token_file) as client:
-        outcome = send_message(client, key_of(home, key, passphrase_file), message)
+    if light:
+        settings = light_settings(home, seeds, genesis, trusted, witnesses, trust_hours)
+        secret = key_of(home, key, passphrase_file)
+        with waiting("Sending over peers, until a verified header has it", as_json):
+            outcome = send_light(settings, secret, message)
+    else:
+        with client_of(home, node, token_file) as client:
+            outcome = send_message(client, key_of(home, key, passphrase_file), message)
     value = {
         "transaction_id": outcome.transaction_id.hex(),
         "height": outcome.height,
@@ -165,3 +202,25 @@ def send(
         f"Sent {format_amount(message.amount_nano)} in block {outcome.height}, fee {format_amount(outcome.fee_nano)}."
     )
     emit(as_json, value, lambda: say(text))
+
+
+def _light_balance(settings: LightSettings, address: str, as_json: bool) -> None:
+    from gensyn_node.primitives.bech32 import decode_address
+    from gensyn_node.primitives.money import format_amount
+    from gensyn_node.sdk.light import proven_account
+
+    with waiting("Verifying over peers", as_json):
+        found = proven_account(settings, decode_address(address))
+    value = {
+        "address": address,
+        "balance_nano": found.account.balance_nano,
+        "nonce": found.account.nonce,
+        "proven_height": found.height,
+    }
+    lines = [
+        ("Address", address),
+        ("Balance", format_amount(found.account.balance_nano)),
+        ("Next nonce", found.account.nonce),
+        ("Proven after block", found.height),
+    ]
+    emit(as_json, value, lambda: facts(lines))

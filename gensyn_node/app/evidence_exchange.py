@@ -15,6 +15,7 @@ from consensus.tendermint.reasons import EVIDENCE_OUT_OF_REACH
 from consensus.tendermint.types import Evidence, LightClientAttackEvidence
 from gensyn_node.app import wire
 from gensyn_node.app.evidence_keeper import EvidenceKeeper
+from gensyn_node.light import wire as light_wire
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.errors import Rejection
 from p2p.api import Gossip, GossipMessage, Peers, RequestFailed, RequestRefused, Requests
@@ -106,6 +107,13 @@ class EvidenceExchange:
         named = {evidence_id(item) for item in query.evidence}
         missing = tuple(item for item in self._keeper.all() if evidence_id(item) not in named)
         return codec.encode(wire.EvidenceExchange(_fitting(missing)))
+
+    async def serve_report(self, peer: str, request: bytes) -> bytes:
+        """Answer a light client's `METHOD_REPORT`. `Rejection` when it proves nothing."""
+        report: light_wire.Report = codec.decode(light_wire.Report, request, max_bytes=wire.EVIDENCE_ITEM_BYTES_MAX)
+        before = len(self._keeper.all())
+        await self._take((report.attack,))
+        return codec.encode(light_wire.ReportReply(len(self._keeper.all()) > before))
 
     async def _take(self, evidence: tuple[Evidence, ...]) -> None:
         """Keep what is new. `Rejection` for the first item that proves nothing; heads that differ are no fault."""

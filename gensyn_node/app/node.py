@@ -28,6 +28,7 @@ from gensyn_node.app.evidence_exchange import EvidenceExchange
 from gensyn_node.app.executor import BUSY_MS, Executor, Pace
 from gensyn_node.app.history import History
 from gensyn_node.app.intake import Intake
+from gensyn_node.app.light_service import LightService
 from gensyn_node.app.pool import Pool
 from gensyn_node.app.pool_keeper import PoolKeeper
 from gensyn_node.app.room import Room
@@ -36,6 +37,7 @@ from gensyn_node.app.snapshots import Snapshots
 from gensyn_node.app.startup import Opened, open_home
 from gensyn_node.app.state_sync import join_by_snapshot, wants_state_sync
 from gensyn_node.config.home import lock_home
+from gensyn_node.light import wire as light_wire
 from gensyn_node.primitives import limits
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.storage.mempool_journal import MempoolJournal
@@ -167,6 +169,7 @@ class Node:
         self.pool_keeper = PoolKeeper(
             self.pool, MempoolJournal(settings.home.data / MEMPOOL_FILE), self.broadcaster.transaction
         )
+        self.light = LightService(chain=opened.chain, pool=self.pool, broadcaster=self.broadcaster)
         self.chain = NodeChain(
             chain=opened.chain,
             pool=self.pool,
@@ -236,6 +239,13 @@ class Node:
             wire.METHOD_EVIDENCE, self.evidence.serve, max_request_bytes=2 * wire.EXCHANGED_BYTES_MAX, per_second=1.0
         )
         self.snapshots.serve(requests)
+        requests.serve(
+            light_wire.METHOD_REPORT,
+            self.evidence.serve_report,
+            max_request_bytes=wire.EVIDENCE_ITEM_BYTES_MAX,
+            per_second=0.5,
+        )
+        self.light.serve(requests)
 
     def _committed(self, committed: CommittedBlock) -> None:
         self.snapshots.after_block()
