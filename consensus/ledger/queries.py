@@ -55,9 +55,12 @@ def oldest_evidence(reader: Reader, height: int) -> int:
 
 
 def is_punishable(reader: Reader, validator: bytes, height: int) -> bool:
-    """Whether there is something to take from a validator for an offence at `height`: it is punished once."""
+    """Whether there is something to take from a validator for an offence at `height`.
+
+    It is punished once; only an earlier offence than the one known reaches further back into what was leaving.
+    """
     record = State(reader).find(keys.validator(validator), ValidatorRecord)
-    return record is not None and not record.tombstoned
+    return record is not None and (not record.tombstoned or height < record.offence_height)
 
 
 def provider(reader: Reader, address: bytes) -> Provider | None:

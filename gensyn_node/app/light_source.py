@@ -18,7 +18,7 @@ from consensus.light.reasons import (
 )
 from consensus.light.skipping import Failed, Fetch, NotAvailable, Skipping
 from consensus.light.types import Anchor, LightBlock, LightOptions, Trusted
-from gensyn_node.app import sync_wire
+from gensyn_node.light import wire as light_wire
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.codec import Struct
 from gensyn_node.primitives.errors import Rejection
@@ -89,8 +89,8 @@ class LightSource:
         skipping = Skipping(self._chain_id, self._start, height, self._options)
         effect = skipping.start(self._clock_ms())
         while isinstance(effect, Fetch):
-            query = sync_wire.LightBlockQuery(effect.height)
-            reply = await self._asker.ask(peer, sync_wire.METHOD_LIGHT_BLOCK, query, sync_wire.LightBlockReply)
+            query = light_wire.LightQuery(effect.height)
+            reply = await self._asker.ask(peer, light_wire.METHOD_LIGHT, query, light_wire.LightReply)
             block = None if reply is None else reply.block
             answer = NotAvailable(effect.height) if block is None else block
             effect = await trio.to_thread.run_sync(skipping.step, answer, self._clock_ms())
@@ -106,8 +106,8 @@ class LightSource:
     async def _compare(self, found: LightBlock, *, besides: str) -> None:
         witnesses = [info.peer for info in self._asker.peers.connected() if info.peer != besides][:WITNESSES_MAX]
         for witness in witnesses:
-            query = sync_wire.LightBlockQuery(found.height)
-            reply = await self._asker.ask(witness, sync_wire.METHOD_LIGHT_BLOCK, query, sync_wire.LightBlockReply)
+            query = light_wire.LightQuery(found.height)
+            reply = await self._asker.ask(witness, light_wire.METHOD_LIGHT, query, light_wire.LightReply)
             if reply is None or reply.block is None or reply.block.id == found.id:
                 continue
             if await self._verify(found.height, witness) is not None:

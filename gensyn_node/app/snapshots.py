@@ -5,7 +5,6 @@ from __future__ import annotations
 import structlog
 import trio
 
-from consensus.light.types import LightBlock
 from consensus.statesync.manifest import Manifest
 from consensus.statesync.reasons import NO_SNAPSHOT
 from gensyn_node.app import sync_wire, wire
@@ -67,7 +66,6 @@ class Snapshots:
         requests.serve(sync_wire.METHOD_SNAPSHOTS, self._serve_offers, per_second=2.0)
         requests.serve(sync_wire.METHOD_SNAPSHOT, self._serve_manifest, per_second=2.0)
         requests.serve(sync_wire.METHOD_CHUNK, self._serve_chunk, per_second=CHUNKS_PER_SECOND, timeout_s=20.0)
-        requests.serve(sync_wire.METHOD_LIGHT_BLOCK, self._serve_light_block, per_second=50.0)
         requests.serve(sync_wire.METHOD_HEADERS, self._serve_headers, per_second=25.0)
 
     async def _serve_offers(self, peer: str, request: bytes) -> bytes:
@@ -108,11 +106,6 @@ class Snapshots:
             raise
         return codec.encode(sync_wire.ChunkReply(data))
 
-    async def _serve_light_block(self, peer: str, request: bytes) -> bytes:
-        query: sync_wire.LightBlockQuery = codec.decode(sync_wire.LightBlockQuery, request)
-        await trio.lowlevel.checkpoint()
-        return codec.encode(sync_wire.LightBlockReply(light_block(self._chain, query.height)))
-
     async def _serve_headers(self, peer: str, request: bytes) -> bytes:
         query: sync_wire.HeadersQuery = codec.decode(sync_wire.HeadersQuery, request)
         found: list[sync_wire.PastHeader] = []
@@ -130,12 +123,3 @@ class Snapshots:
             found.append(entry)
             above = past.header
         return codec.encode(sync_wire.HeadersReply(tuple(found)))
-
-
-def light_block(chain: Chain, height: int) -> LightBlock | None:
-    """What a light client is shown of a block; None when it is not here."""
-    block, commit = chain.block(height), chain.commit(height)
-    members, following = chain.validators(height), chain.validators(height + 1)
-    if block is None or commit is None or members is None or following is None:
-        return None
-    return LightBlock(block.header, commit, members.validators, following.validators)

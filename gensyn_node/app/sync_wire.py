@@ -1,4 +1,4 @@
-"""What a joining node asks: snapshots, their chunks, light blocks, and the headers before a snapshot."""
+"""What a joining node asks: snapshots, their chunks, and the headers before a snapshot."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from consensus.ledger.fields import Hash
-from consensus.light.types import LightBlock, Members
+from consensus.light.types import Members
 from consensus.statesync.manifest import CHUNK_BYTES, CHUNKS_MAX
 from consensus.tendermint.types import Evidence, Header
 from gensyn_node.primitives import limits
@@ -16,7 +16,6 @@ from gensyn_node.primitives.codec import Struct
 METHOD_SNAPSHOTS = "chain/snapshots"
 METHOD_SNAPSHOT = "chain/snapshot"
 METHOD_CHUNK = "chain/snapshot-chunk"
-METHOD_LIGHT_BLOCK = "chain/light-block"
 METHOD_HEADERS = "chain/headers"
 
 OFFERS_MAX = 16
@@ -63,18 +62,6 @@ class ChunkReply(Struct):
     """The chunk."""
 
     data: Annotated[bytes, Meta(max_length=CHUNK_BYTES)]
-
-
-class LightBlockQuery(Struct):
-    """The light block of a height."""
-
-    height: Annotated[int, Meta(ge=1)]
-
-
-class LightBlockReply(Struct):
-    """It, or nothing when it is not here."""
-
-    block: LightBlock | None
 
 
 class HeadersQuery(Struct):

@@ -17,7 +17,7 @@ from test_node_executor import Bench, commit_of
 from test_node_sync_hostile import grow
 
 from consensus.ledger import keys
-from consensus.ledger.records import ValidatorRecord
+from consensus.ledger.stake_records import ValidatorRecord
 from consensus.tendermint.evidence import offenders
 from consensus.tendermint.light_attack import as_set
 from consensus.tendermint.reasons import BAD_COMMIT, BAD_EVIDENCE, EVIDENCE_OUT_OF_REACH
