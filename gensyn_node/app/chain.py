@@ -91,6 +91,7 @@ class Chain:
     def __init__(self, store: ChainStore, genesis: Genesis) -> None:
         self.store = store
         self.genesis = genesis
+        self._head = store.head
         self.state = _decode_state(store.head.chain_state)
         self._view = HeadView(store.head.app_hash, store.snapshot())
         self._parameters = queries.parameters(self._view)
@@ -108,7 +109,7 @@ class Chain:
     @property
     def head(self) -> Head:
         """The last committed block; height 0 is the genesis."""
-        return self.store.head
+        return self._head
 
     @property
     def base(self) -> int:
@@ -191,6 +192,11 @@ class Chain:
 
     def append(self, committed: CommittedBlock, commit: Commit, transaction_ids: tuple[bytes, ...]) -> None:
         """Make an executed block the head, in one synced write."""
+        self.write(committed, commit, transaction_ids)
+        self.adopt(committed)
+
+    def write(self, committed: CommittedBlock, commit: Commit, transaction_ids: tuple[bytes, ...]) -> None:
+        """Store an executed block. May run on another thread: readers see the head before until `adopt`."""
         delta = committed.delta
         self.store.write_block(
             BlockRecord(
@@ -208,6 +214,10 @@ class Chain:
             ),
             keep_versions=KEEP_VERSIONS,
         )
+
+    def adopt(self, committed: CommittedBlock) -> None:
+        """Let readers see the block that was stored: head, state and view together, on their own thread."""
+        self._head = committed.head
         self.state = committed.state
         self._view = HeadView(committed.head.app_hash, self.store.snapshot())
         self._parameters = queries.parameters(self._view)
@@ -229,6 +239,7 @@ class Chain:
         Views taken before must not be used any more.
         """
         self.store.reopen()
+        self._head = self.store.head
         self.state = _decode_state(self.head.chain_state)
         self._view = HeadView(self.head.app_hash, self.store.snapshot())
         self._parameters = queries.parameters(self._view)

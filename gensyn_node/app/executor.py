@@ -134,10 +134,12 @@ class Executor:
         while self._chain.head.height < committed.head.height:
             await self._room.wait()
             try:
-                await trio.to_thread.run_sync(self._chain.append, committed, commit, ids)
+                await trio.to_thread.run_sync(self._chain.write, committed, commit, ids)
             except OSError as error:
                 failures = await self._room.after_failure(error, failures)
                 await self._reopen()
+            else:
+                self._chain.adopt(committed)
 
     async def _reopen(self) -> None:
         failures = 0

@@ -35,7 +35,7 @@ class LightService:
             self.serve_light,
             max_request_bytes=limits.KIB,
             max_reply_bytes=wire.LIGHT_REPLY_BYTES_MAX,
-            per_second=20.0,
+            per_second=50.0,
         )
         requests.serve(
             wire.METHOD_PROOF,

@@ -26,7 +26,7 @@ from consensus.tendermint.types import (
 )
 from gensyn_node.app import certify
 from gensyn_node.app.chain import Chain
-from gensyn_node.app.executor import Executor, Pace
+from gensyn_node.app.executor import Executor, Pace, execute
 from gensyn_node.app.node import wall_clock_ms
 from gensyn_node.app.pool import Pool
 from gensyn_node.app.settings import NodeSettings
@@ -324,3 +324,22 @@ def test_a_block_comes_when_it_is_due_or_when_there_is_work(
 async def _add_soon(bench: Bench, data: bytes) -> None:
     await trio.sleep(0.05)
     bench.pool.add(data)
+
+
+def test_head_and_view_change_together(tmp_path: Path) -> None:
+    """While a block is being written readers see the head before it, with the ledger of then."""
+
+    async def scenario() -> None:
+        cluster = make_cluster(tmp_path, 4)
+        bench = Bench(cluster.settings[0])
+        block = await bench.build(None)
+        committed = execute(bench.chain, block)
+        bench.chain.write(committed, commit_of(cluster, bench.chain, block), ())
+        assert (bench.chain.head.height, bench.chain.view().root) == (0, bench.chain.head.app_hash)
+        check_chain(bench.chain)
+        bench.chain.adopt(committed)
+        assert (bench.chain.head.height, bench.chain.view().root) == (1, bench.chain.head.app_hash)
+        check_chain(bench.chain)
+        bench.chain.close()
+
+    run(scenario)
