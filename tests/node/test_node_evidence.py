@@ -332,8 +332,26 @@ def test_mutated_evidence_never_raises_anything_but_a_rejection(tmp_path: Path) 
     bench.chain.close()
 
 
+class Careless:
+    """A watch for others with one's own key that hears nothing: what a cheat would run."""
+
+    may_sign = True
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    async def run(self, *_: Any) -> None:
+        """Listen to nobody."""
+        await trio.sleep_forever()
+
+    def ignore(self, *_: Any) -> None:
+        """Hear nothing."""
+
+    see_commit = see_conflict = see_vote = see_proposal = see_certificate = decided = ignore
+
+
 @pytest.mark.integration
-def test_a_twin_votes_twice_and_is_punished(tmp_path: Path) -> None:
+def test_a_twin_votes_twice_and_is_punished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two running nodes with one validator's key: its double votes on the wire end in a slash on the ledger."""
 
     async def scenario() -> None:
@@ -342,6 +360,7 @@ def test_a_twin_votes_twice_and_is_punished(tmp_path: Path) -> None:
         init_storage(twin_home, cluster.genesis, key("consensus", 3))
         twin = replace(cluster.settings[4], home=twin_home, consensus_key=key("consensus", 3))
         cheat = key("consensus", 3).address
+        monkeypatch.setattr("gensyn_node.app.node.Watch", Careless)
         async with AsyncExitStack() as stack:
             nodes = [await stack.enter_async_context(open_node(one)) for one in (*cluster.settings[:4], twin)]
             honest = nodes[:3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,9 @@ class Bench:
 
     def __init__(self, settings: NodeSettings) -> None:
         self.settings = settings
-        opened = open_home(settings)
+        # Its commits are made by `commit_of`, past any signer's record: it opens as a node that only follows.
+        follows = structs.replace(settings.config.node, validator=False)
+        opened = open_home(replace(settings, config=structs.replace(settings.config, node=follows)))
         opened.wal.close()
         self.chain: Chain = opened.chain
         self.pool = Pool(self.chain)
