@@ -1,4 +1,4 @@
-"""`gensyn node rollback | snapshot`: what an operator does with the files of a node, most of it while it is stopped."""
+"""`gensyn node rollback | reset | snapshot`: what an operator does with the files of a node, mostly a stopped one."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ snapshot = typer.Typer(help="Snapshots for those who join.", no_args_is_help=Tru
 def register(app: typer.Typer) -> None:
     """Put the commands into the group `node`."""
     app.command()(rollback)
+    app.command()(reset)
     app.add_typer(snapshot, name="snapshot")
 
 
@@ -43,6 +44,30 @@ def rollback(
         head = roll_back(place, target)
     value = {"before": before.head, "height": head.height, "app_hash": head.app_hash.hex()}
     emit(as_json, value, lambda: say(f"The head is block {head.height} now; it was {before.head}."))
+
+
+def reset(
+    home: HomeOption = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Begin again from the genesis. Keys, configuration and sign state stay; the old database is set aside.
+
+    The blocks come again from peers, or a snapshot with `gensyn node run --state-sync`. A validator signs nothing at or
+    below the height it has signed.
+    """
+    from gensyn_node.app.startup import begin_again
+    from gensyn_node.config.genesis import read_genesis
+    from gensyn_node.config.home import lock_home
+
+    place = home_of(home)
+    genesis = read_genesis(place.genesis)
+    with lock_home(place):
+        if not confirm(f"Set the chain of {place.path} aside and begin again from the genesis?", yes):
+            raise typer.Abort
+        aside = begin_again(place, genesis)
+    value = {"home": str(place.path), "set_aside": None if aside is None else str(aside)}
+    emit(as_json, value, lambda: say(f"The chain is at its genesis. The old database is {aside}; delete it at will."))
 
 
 @snapshot.command("list")

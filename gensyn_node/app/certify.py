@@ -6,7 +6,8 @@ from consensus.ledger import keys, queries, tree
 from consensus.ledger.tree import MapProof
 from gensyn_node.app.chain import Chain
 from gensyn_node.primitives import codec
-from gensyn_node.primitives.errors import InvariantViolation
+from gensyn_node.primitives.errors import InvariantViolation, Rejection
+from gensyn_node.rpc.reasons import NOT_FOUND
 from gensyn_node.sdk.certificate import Certificate, SetChange, SignedHeader
 
 
@@ -26,18 +27,27 @@ def app_hash_after(chain: Chain, height: int) -> bytes | None:
     """The ledger's root after a block; the next block's header signs it."""
     if height == chain.head.height:
         return chain.head.app_hash
-    following = chain.block(height + 1)
-    return None if following is None else following.header.app_hash
+    following = chain.header(height + 1)
+    return None if following is None else following.app_hash
 
 
 def certificate(chain: Chain, task_id: bytes) -> Certificate | None:
-    """The certificate of an ended task; None while it runs, and until a block has signed its end."""
+    """The certificate of an ended task; None while it runs, and until a block has signed its end.
+
+    `Rejection` NOT_FOUND on a node that began with a snapshot.
+    """
     height = chain.head.height
     view = chain.view()
     signed = _signed_header(chain, height)
     record = queries.task_record(view, task_id)
     if signed is None or record is None or record.ended_height >= height:
         return None
+    if chain.store.began:
+        raise Rejection(
+            NOT_FOUND,
+            f"this node began with the snapshot of block {chain.store.began} and cannot show how the validator set "
+            "came about since the genesis; ask a node that has all blocks",
+        )
     spec = queries.spec(view, task_id)
     program = queries.program(view, record.program_id)
     if spec is None or program is None:
@@ -54,8 +64,8 @@ def certificate(chain: Chain, task_id: bytes) -> Certificate | None:
 
 
 def _signed_header(chain: Chain, height: int) -> SignedHeader | None:
-    block, commit = chain.block(height), chain.commit(height)
-    return None if block is None or commit is None else SignedHeader(block.header, commit)
+    header, commit = chain.header(height), chain.commit(height)
+    return None if header is None or commit is None else SignedHeader(header, commit)
 
 
 def _set_change(chain: Chain, height: int) -> list[SetChange]:

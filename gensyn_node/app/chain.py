@@ -26,8 +26,8 @@ from gensyn_node.storage import reasons
 from gensyn_node.storage.chain_store import BlockNames, BlockRecord, ChainStore, Head, Snapshot
 from gensyn_node.storage.snapshots import SnapshotSource
 
-KEEP_VERSIONS = 256
-"""Blocks for which the state tree is kept whole: how long a proof at an older height can be asked for."""
+KEEP_STATES = 256
+"""Blocks for which the state tree is kept whole, unless configured: how old a proof can be, how far one can go back."""
 STORED_BYTES_MAX = 64 * limits.MIB
 """What is read back from our own disk is bounded only against nonsense."""
 
@@ -88,8 +88,9 @@ class HeadView:
 class Chain:
     """Head, state and history. One task commits; everybody reads."""
 
-    def __init__(self, store: ChainStore, genesis: Genesis) -> None:
+    def __init__(self, store: ChainStore, genesis: Genesis, keep_states: int | None = None) -> None:
         self.store = store
+        self.keep_states = KEEP_STATES if keep_states is None else keep_states
         self.genesis = genesis
         self._head = store.head
         self.state = _decode_state(store.head.chain_state)
@@ -97,9 +98,9 @@ class Chain:
         self._parameters = queries.parameters(self._view)
 
     @classmethod
-    def open(cls, path: Path, genesis: Genesis) -> Chain:
+    def open(cls, path: Path, genesis: Genesis, keep_states: int | None = None) -> Chain:
         """The chain in an initialised home. Raises `Rejection` as `ChainStore.open` does."""
-        return cls(ChainStore.open(path, genesis_hash(genesis)), genesis)
+        return cls(ChainStore.open(path, genesis_hash(genesis)), genesis, keep_states)
 
     @property
     def chain_id(self) -> str:
@@ -212,7 +213,7 @@ class Chain:
                 changes_set=committed.block.header.next_validators_hash != committed.block.header.validators_hash,
                 evidence=tuple((evidence_id(item), codec.encode(item)) for item in committed.block.evidence),
             ),
-            keep_versions=KEEP_VERSIONS,
+            keep_versions=self.keep_states,
         )
 
     def adopt(self, committed: CommittedBlock) -> None:
@@ -243,6 +244,14 @@ class Chain:
         self.state = _decode_state(self.head.chain_state)
         self._view = HeadView(self.head.app_hash, self.store.snapshot())
         self._parameters = queries.parameters(self._view)
+
+    def prune(self, below: int, at_most: int) -> int:
+        """Forget blocks below a height, the lowest first; how many. May run beside `append` on another thread."""
+        heights = range(self.base, min(below, self.base + at_most, self.head.height))
+        kept = {height: codec.encode(self.past(height)) for height in heights if self.store.changes_set(height)}
+        if heights:
+            self.store.prune_blocks([self.names(height) for height in heights], kept)
+        return len(heights) + self.store.prune_past(below, at_most)
 
     def names(self, height: int) -> BlockNames:
         """Under which names the store finds block `height`, which must be here."""

@@ -31,16 +31,18 @@ from gensyn_node.app.intake import Intake
 from gensyn_node.app.light_service import LightService
 from gensyn_node.app.pool import Pool
 from gensyn_node.app.pool_keeper import PoolKeeper
+from gensyn_node.app.pruning import Pruner
 from gensyn_node.app.room import Room
-from gensyn_node.app.settings import EVIDENCE_FILE, SNAPSHOT_FOLDER, NodeSettings
+from gensyn_node.app.settings import DAMAGED_FILE, EVIDENCE_FILE, SNAPSHOT_FOLDER, NodeSettings
 from gensyn_node.app.snapshots import Snapshots
-from gensyn_node.app.startup import Opened, open_home
+from gensyn_node.app.startup import Opened, open_or_begin_again
 from gensyn_node.app.state_sync import join_by_snapshot, wants_state_sync
 from gensyn_node.config.home import lock_home
 from gensyn_node.light import wire as light_wire
 from gensyn_node.primitives import limits
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.storage.mempool_journal import MempoolJournal
+from gensyn_node.storage.reasons import STORE_CORRUPT
 from gensyn_node.storage.snapshots import SnapshotFolder
 from p2p.api import Blobs, Network, NetworkConfig
 from p2p.network import open_network
@@ -170,6 +172,7 @@ class Node:
             self.pool, MempoolJournal(settings.home.data / MEMPOOL_FILE), self.broadcaster.transaction
         )
         self.light = LightService(chain=opened.chain, pool=self.pool, broadcaster=self.broadcaster)
+        self.pruner = Pruner(opened.chain, settings.config.storage, self.snapshots.folder)
         self.chain = NodeChain(
             chain=opened.chain,
             pool=self.pool,
@@ -216,6 +219,7 @@ class Node:
             nursery.start_soon(self.evidence.run)
             nursery.start_soon(self.snapshots.run)
             nursery.start_soon(self.pool_keeper.run)
+            nursery.start_soon(self.pruner.run)
 
     async def _drive(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run consensus. At a height whose rules are unknown here, stay a moment for the neighbours, then end."""
@@ -249,6 +253,7 @@ class Node:
 
     def _committed(self, committed: CommittedBlock) -> None:
         self.snapshots.after_block()
+        self.pruner.after_block()
         self.network.set_head(committed.head.height)
         self.history.add(committed)
         self.chain.publish(committed)
@@ -270,7 +275,7 @@ async def open_node(settings: NodeSettings) -> AsyncIterator[Node]:
         if wants_state_sync(settings):
             network = await stack.enter_async_context(open_network(network_config(settings)))
             await join_by_snapshot(settings, network, wall_clock_ms)
-        opened = open_home(settings)
+        opened = open_or_begin_again(settings)
         stack.callback(opened.chain.close)
         stack.callback(opened.wal.close)
         if network is None:
@@ -318,6 +323,8 @@ async def run_node(settings: NodeSettings, services: tuple[Service, ...] = ()) -
     except BaseExceptionGroup as group:
         # The nurseries wrap one error in groups; the caller gets the error.
         failed = _only_error(group)
+    if isinstance(failed, Rejection) and failed.reason is STORE_CORRUPT:
+        (settings.home.data / DAMAGED_FILE).touch()  # opening checks less than reading does
     if failed is not None:
         raise failed
 

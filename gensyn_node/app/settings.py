@@ -16,6 +16,8 @@ from gensyn_node.primitives.crypto import SecretKey
 
 CHAIN_FOLDER = "chain"
 LOG_FOLDER = "wal"
+DAMAGED_FILE = "chain.damaged"
+"""Written when a read of the running node met damage: the next start sets the database aside."""
 SNAPSHOT_FOLDER = "snapshots"
 SIGN_STATE_FILE = "last_signed"
 EVIDENCE_FILE = "evidence"

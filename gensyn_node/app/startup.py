@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import count
+from pathlib import Path
 
 import structlog
 
@@ -14,9 +17,10 @@ from consensus.ledger.records import Genesis
 from consensus.tendermint.types import NIL
 from gensyn_node.app.chain import Chain
 from gensyn_node.app.doppelganger import check_own_commit
-from gensyn_node.app.settings import CHAIN_FOLDER, LOG_FOLDER, SIGN_STATE_FILE, NodeSettings
+from gensyn_node.app.room import free_bytes
+from gensyn_node.app.settings import CHAIN_FOLDER, DAMAGED_FILE, LOG_FOLDER, SIGN_STATE_FILE, NodeSettings
 from gensyn_node.config.home import Home
-from gensyn_node.primitives import codec
+from gensyn_node.primitives import codec, limits
 from gensyn_node.primitives.crypto import SecretKey
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from gensyn_node.storage import reasons
@@ -76,7 +80,8 @@ def open_home(settings: NodeSettings) -> Opened:
     `InvariantViolation` when this process would rule wrongly in disputes.
     """
     check_machine()
-    chain = Chain.open(settings.home.data / CHAIN_FOLDER, settings.genesis)
+    folder = settings.home.data / CHAIN_FOLDER
+    chain = Chain.open(folder, settings.genesis, settings.config.storage.keep_states)
     try:
         return _open_beside(chain, settings)
     except BaseException:
@@ -111,6 +116,46 @@ def _check_own_commits(chain: Chain, signer: Signer) -> None:
         commit, validators = chain.commit(height), chain.validators(height)
         if commit is not None and validators is not None:
             check_own_commit(chain.chain_id, signer.state, commit, validators)
+
+
+def open_or_begin_again(settings: NodeSettings) -> Opened:
+    """`open_home`; a database that fails its own checks is set aside, and the node synchronises again.
+
+    Keys and sign state stay, so nothing is signed again at or below the height signed last. Whatever else is wrong is
+    refused: a database that only cannot be read now, files that contradict each other, a disk that is full.
+    """
+    home = settings.home
+    low_water = settings.config.storage.low_water_mib * limits.MIB
+    if (free := free_bytes(home.data)) < low_water:
+        raise Rejection(reasons.NO_ROOM, f"{free} bytes are free on the disk of {home.data}, {low_water} are needed")
+    damaged = home.data / DAMAGED_FILE
+    if damaged.exists():
+        log.error("store_corrupt", set_aside=str(begin_again(home, settings.genesis)), why="a read met damage")
+        damaged.unlink()
+    try:
+        return open_home(settings)
+    except Rejection as rejection:
+        half_reset = rejection.reason is reasons.STORE_MISSING and any(home.data.glob(f"{CHAIN_FOLDER}.old-*"))
+        if rejection.reason is not reasons.STORE_CORRUPT and not half_reset:
+            raise
+        log.error("store_corrupt", set_aside=str(begin_again(home, settings.genesis)), why=rejection.message)
+    return open_home(settings)
+
+
+def begin_again(home: Home, genesis: Genesis) -> Path | None:
+    """Put the genesis in the place of the chain; where the old database is now. The caller holds the home.
+
+    A kill in between is made good by the next start: logs go first, and without them nothing is signed that was before.
+    """
+    aside = None
+    for folder in (LOG_FOLDER, CHAIN_FOLDER):
+        path = home.data / folder
+        if path.exists():
+            aside = next(free for n in count() if not (free := path.with_name(f"{folder}.old-{n}")).exists())
+            os.replace(path, aside)
+            sync_directory(home.data)
+    create_chain(home, genesis).close()
+    return aside
 
 
 def check_chain(chain: Chain) -> None:

@@ -25,11 +25,12 @@ from consensus.statesync.restore import PastBlock, RestoredSets, check_past
 from consensus.tendermint.block import check_roots
 from consensus.tendermint.types import Block, Header
 from gensyn_node.app import sync_wire, wire
-from gensyn_node.app.chain import Chain
 from gensyn_node.app.light_source import Asker, LightSource
 from gensyn_node.app.restore import Anchor, check_restorable, finish, restore, restored_block
+from gensyn_node.app.room import free_bytes
 from gensyn_node.app.settings import CHAIN_FOLDER, NodeSettings
 from gensyn_node.app.snapshots import CHUNKS_PER_SECOND as SERVED_CHUNKS_PER_SECOND
+from gensyn_node.app.startup import open_or_begin_again
 from gensyn_node.config.genesis import genesis_validators
 from gensyn_node.config.home import Home
 from gensyn_node.config.node_config import NodeConfig
@@ -58,11 +59,12 @@ def wants_state_sync(settings: NodeSettings) -> bool:
     install_restored(settings.home)
     if not settings.config.statesync.enabled:
         return False
-    chain = Chain.open(settings.home.data / CHAIN_FOLDER, settings.genesis)
+    opened = open_or_begin_again(settings)
     try:
-        return chain.head.height == 0
+        return opened.chain.head.height == 0
     finally:
-        chain.close()
+        opened.chain.close()
+        opened.wal.close()
 
 
 async def join_by_snapshot(settings: NodeSettings, network: Network, clock_ms: Callable[[], int]) -> None:
@@ -143,7 +145,7 @@ class StateSync:
         return await self._fetch_and_restore(offer, manifest, anchor)
 
     async def _fetch_and_restore(self, offer: Offer, manifest: Manifest, anchor: Anchor) -> bool:
-        free = shutil.disk_usage(self._home.data).free
+        free = free_bytes(self._home.data)
         if manifest.size * DISK_FACTOR + self._low_water_bytes > free:
             log.error("snapshot_too_large", height=manifest.height, bytes=manifest.size, free_bytes=free)
             self._refused.add(manifest.id)

@@ -2,14 +2,14 @@
 
 Keys are a one-letter table and a key in it; heights are 8 bytes, big endian, so that iteration goes by height.
 
-    m   single values: the genesis hash, the head
+    m   single values: the genesis hash, the head, the height of the snapshot that the node began with
     b   height → encoded block               c   height → the commit that sealed it
     r   height → its results                 v   height → the validator set that signs it
     i   block id → height                    t   transaction id → height and index
     s   ledger key → value                   n   state tree node's hash → height of its last writing, its encoding
     w   heights at which the validator set changes
     e   offence id → evidence                x   height → state tree nodes that this block made stale
-    h   height → header, evidence and signers of a block that is not here: the node began with a later snapshot
+    h   height → header, evidence and signers of a block that is not here but still needed
     u   height → what the block replaced: the head and the ledger's values before it
 
 Blocks below some height may have been pruned, and so may old states (`x`, `u`); both always from the bottom up.
@@ -17,7 +17,7 @@ Blocks below some height may have been pruned, and so may old states (`x`, `u`);
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ Change = tuple[bytes, bytes | None]
 
 _GENESIS = b"mgenesis"
 _HEAD = b"mhead"
+_BEGAN = b"mbegan"
 _RECORD_BYTES_MAX = 64 * limits.MIB
 STATES_PRUNED_MAX = 4
 """Old states dropped with one block, so that a smaller `keep_states` does not make a block slow."""
@@ -172,6 +173,12 @@ class ChainStore:
         return self._head
 
     @property
+    def began(self) -> int:
+        """Height of the snapshot that the node began with; 0 when it has seen the chain from its genesis on."""
+        stored = self.database.get(_BEGAN)
+        return 0 if stored is None else int.from_bytes(stored, "big")
+
+    @property
     def base(self) -> int:
         """The lowest height whose block is here; above the head when there is none."""
         return self._base
@@ -232,26 +239,50 @@ class ChainStore:
                 changes.append((b"n" + name, None))
         return changes
 
-    def prune_blocks(self, blocks: Sequence[BlockNames]) -> None:
-        """Forget the lowest blocks, in one batch. The head's block stays, and so do validator sets."""
+    def prune_blocks(self, blocks: Sequence[BlockNames], kept: Mapping[int, bytes]) -> None:
+        """Forget the lowest blocks and who signed them, in one batch.
+
+        Of the heights in `kept` the encoded header and its commit stay, and the set of the next height: certificates
+        list them. The head's block can never be pruned.
+        """
         changes: list[Change] = []
         for expected, block in enumerate(blocks, self._base):
-            if block.height != expected or block.height >= self._head.height:
-                raise InvariantViolation(f"block {block.height} pruned; the lowest is {expected}")
-            key = height_key(block.height)
-            changes += [(table + key, None) for table in (b"b", b"c", b"r")]
-            changes.append((b"i" + block.block_id, None))
-            changes += [
-                (b"t" + name, None)
-                for name in block.transaction_ids
-                if (place := self.place_of(name)) is not None and place.height == block.height
-            ]
+            height, key = block.height, height_key(block.height)
+            if height != expected or height >= self._head.height:
+                raise InvariantViolation(f"block {height} pruned; the lowest is {expected}")
+            changes += [(b"b" + key, None), (b"r" + key, None), (b"i" + block.block_id, None)]
+            if height in kept:
+                changes.append((b"h" + key, kept[height]))
+            else:
+                changes.append((b"c" + key, None))
+            if not self.changes_set(height - 1):
+                changes.append((b"v" + key, None))
+            for name in block.transaction_ids:
+                place = self.place_of(name)
+                if place is not None and place.height == height:
+                    changes.append((b"t" + name, None))
         self.database.write(changes)
         self._base += len(blocks)
 
+    def prune_past(self, below: int, at_most: int) -> int:
+        """Forget the lowest headers from before the snapshot that the node began with; how many."""
+        changes: list[Change] = []
+        if self.began:
+            for count, (key, _) in enumerate(self.database.items(b"h")):
+                if count == at_most or int.from_bytes(key, "big") >= below:
+                    break
+                changes += [(table + key, None) for table in (b"h", b"v", b"w")]
+        if changes:
+            self.database.write(changes)
+        return len(changes) // 3
+
+    def changes_set(self, height: int) -> bool:
+        """Whether the header of that height names another validator set for the next."""
+        return self.database.get(b"w" + height_key(height)) is not None if height > 0 else False
+
     def compact_blocks(self, below: int) -> None:
         """Give the room of pruned blocks back to the disk. Takes seconds: on a thread, never while a block waits."""
-        for table in (b"b", b"c", b"r", b"u", b"x"):
+        for table in (b"b", b"c", b"h", b"r", b"u", b"v", b"x"):
             self.database.compact(table + height_key(0), table + height_key(below))
 
     def forget(self, block: BlockNames) -> list[Change]:
@@ -338,6 +369,11 @@ class ChainStore:
 def head_change(head: Head) -> Change:
     """What makes a block the head."""
     return (_HEAD, codec.encode(head))
+
+
+def began_change(height: int) -> Change:
+    """What says that the node began with a snapshot."""
+    return (_BEGAN, height_key(height))
 
 
 def genesis_change(genesis_hash: bytes) -> Change:

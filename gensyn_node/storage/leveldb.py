@@ -22,6 +22,17 @@ CACHE_BYTES = 32 << 20
 """Blocks of tables kept in memory: the upper levels of the state tree."""
 
 
+_NOT_DAMAGE = (
+    "Permission denied",
+    "Resource temporarily unavailable",
+    "No space left",
+    "Too many open files",
+    "Read-only file system",
+    "already held",
+)
+"""In LevelDB's words: why a sound database cannot be opened."""
+
+
 class Reader:
     """Ordered bytes to bytes, to be read. Raises `Rejection` (STORE_CORRUPT) when a read meets damage."""
 
@@ -130,5 +141,7 @@ def _open(path: Path, *, create: bool, failing: type[Exception] = plyvel.Error) 
     except plyvel.CorruptionError as error:
         raise Rejection(reasons.STORE_CORRUPT, f"{path}: {error}") from error
     except failing as error:
+        if any(words in str(error) for words in _NOT_DAMAGE):
+            raise Rejection(reasons.STORE_UNREADABLE, f"{path} cannot be opened: {error}") from error
         # With create_if_missing off, LevelDB reports a lost CURRENT file as an invalid argument or an I/O error.
         raise Rejection(reasons.STORE_CORRUPT, f"{path} cannot be opened: {error}") from error

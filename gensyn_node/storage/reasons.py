@@ -12,7 +12,7 @@ STORE_CORRUPT = reason(
     "E2003",
     "store_corrupt",
     "The chain database fails its own checks.",
-    "Move the database aside and let the node synchronise again; never repair it in place.",
+    "Nothing: gensyn node run sets it aside and synchronises again; the sign state stays.",
 )
 STORE_EXISTS = reason(
     "E2004",
@@ -60,7 +60,7 @@ HEADS_DISAGREE = reason(
     "E2011",
     "heads_disagree",
     "Chain head, ledger state, input log and sign state do not fit together.",
-    "Restore the whole home from one backup, or synchronise a fresh one.",
+    "Restore the whole home from one backup, or begin again: gensyn node reset.",
 )
 TWIN_FOUND = reason(
     "E2013",
@@ -91,4 +91,16 @@ SNAPSHOT_CORRUPT = reason(
     "snapshot_corrupt",
     "A snapshot on this disk is damaged.",
     "Nothing: it is removed, and the next one is made on time.",
+)
+NO_ROOM = reason(
+    "E2023",
+    "no_room_on_disk",
+    "The disk is too full to run on.",
+    "Free some room, or lower [storage] low_water_mib, then start again.",
+)
+STORE_UNREADABLE = reason(
+    "E2024",
+    "store_unreadable",
+    "The chain database cannot be opened now; it is not known to be damaged.",
+    "Check the owner and the mode of the files, free descriptors and the mount; nothing was changed.",
 )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gensyn_node.primitives.errors import InvariantViolation
-from gensyn_node.storage.chain_store import Change, Head, genesis_change, head_change, height_key
+from gensyn_node.storage.chain_store import Change, Head, began_change, genesis_change, head_change, height_key
 from gensyn_node.storage.files import sync_directory, sync_files
 from gensyn_node.storage.leveldb import Database
 
@@ -66,6 +66,7 @@ class StoreBuilder:
         key = height_key(restored.head.height)
         changes: list[Change] = [
             genesis_change(genesis_hash),
+            began_change(restored.head.height),
             (b"b" + key, restored.block),
             (b"c" + key, restored.commit),
             (b"i" + restored.head.block_id, key),

@@ -72,3 +72,12 @@ def test_snapshots_are_made_and_listed(gensyn: Program) -> None:
     code, made = gensyn("node", "snapshot", "create")
     assert (code, made["height"]) == (0, 8)
     assert gensyn("node", "snapshot", "list") == (0, {"snapshots": [made]})
+
+
+def test_reset_sets_the_chain_aside(gensyn: Program, maker: ChainMaker) -> None:
+    code, value = gensyn("node", "reset", "--yes")
+    assert code == 0
+    assert Path(value["set_aside"]).is_dir()
+    chain = ChainMaker(maker.cluster).chain
+    assert chain.head.height == 0
+    chain.close()

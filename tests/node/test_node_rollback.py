@@ -16,6 +16,7 @@ from gensyn_node.app.settings import LOG_FOLDER, SIGN_STATE_FILE
 from gensyn_node.app.startup import check_chain, open_home
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.storage import reasons
+from gensyn_node.storage.signer import Signer, SignRequest, SignStep
 from gensyn_node.storage.wal import log_path
 
 HEIGHT = 14
@@ -57,7 +58,7 @@ def test_the_store_is_as_it_was_and_the_same_blocks_lead_back(target: int, tmp_p
 
 def test_rollbacks_and_other_blocks_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that went back three times, each time onto other blocks, ends with the store of one that never did."""
-    monkeypatch.setattr("gensyn_node.app.chain.KEEP_VERSIONS", 6)
+    monkeypatch.setattr("gensyn_node.app.chain.KEEP_STATES", 6)
     maker = ChainMaker(make_cluster(tmp_path, 4))
     maker.grow(HEIGHT)
     for back in (1, 4, 6):
@@ -77,7 +78,7 @@ def test_rollbacks_and_other_blocks_leave_nothing_behind(tmp_path: Path, monkeyp
 
 
 def test_states_that_are_not_kept_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gensyn_node.app.chain.KEEP_VERSIONS", 5)
+    monkeypatch.setattr("gensyn_node.app.chain.KEEP_STATES", 5)
     maker, dumps = grown(tmp_path)
     maker.chain.close()
     for target in (HEIGHT - 6, HEIGHT, HEIGHT + 1, -1):
@@ -95,6 +96,8 @@ def test_logs_of_later_heights_are_set_aside_and_the_sign_state_stays(tmp_path: 
     later = log_path(home.data / LOG_FOLDER, HEIGHT + 1)
     later.parent.mkdir(exist_ok=True)
     later.write_bytes(b"inputs")
+    signer = Signer.open(home.signer / SIGN_STATE_FILE, maker.settings.consensus_key)
+    signer.sign(SignRequest(HEIGHT + 1, 0, SignStep.PREVOTE, b"vote", b"vote", 0, 1))
     before = (home.signer / SIGN_STATE_FILE).read_bytes()
     roll_back(home, HEIGHT - 2)
     assert (home.signer / SIGN_STATE_FILE).read_bytes() == before
@@ -102,6 +105,10 @@ def test_logs_of_later_heights_are_set_aside_and_the_sign_state_stays(tmp_path: 
     assert [path.read_bytes() for path in later.parent.glob("*.corrupt-*")] == [b"inputs"]
     opened = open_home(maker.settings)
     assert opened.chain.head.height == HEIGHT - 2
+    assert opened.signer is not None
+    for height in (HEIGHT - 1, HEIGHT, HEIGHT + 1):
+        with pytest.raises(Rejection):
+            opened.signer.sign(SignRequest(height, 3, SignStep.PREVOTE, b"other", b"other", 0, 1))
     opened.chain.close()
     opened.wal.close()
 
