@@ -17,7 +17,7 @@ from consensus.statesync.stream import EntryReader, chunked
 from gensyn_node.app.node import Node, open_node
 from gensyn_node.app.settings import CHAIN_FOLDER, SNAPSHOT_FOLDER, NodeSettings
 from gensyn_node.app.startup import check_chain
-from gensyn_node.app.state_sync import CHUNK_FOLDER, RESTORED_FOLDER, wants_state_sync
+from gensyn_node.app.state_sync import CHUNK_FOLDER, RESTORED_FOLDER, StateSync, wants_state_sync
 from gensyn_node.config.node_config import NodeSection, StatesyncSection, StorageSection
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.hashing import sha256
@@ -103,7 +103,18 @@ def forge(settings: NodeSettings) -> bytes:
     return changed.id
 
 
-def test_a_forged_snapshot_bans_those_who_offer_it_and_the_honest_one_is_taken(tmp_path: Path) -> None:
+def test_a_forged_snapshot_bans_those_who_offer_it_and_the_honest_one_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two forgers against one honest peer: more peers offer the forged snapshot, so it is tried first."""
+    honest = StateSync._offers
+
+    async def offers(self: StateSync) -> list[tuple[str, int, bytes]]:
+        await eventually(lambda: len(self._peers.connected()) + len(self._peers.bans()) >= 3, "all servers are there")
+        return await honest(self)
+
+    monkeypatch.setattr(StateSync, "_offers", offers)
+
     async def scenario() -> None:
         cluster, makers = grown(tmp_path, 3)
         head = makers[0].chain.head
