@@ -2,6 +2,8 @@
 
     power-cut   folders that a power cut can leave, each opened by a node
     flips       homes with one damaged byte, each opened and read by a node
+    kills       nodes killed with -9 and frozen while money is sent
+    partitions  four validators in networks of their own, cut off from each other (needs root)
 
 With `--json` one JSON object is printed at the end. The exit code is 1 when something was lost or contradicted.
 """
@@ -41,7 +43,14 @@ def main() -> int:
     flip = commands.add_parser("flips", help="damage one byte at a time and read everything")
     flip.add_argument("--count", type=int, default=2_000)
     flip.set_defaults(run=run_flips)
-    for command in (cut, flip):
+    kill = commands.add_parser("kills", help="kill -9 and freeze nodes under load")
+    kill.add_argument("--count", type=int, default=200, help="kills in all")
+    kill.add_argument("--nodes", type=int, default=4)
+    kill.set_defaults(run=run_kills)
+    part = commands.add_parser("partitions", help="cut validators off from each other")
+    part.add_argument("--count", type=int, default=30, help="cuts in all")
+    part.set_defaults(run=run_partitions)
+    for command in (cut, flip, kill, part):
         command.add_argument("--seed", type=int, default=1)
         command.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -88,6 +97,38 @@ def run_flips(options: argparse.Namespace, folder: Path) -> dict[str, object]:
     outcome = byte_flips.campaign(sound, options.seed, options.count, folder / "state", progress)
     figures: dict[str, object] = {kind: dict(said.most_common()) for kind, said in sorted(outcome.outcomes.items())}
     return figures | {"flips": outcome.flips, "faults": outcome.faults}
+
+
+def run_kills(options: argparse.Namespace, folder: Path) -> dict[str, object]:
+    """Kill nodes, then look into their homes."""
+    import kills
+
+    try:
+        figures = kills.campaign(
+            folder,
+            count=options.count,
+            nodes=options.nodes,
+            seed=options.seed,
+            progress=_progress("kills", options.count),
+        )
+    except AssertionError as error:
+        return {"faults": [str(error)]}
+    return figures.summary() | {"faults": []}
+
+
+def run_partitions(options: argparse.Namespace, folder: Path) -> dict[str, object]:
+    """Cut and repair."""
+    import net_rooms
+    import partitions
+
+    if reason := net_rooms.why_not():
+        raise SystemExit(reason)
+    try:
+        progress = _progress("cuts", options.count)
+        figures = partitions.campaign(folder, count=options.count, seed=options.seed, progress=progress)
+    except AssertionError as error:
+        return {"faults": [str(error)]}
+    return figures.summary() | {"faults": []}
 
 
 def _progress(what: str, total: int):  # type: ignore[no-untyped-def]
