@@ -78,6 +78,7 @@ class GossipService:
                 f"{len(data)} bytes for topic {topic!r}, at most {bounds.GOSSIP_BYTES_MAX} are carried",
             )
         self._counters["gossip_published"] += 1
+        self._counters[f"gossip_sent_bytes:{topic}"] += len(data)
         # The library publishes without ever yielding: a loop of publications would starve the sending of them.
         await trio.lowlevel.checkpoint()
         await self._pubsub.publish(self.wire_topic(topic), data)
@@ -133,6 +134,7 @@ class GossipService:
         if len(joined.seen) > bounds.GOSSIP_REMEMBERED:
             joined.seen.popitem(last=False)
         try:
+            self._counters[f"gossip_received_bytes:{joined.topic}"] += len(incoming.data)
             joined.deliver.send_nowait(GossipMessage(joined.topic, incoming.data, incoming.sender))
             self._counters["gossip_received"] += 1
         except trio.WouldBlock:

@@ -167,7 +167,9 @@ class RequestService:
         async with self._host.stream(peer, self.protocol(method)) as stream:
             await write_frame(stream, data)
             bound = max(max_reply_bytes, bounds.REFUSAL_BYTES_MAX) + 1
-            return await read_frame(stream, bound, reasons.REPLY_TOO_LARGE)
+            answer = await read_frame(stream, bound, reasons.REPLY_TOO_LARGE)
+            self._counters[f"request_bytes:{method}"] += len(data) + len(answer)
+            return answer
 
     @staticmethod
     def _unwrap(peer: PeerId, method: str, answer: bytes) -> bytes:

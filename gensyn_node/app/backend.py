@@ -14,6 +14,7 @@ from consensus.ledger import proposal_queries, queries, stake_queries
 from consensus.ledger.duties import duties
 from gensyn_node.app import certify, governance_views, views
 from gensyn_node.app.chain import CommittedBlock
+from gensyn_node.app.metrics import render_metrics
 from gensyn_node.app.node import Node
 from gensyn_node.app.room import used_bytes
 from gensyn_node.primitives import codec
@@ -81,6 +82,10 @@ class Backend:
             disk_free_bytes=node.room.free,
             lowest_block=chain.base,
         )
+
+    async def metrics(self) -> str:
+        """What Prometheus reads, in its text format."""
+        return await render_metrics(self._node)
 
     def _rejections(self) -> dict[str, int]:
         """What peers sent and what became no pending transaction, by reason name."""

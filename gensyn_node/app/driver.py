@@ -35,6 +35,7 @@ from consensus.tendermint.types import (
 )
 from consensus.tendermint.verify import verify_proposal, verify_vote
 from gensyn_node.app.room import Room
+from gensyn_node.app.telemetry import Telemetry
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from gensyn_node.storage.signer import Signer, SignRequest, SignStep
@@ -123,6 +124,7 @@ class Driver:
         self._clock_ms = clock_ms
         self._room = room or Room(Path("/"), 0)
         self._watch = watch
+        self.telemetry = Telemetry(trio.current_time, clock_ms)
         self._inbox_send, self._inbox = trio.open_memory_channel[inputs.Input | SealedByPeers | SigningAllowed](
             INBOX_INPUTS_MAX
         )
@@ -191,10 +193,15 @@ class Driver:
         await self._perform_all([effect for effect in self.core.outstanding() if isinstance(effect, waiting)])
 
     async def _feed(self, item: inputs.Input) -> None:
-        if self._early.offer(item, self.height) or not self.core.wants(item):
+        if self._early.offer(item, self.height):
+            return
+        if not self.core.wants(item):
+            self.telemetry.unwanted(item)
             return
         await self._room.persist(partial(self._wal.append, codec.encode(item)))
-        await self._perform_all(self.core.step(item))
+        found = self.core.step(item)
+        self.telemetry.fed(item, self.core)
+        await self._perform_all(found)
 
     async def _feed_early(self) -> None:
         for item in self._early.take():
@@ -218,8 +225,10 @@ class Driver:
                 # The start of a height follows from the head; everything else is in the log before the core sees it.
                 await self._room.persist(partial(self._wal.append, codec.encode(item)))
             todo = self.core.step(item)
+            self.telemetry.fed(item, self.core)
 
     async def _perform(self, effect: effects.Effect) -> inputs.Input | None:
+        self.telemetry.performed(effect)
         match effect:
             case effects.SignVote(vote):
                 return await self._sign_vote(vote)

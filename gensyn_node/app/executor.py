@@ -20,6 +20,7 @@ from consensus.tendermint.reasons import BAD_COMMIT, EVIDENCE_OUT_OF_REACH
 from consensus.tendermint.types import Block, Commit, Evidence
 from gensyn_node.app.chain import Chain, CommittedBlock
 from gensyn_node.app.evidence_keeper import EvidenceKeeper
+from gensyn_node.app.measures import Histogram
 from gensyn_node.app.pool import Pool
 from gensyn_node.app.room import Room
 from gensyn_node.primitives import codec, limits
@@ -66,6 +67,8 @@ class Executor:
         self._pace = pace
         self._clock_ms = clock_ms
         self._on_commit = on_commit
+        self.execute_seconds, self.write_seconds = Histogram(), Histogram()
+        """How long executing and writing blocks took."""
         self._upgrades = upgrades
         self._room = room or Room(Path("/"), 0)
         self.evidence = EvidenceKeeper(chain, evidence_file)
@@ -122,7 +125,9 @@ class Executor:
     async def commit(self, block: Block, commit: Commit) -> None:
         """Execute a decided block and make it the head."""
         ids = tuple(transaction_id(data) for data in block.transactions)
+        begun = trio.current_time()
         committed = await trio.to_thread.run_sync(execute, self._chain, block, self._pool.verified(ids), self._upgrades)
+        self.execute_seconds.observe(trio.current_time() - begun)
         await self._append(committed, commit, ids)
         self.evidence.after_block(block)
         self._pool.after_block(committed)
@@ -134,7 +139,9 @@ class Executor:
         while self._chain.head.height < committed.head.height:
             await self._room.wait()
             try:
+                written = trio.current_time()
                 await trio.to_thread.run_sync(self._chain.write, committed, commit, ids)
+                self.write_seconds.observe(trio.current_time() - written)
             except OSError as error:
                 failures = await self._room.after_failure(error, failures)
                 await self._reopen()

@@ -37,9 +37,10 @@ from gensyn_node.app.settings import DAMAGED_FILE, EVIDENCE_FILE, SNAPSHOT_FOLDE
 from gensyn_node.app.snapshots import Snapshots
 from gensyn_node.app.startup import Opened, open_or_begin_again
 from gensyn_node.app.state_sync import join_by_snapshot, wants_state_sync
+from gensyn_node.app.telemetry import Telemetry
 from gensyn_node.config.home import lock_home
 from gensyn_node.light import wire as light_wire
-from gensyn_node.primitives import limits
+from gensyn_node.primitives import codec, limits
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.storage.mempool_journal import MempoolJournal
 from gensyn_node.storage.reasons import STORE_CORRUPT
@@ -200,6 +201,11 @@ class Node:
         return self.sync.syncing
 
     @property
+    def telemetry(self) -> Telemetry:
+        """What is counted of consensus."""
+        return self.driver.telemetry
+
+    @property
     def blobs(self) -> Blobs:
         """Content-addressed files."""
         return self.network.blobs
@@ -256,6 +262,12 @@ class Node:
         self.pruner.after_block()
         self.network.set_head(committed.head.height)
         self.history.add(committed)
+        self.telemetry.committed(
+            committed.block,
+            len(codec.encode(committed.block)),
+            self.driver.round,
+            self.ledger.validators(committed.head.height - 1),
+        )
         self.chain.publish(committed)
         log.info(
             "block_committed",

@@ -271,6 +271,9 @@ class NodeBackend(Protocol):
 
     async def status(self) -> Status: ...
 
+    async def metrics(self) -> str:
+        """What Prometheus reads, in its text format."""
+
     async def peers(self) -> tuple[Peer, ...]: ...
 
     async def seeds(self) -> tuple[SeedState, ...]: ...

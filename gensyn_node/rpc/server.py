@@ -1,6 +1,7 @@
 """The HTTP server: starlette's routes on hypercorn's trio server, with bounds on connections, sizes and times.
 
 POST /rpc            JSON-RPC 2.0
+GET  /metrics        what Prometheus reads
 GET  /events         WebSocket: one JSON object an event
 GET  /blobs/ID/N     chunk N of a blob
 PUT  /blobs/ID/N     the same, upward (token; header X-Blob-Length)
@@ -99,6 +100,7 @@ def make_application(backend: NodeBackend, policy: guard.Policy, body_timeout_s:
     return Starlette(
         routes=[
             Route("/rpc", server.rpc, methods=["POST"]),
+            Route("/metrics", server.metrics, methods=["GET"]),
             Route("/blobs/{blob_id}/{chunk}", server.get_chunk, methods=["GET"]),
             Route("/blobs/{blob_id}/{chunk}", server.put_chunk, methods=["PUT"]),
             WebSocketRoute("/events", server.events),
@@ -164,6 +166,11 @@ class _Server:
         if answer is None:
             return Response(status_code=204, headers=_HEADERS)
         return JSONResponse(answer, headers=_HEADERS)
+
+    async def metrics(self, request: Request) -> Response:
+        guard.check_headers(self.policy, request.headers.raw)
+        text = await self.backend.metrics()
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8", headers=_HEADERS)
 
     async def get_chunk(self, request: Request) -> Response:
         guard.check_headers(self.policy, request.headers.raw)

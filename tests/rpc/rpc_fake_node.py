@@ -70,6 +70,11 @@ class FakeNode:
             block_interval_ms=1000,
         )
 
+    async def metrics(self) -> str:
+        return (
+            "# HELP gensyn_consensus_height Height.\n# TYPE gensyn_consensus_height gauge\ngensyn_consensus_height 7\n"
+        )
+
     async def peers(self) -> tuple[object, ...]:
         return ()
 
