@@ -35,7 +35,7 @@ from consensus.tendermint.types import (
     vote_sign_bytes,
 )
 from tests.simulator.application import BAD, CHAIN, Application
-from tests.simulator.node import SimulatedNode, StoredBlock, World
+from tests.simulator.node import SimulatedNode, StoredBlocks, World
 from tests.simulator.signatures import Key
 
 Deliver = Callable[[int, int, Any], None]
@@ -79,7 +79,7 @@ class ByzantineNode(SimulatedNode):
     ) -> None:
         super().__init__(number, key, application, world)
         self.kind, self.nodes, self.rng = kind, nodes, rng
-        self.withheld = rng.choice([(Vote,), (FullProposal,), (StoredBlock, Certificate), (Vote, FullProposal)])
+        self.withheld = rng.choice([(Vote,), (FullProposal,), (StoredBlocks, Certificate), (Vote, FullProposal)])
 
     # Forgetting.
 
@@ -161,13 +161,9 @@ class ByzantineNode(SimulatedNode):
 
     def _lie(self, receiver: int | None, message: Any) -> None:
         match message:
-            case StoredBlock(block, commit):
-                super().send(receiver, StoredBlock(*self._false_block(block, commit)))
-                pairs = tuple(
-                    (p, slot.signature) for p, slot in enumerate(commit.slots) if slot.flag is CommitFlag.COMMIT
-                )
-                place = (VoteType.PRECOMMIT, commit.height, commit.round, commit.block_id)
-                super().send(receiver, self._false_certificate(Certificate(*place, pairs)))
+            case StoredBlocks(sealed, more):
+                super().send(receiver, StoredBlocks((self._false_block(*sealed[0]), *sealed[1:]), more))
+                super().send(receiver, self._false_certificate(_as_certificate(sealed[0][1])))
             case Certificate():
                 super().send(receiver, self._false_certificate(message))
             case HeightStatus():

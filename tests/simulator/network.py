@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from consensus.tendermint.types import Certificate, FullProposal, HeightStatus, Vote
-from tests.simulator.node import Gossip, StoredBlock
+from tests.simulator.node import Gossip, StoredBlocks
 from tests.simulator.schedule import Schedule
 
 DELAY_MS = (5, 40)
@@ -33,6 +33,8 @@ class Network:
         delay = rng.randint(*DELAY_MS)
         if self.healed:
             return [delay]
+        if schedule.scripted and not self._in_one_group(sender, receiver, message):
+            return []
         if (sender, receiver) in self.cut or rng.random() < schedule.drop or self._filtered(receiver, message):
             return []
         if schedule.slow and rng.random() < schedule.slow:
@@ -46,29 +48,46 @@ class Network:
         if not self.schedule.filter:
             return False
         match message:
-            case Vote(kind, height, round) | Certificate(kind, height, round):
-                place = (receiver, height, round, kind.name)
+            case Vote(kind, height, round):
+                place = (receiver, height, round, kind.name.lower())
+            case Certificate(_, height, round):
+                place = (receiver, height, round, "certificate")
             case FullProposal(proposal):
                 place = (receiver, proposal.height, proposal.round, "proposal")
-            case StoredBlock(block):
-                place = (receiver, block.header.height, 0, "stored block")
+            case StoredBlocks(sealed):
+                place = (receiver, sealed[0][0].header.height, 0, "stored blocks")
             case HeightStatus() | Gossip():
                 return False
             case _:
                 raise TypeError(f"no such message: {type(message)}")
+        if place[3] not in self.schedule.filtered:
+            return False
         if place not in self._filters:
             self._filters[place] = self.rng.random() < self.schedule.filter
         return self._filters[place]
 
-    def change(self) -> str:
-        """Cut the network in another way, or let it be whole; returns how."""
+    def _in_one_group(self, sender: int, receiver: int, message: Any) -> bool:
+        """Of the script for the message's round; after the last round of the script everybody is."""
+        match message:
+            case Vote(_, _, round) | Certificate(_, _, round):
+                pass
+            case FullProposal(proposal):
+                round = proposal.round
+            case _:
+                return False
+        if round >= len(self.schedule.scripted):
+            return True
+        group = self.schedule.scripted[round]
+        return group[sender] == group[receiver]
+
+    def change(self) -> None:
+        """Cut the network in another way, or let it be whole."""
         kind = self.rng.choice(self.schedule.partitions)
         if kind == "swizzle":
             self._swizzle()
-            return kind
-        self._clogged = []
-        self.cut = self._pairs(kind)
-        return kind
+        else:
+            self._clogged = []
+            self.cut = self._pairs(kind)
 
     def _pairs(self, kind: str) -> set[tuple[int, int]]:
         nodes, rng = range(self.nodes), self.rng

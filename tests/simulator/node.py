@@ -65,13 +65,12 @@ SYNC_BLOCKS = 4
 
 
 @dataclass(frozen=True)
-class StoredBlock:
-    """What block sync sends."""
+class StoredBlocks:
+    """What block sync sends: blocks in a row with their commits."""
 
-    block: Block
-    commit: Commit
+    sealed: tuple[tuple[Block, Commit], ...]
     more: bool = False
-    """Whether the sender has the block after it and did not send it along."""
+    """Whether the sender has the block after them as well."""
 
 
 @dataclass(frozen=True)
@@ -226,10 +225,12 @@ class SimulatedNode:
                         self.world.received(self, message)
             case HeightStatus():
                 self._answer(sender, message)
-            case StoredBlock(block, commit, more):
-                if self._sealed(block, commit):
+            case StoredBlocks(sealed, more):
+                for block, commit in sealed:
+                    if not self._sealed(block, commit):
+                        return
                     self._adopt(block, commit)
-                if more and block.header.height == self.application.height:
+                if more:
                     self.send(sender, self.core.status())
             case Gossip(content):
                 with suppress(Rejection):
@@ -285,10 +286,10 @@ class SimulatedNode:
             self.feed(waiting)
 
     def _answer(self, peer: int, status: HeightStatus) -> None:
-        last = min(self.application.height, status.height + SYNC_BLOCKS - 1)
-        for height in range(status.height, last + 1):
-            if (sealed := self.application.sealed(height)) is not None:
-                self.send(peer, StoredBlock(*sealed, more=height == last < self.application.height))
+        stored = [self.application.sealed(status.height + n) for n in range(SYNC_BLOCKS + 1)]
+        sealed = tuple(item for item in stored if item is not None)
+        if sealed:
+            self.send(peer, StoredBlocks(sealed[:SYNC_BLOCKS], more=len(sealed) > SYNC_BLOCKS))
         for message in self.core.answer(status):
             self.send(peer, message)
 

@@ -36,7 +36,6 @@ from tests.simulator.disk import Disk, OpenedLog
 from tests.simulator.node import SimulatedNode
 from tests.simulator.schedule import Schedule
 from tests.simulator.signatures import Signer
-from tests.simulator.simulation import LIMIT_MS
 
 LOSSY = Schedule([1, 1, 1, 1], {0: "twins"}, fault_ms=12_000, drop=0.4, slow=0.3, partition_every_ms=600)
 SPLIT = replace(LOSSY, drop=0.05, slow=0.0, partition_every_ms=300)
@@ -44,7 +43,13 @@ CRASHING = replace(LOSSY, byzantine={}, crash_probability=0.02, crash_every_ms=3
 TEARING = replace(CRASHING, damages=("torn",))
 ROTTING = replace(CRASHING, damages=("rotten",), fragile=(0,))
 QUIET = Schedule([1, 1, 1, 1], {}, fault_ms=4_000, drop=0.1)
-LIARS = replace(CRASHING, byzantine={0: "answer liar"}, crash_every_ms=1_000)
+LIARS = replace(
+    QUIET,
+    powers=[1] * 7,
+    byzantine={0: "answer liar", 1: "answer liar"},
+    late={5: 3_000, 6: 3_000},
+    fault_ms=6_000,
+)
 HASTY = replace(QUIET, hasty=True)
 UNSTEADY = replace(QUIET, crash_probability=0.02)
 NOISE = replace(SPLIT, byzantine={0: "random"})
@@ -65,7 +70,7 @@ class PlantedBug:
     found: str
     """Part of what the violation says."""
     seeds: int = 60
-    limit_ms: int = LIMIT_MS
+    limit_ms: int | None = None
 
 
 # Counting.
@@ -476,7 +481,7 @@ PLANTED = (
     PlantedBug("evidence unverified", _evidence_unverified, against("bad proposer", QUIET), "is accused"),
     PlantedBug("evidence not kept", _evidence_not_kept, against("equivocator", QUIET), "kept no proof"),
     PlantedBug("evidence left out of blocks", _evidence_left_out, against("equivocator", QUIET), "leaves out"),
-    PlantedBug("certificate checked up to two thirds", _first_quorum_of_certificate, LIARS, "signature"),
+    PlantedBug("certificate checked up to two thirds", _first_quorum_of_certificate, LIARS, "bad commit"),
     PlantedBug("commit checked up to two thirds", _first_quorum_of_commit, LIARS, "bad commit"),
     PlantedBug("log not synced", _log_not_synced, CRASHING, ""),
     PlantedBug("signature before its record", _signature_before_its_record, ROTTING, "signed two values", 200),

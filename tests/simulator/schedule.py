@@ -29,7 +29,11 @@ PARTITIONS = ("groups", "one way", "ring", "bridge", "swizzle")
 """Ways to cut a network; `network` has them."""
 DAMAGES = ("lost", "torn", "zeroed", "reordered", "rotten")
 """What a crash does to a log, the last to its synced part as well; `disk` has them."""
+FILTERED = ("prevote", "precommit", "proposal", "certificate", "stored blocks")
+"""Kinds of message that `filter` takes from a receiver."""
 NODES_MAX = 10
+MACHINES_MAX = 2 * NODES_MAX
+"""Twins are two."""
 
 
 @dataclass
@@ -56,8 +60,11 @@ class Schedule:
     """Share of messages with a heavy-tailed delay."""
     filter: float = 0.0
     """Chance that one receiver gets none of one kind of message of one round: what hides a polka or a decision."""
+    filtered: tuple[str, ...] = FILTERED
     partition_every_ms: int = 0
     partitions: tuple[str, ...] = ("groups",)
+    scripted: tuple[tuple[int, ...], ...] = ()
+    """By round, the group of each machine: messages of that round pass within a group only, whenever they are sent."""
 
     crash_probability: float = 0.0
     """At each effect boundary."""
@@ -108,12 +115,13 @@ def draw(seed: int) -> Schedule:
         duplicate=rng.choice([0.0, 0.1]),
         slow=rng.choice([0.0, 0.05, 0.3]),
         filter=rng.choice([0.0, 0.0, 0.3, 0.6]),
+        filtered=rng.choice([FILTERED, FILTERED[:1], FILTERED[1:3]]),
         partition_every_ms=rng.choice([0, 600, 2_500]),
         partitions=rng.choice([PARTITIONS[:1], *((kind,) for kind in PARTITIONS), PARTITIONS]),
         crash_probability=rng.choice([0.0, 0.0, 0.005, 0.02]),
         crash_every_ms=rng.choice([0, 0, 900, 3_000]),
         blackout=rng.choice([0.0, 0.0, 0.2]),
-        damages=rng.choice([DAMAGES[:1], DAMAGES]),
+        damages=rng.choice([DAMAGES[:1], DAMAGES, DAMAGES[-1:]]),
         fragile=tuple(fragile),
         pause_every_ms=rng.choice([0, 0, 2_000]),
         full_every_ms=rng.choice([0, 0, 0, 3_000]),
@@ -121,7 +129,14 @@ def draw(seed: int) -> Schedule:
         drift=rng.choice([0.0, 0.0, 0.1]),
         jump_every_ms=rng.choice([0, 0, 0, 3_000]),
         hasty=rng.random() < 0.1,
+        scripted=_draw_script(rng) if rng.random() < 0.2 else (),
     )
+
+
+def _draw_script(rng: random.Random) -> tuple[tuple[int, ...], ...]:
+    """A few rounds, each with some machines cut off from most: what makes polkas that not everybody sees."""
+    alone = rng.choice([0.15, 0.25, 0.35])
+    return tuple(tuple(int(rng.random() < alone) for _ in range(MACHINES_MAX)) for _ in range(rng.randint(2, 6)))
 
 
 def _below_a_third(powers: list[int], positions: list[int]) -> bool:

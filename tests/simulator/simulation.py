@@ -15,7 +15,16 @@ from typing import Any
 from consensus.tendermint.effects import Effect
 from consensus.tendermint.inputs import Input, StartHeight
 from consensus.tendermint.round import RoundState
-from consensus.tendermint.types import Block, Certificate, Commit, DuplicateVoteEvidence, Proposal, ValidatorSet, Vote
+from consensus.tendermint.types import (
+    Block,
+    Certificate,
+    Commit,
+    DuplicateVoteEvidence,
+    Proposal,
+    Step,
+    ValidatorSet,
+    Vote,
+)
 from consensus.tendermint.verify import verify_certificate, verify_vote
 from gensyn_node.primitives.errors import InvariantViolation
 from gensyn_node.storage.signer import SignRequest
@@ -36,12 +45,18 @@ WORLD = -1
 """The receiver of events that are nobody's."""
 BOOT = "boot"
 ACT_EVERY_MS = 500
+SELDOM = 4
+"""Places at which a machine is seldom are so many times as dangerous."""
 RESTART_MS = (10, 2_000)
 PAUSE_MS = (50, 5_000)
 FULL_MS = (200, 4_000)
 JUMP_MS = 1_000
-LIMIT_MS = 120_000
-"""Simulated time after healing in which everybody must reach the goal."""
+HEAL_ROUNDS = 10
+"""After healing the first height may take as long as so many further rounds take that end in time-outs,"""
+NEXT_ROUNDS = 5
+"""each height after it as so many rounds from the first,"""
+CATCH_UP_MS = 10_000
+"""and restarts and catching up together so long."""
 
 
 class Simulation:
@@ -110,7 +125,7 @@ class Simulation:
 
     def may_crash(self, node: SimulatedNode, place: str) -> None:
         """An effect boundary."""
-        probability = self.schedule.crash_probability
+        probability = self.schedule.crash_probability * (1 if place == "effect" else SELDOM)
         if probability and not self.healed and self.rng.random() < probability:
             raise Crash(place)
 
@@ -218,8 +233,11 @@ class Simulation:
 
     # The loop.
 
-    def run(self, heights_after_heal: int = 3, limit_ms: int = LIMIT_MS) -> Coverage:
-        """Faults, then healing, then so many more heights for everybody, in bounded simulated time."""
+    def run(self, heights_after_heal: int = 3, limit_ms: int | None = None) -> Coverage:
+        """Faults, then healing, then so many more heights for everybody, in bounded simulated time.
+
+        The bound follows from the time-outs, unless `limit_ms` sets it.
+        """
         schedule = self.schedule
         for node, position in zip(self.nodes, self.positions, strict=True):
             self.later(node.number, schedule.late.get(position, 0), BOOT)
@@ -235,9 +253,8 @@ class Simulation:
         self.later(WORLD, ACT_EVERY_MS, self._act)
         self.later(WORLD, schedule.fault_ms, self._heal)
         honest = [self.nodes[number] for number in sorted(self.honest)]
-        end_ms = self.now_ms + schedule.fault_ms + limit_ms
-        goal = None
-        while self._heap and self.now_ms < end_ms:
+        goal = end_ms = None
+        while end_ms is None or self.now_ms < end_ms:
             self.now_ms, _, number, given = heapq.heappop(self._heap)
             self.events += 1
             if number == WORLD:
@@ -246,10 +263,21 @@ class Simulation:
                 self._event(self.nodes[number], given)
             if self.healed:
                 goal = goal or max(node.application.height for node in honest) + heights_after_heal
+                end_ms = end_ms or self.now_ms + (limit_ms or self._bound_ms(heights_after_heal))
                 if self._lowest >= goal:
                     return self._finish()
         lengths = [(node.application.height, node.core.machine.state.round) for node in self.nodes]
-        raise Violation(f"no progress within {limit_ms} ms after healing: (heights, rounds) {lengths}, goal {goal}")
+        passed = self.now_ms - START_MS - schedule.fault_ms
+        raise Violation(f"no progress within {passed} ms after healing: (heights, rounds) {lengths}, goal {goal}")
+
+    def _bound_ms(self, heights: int) -> int:
+        reached = max(self.nodes[number].core.machine.state.round for number in self.honest)
+        first = sum(map(self._round_ms, range(reached, reached + HEAL_ROUNDS)))
+        return first + (heights - 1) * sum(map(self._round_ms, range(NEXT_ROUNDS))) + CATCH_UP_MS
+
+    def _round_ms(self, round: int) -> int:
+        """Of a round in which everything times out."""
+        return sum(self.parameters.timeout_ms(step, round) for step in Step)
 
     def _finish(self) -> Coverage:
         self.setting.finish(sorted(self.honest))
