@@ -41,12 +41,13 @@ def distribute(state: State, context: BlockContext) -> None:
     bonus = pool * weight // (BASIS_POINTS * total)
     earned = {one.validator: (pool - bonus) * one.power // total for one in context.signatures if one.signed}
     earned[context.proposer] = earned.get(context.proposer, 0) + bonus
-    book = {entry.validator: entry.amount_nano for entry in earnings(state)}
+    dealt, book = 0, {entry.validator: entry.amount_nano for entry in earnings(state)}
     for validator, amount in sorted(earned.items()):
         record = state.find(keys.validator(validator), ValidatorRecord)
         if amount and record is not None and record.shares and not record.tombstoned:
-            money.transfer(state, money.FEES, money.REWARDS, amount)
+            dealt += amount
             book[validator] = book.get(validator, 0) + amount
+    money.transfer(state, money.FEES, money.REWARDS, dealt)
     state.put(keys.EARNINGS, tuple(Earning(validator, amount) for validator, amount in sorted(book.items())))
 
 
