@@ -49,6 +49,8 @@ def distribute(state: State, context: BlockContext) -> None:
             book[validator] = book.get(validator, 0) + amount
     money.transfer(state, money.FEES, money.REWARDS, dealt)
     state.put(keys.EARNINGS, tuple(Earning(validator, amount) for validator, amount in sorted(book.items())))
+    for validator in sorted(book.keys() - {one.validator for one in context.signatures}):
+        settle(state, validator)  # the list holds members of the set, and so stays as short as the set
 
 
 def earnings(state: State) -> tuple[Earning, ...]:

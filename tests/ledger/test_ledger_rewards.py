@@ -10,7 +10,9 @@ from staking_world import ANY, FIRST, accuse, active, blocks, four, owed, record
 
 from consensus.ledger import queries
 from consensus.ledger.messages import Delegate, EditValidator, Transfer, Unbond, Undelegate, WithdrawRewards
+from consensus.ledger.rewards import earnings
 from consensus.ledger.shares import ZERO_RATIO, add_reward, reward
+from consensus.ledger.view import State
 from gensyn_node.primitives.money import SUPPLY_NANO_MAX
 
 BLOCK = 1_000_003
@@ -149,6 +151,17 @@ def test_rewards_of_who_left_the_set_wait_for_the_next_block() -> None:
     blocks(world, 4)
     assert validator_of("alice") not in active(world)
     assert queries.supply(world.ledger).fees_nano < waiting
+
+
+def test_the_list_of_earnings_is_as_short_as_the_set() -> None:
+    world = four(validators_active_max=1)
+    for name in ("alice", "bob", "carol"):
+        world.do("dave", Delegate(validator_of(name), 50 * GSN, ANY))
+        blocks(world, 3)
+        earning = [entry.validator for entry in earnings(State(world.ledger))]
+        assert earning == [validator_of(name)] == list(active(world))
+        world.do("dave", Undelegate(validator_of(name), 50 * GSN))
+    assert all(owed(world, validator_of(name), name) for name in ("alice", "bob"))
 
 
 @pytest.mark.parametrize("shares", [1, 3, 10**9, SUPPLY_NANO_MAX])
