@@ -35,35 +35,21 @@ from consensus.ledger.view import State
 from consensus.mempool import Mempool
 from tests.simulator.application import Violation
 from tests.simulator.ledger.characters import Character
-from tests.simulator.ledger.market import Market, draw, run
+from tests.simulator.ledger.market import Market, run
+from tests.simulator.ledger.stories import (
+    CALM,
+    COPIES,
+    FLOOD,
+    HONEST,
+    OFFENCES,
+    QUARRELS,
+    RING,
+    SELECTIVE_SERVING,
+    SLOW_QUARRELS,
+)
 
 SEEDS = range(12)
 """The budget: so many schedules, each a second at most."""
-HONEST = [Character(watcher="honest")] * 2
-CALM = replace(
-    draw(2),
-    characters=[Character()] * 5,
-    bad_proposers=0,
-    loss=0.0,
-    slow=0.0,
-    stalls=0.0,
-    sleeps=0.0,
-    submitters=1,
-    tasks=2,
-    fickle=False,
-    deadline_blocks=60,
-    small_pools=False,
-    equivocations=0.0,
-    absent=0.0,
-    busy_blocks=25,
-)
-RING = [*[Character()] * 3, *[Character(disputant="silent", watcher="false")] * 3]
-"""Solvers that let their accomplices' false challenges win."""
-QUARRELS = replace(CALM, characters=[*HONEST, *[Character("wrong", "lying", watcher="false")] * 3])
-SLOW_QUARRELS = replace(CALM, characters=[*HONEST, *[Character("wrong", "lying", "stalling", "false")] * 3])
-COPIES = replace(CALM, characters=[Character(), Character(), *[Character(verifier="copying")] * 3])
-OFFENCES = replace(CALM, tasks=0, equivocations=0.06, absent=0.4, delegators=6, busy_blocks=60)
-FLOOD = replace(CALM, small_pools=True, traders=8, stalls=0.3)
 
 
 def found(schedule: Any) -> str:
@@ -365,8 +351,7 @@ def test_a_cheat_escapes_its_dispute_by_withholding_states(monkeypatch: pytest.M
         settlement._solver_failed(state, height, instalment.task_id, "the states were not served")
 
     monkeypatch.setattr(settlement, "fail", at_once)
-    blind = [*HONEST, *[Character("wrong", "blind")] * 4]
-    assert "had challenged got away" in found(replace(CALM, characters=blind))
+    assert "had challenged got away" in found(SELECTIVE_SERVING)
 
 
 def test_more_is_minted_than_the_parameters_say(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,11 @@ from typing import Protocol
 from consensus.ledger import keys, life, queries, staking
 from consensus.ledger import messages as m
 from consensus.ledger.block import BlockContext, BlockDelta, Event, Misbehaviour, TransactionResult
+from consensus.ledger.fees import least_fee
 from consensus.ledger.invariants import check_invariants
 from consensus.ledger.memory import MemoryLedger
 from consensus.ledger.parameters import BASIS_POINTS, Parameters
-from consensus.ledger.reasons import BAD_NONCE, BLOCK_FULL, INSUFFICIENT_FUNDS
+from consensus.ledger.reasons import BAD_NONCE, BLOCK_FULL, FEE_TOO_LOW, INSUFFICIENT_FUNDS
 from consensus.ledger.records import (
     DISPUTE_EVIDENCE,
     DISPUTE_MOOT,
@@ -142,16 +143,18 @@ class LedgerChecks:
         if record is None:
             return
         found = [e for e in delta.events if e.kind == "validator_tombstoned" and e.subject == validator]
-        require(len(found) == (validator not in self.tombstoned), "one offence was punished twice, or never")
-        slashed = [
-            int(event.get("amount_nano") or 0)
-            for event in delta.events
-            if event.kind == "stake_slashed" and event.subject == validator and event.get("why") == misbehaviour.kind
-        ]
         offence, punished = self.tombstoned.get(validator, (misbehaviour.height, height))
         self.tombstoned[validator] = (min(offence, misbehaviour.height), punished)
+        require(len(found) == (punished == height), "one offence was punished twice, or never")
         if found:
             self.seen["a validator was tombstoned"] += 1
+            slashed = [
+                int(event.get("amount_nano") or 0)
+                for event in delta.events
+                if event.kind == "stake_slashed"
+                and event.subject == validator
+                and event.get("why") == misbehaviour.kind
+            ]
             expected = record.stake_nano * self.parameters.equivocation_slash_bps // BASIS_POINTS
             require(slashed == [expected], f"of {record.stake_nano} nano {slashed} were slashed for voting twice")
 
@@ -196,6 +199,11 @@ class LedgerChecks:
         if counts and result.code == INSUFFICIENT_FUNDS.code and result.fee_nano == 0:
             have = self.balances.get(sender, 0)
             require(have < transaction.fee_nano, f"an account with {have} nano did not pay its fee")
+            counts = False
+        if counts and result.code == FEE_TOO_LOW.code:
+            least = least_fee(transaction.message, len(data), queries.parameters(before))
+            require(transaction.fee_nano < least, f"a fee of {transaction.fee_nano} is said to be below {least}")
+            self.seen["a transaction came under a higher least fee"] += 1
             counts = False
         if not counts:
             require(result.fee_nano == 0 and not result.applied, f"nonce {transaction.nonce} took effect out of order")

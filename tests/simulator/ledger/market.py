@@ -36,7 +36,6 @@ from tests.simulator.ledger.provider_actors import ProviderActor
 from tests.simulator.ledger.toy_program import GSN, StateStore
 from tests.simulator.ledger.wallets import Wallet, check_real_signature, check_stub_signature, key_of
 
-CHAIN = "market"
 GRACE_BLOCKS = 4
 """An honest party whose transactions are included within so many blocks must never be slashed."""
 BALANCE = 1_000 * GSN
@@ -140,8 +139,12 @@ class Proposer:
 class Market:
     """One chain and its actors."""
 
-    def __init__(self, seed: int, schedule: Schedule) -> None:
-        self.seed, self.schedule = seed, schedule
+    def __init__(
+        self, seed: int, schedule: Schedule, chain_id: str = "market", stakes: dict[str, int] | None = None
+    ) -> None:
+        """`stakes`: validators' key names and what they begin with, in nano; as many as the schedule says otherwise."""
+        self.seed, self.schedule, self.chain_id = seed, schedule, chain_id
+        self.stakes = stakes or {f"validator {number}": 20 * GSN for number in range(schedule.validators)}
         self.rng = random.Random(f"market {seed}")
         self.parameters = schedule.parameters
         self.height = 0
@@ -150,8 +153,8 @@ class Market:
         self.check_signature = check_real_signature if schedule.real_signatures else check_stub_signature
         bounds = MempoolBounds(transactions=24, per_sender=8, expiry_blocks=20) if schedule.small_pools else None
         self.proposers = [
-            Proposer(f"validator {number}", CheckedMempool(bounds), number < schedule.bad_proposers)
-            for number in range(schedule.validators)
+            Proposer(name, CheckedMempool(bounds), number < schedule.bad_proposers)
+            for number, name in enumerate(self.stakes)
         ]
         self.store = StateStore()
         self._make_actors()
@@ -171,7 +174,7 @@ class Market:
         self.absent = {key_of(p.name).address for p in self.proposers if self.rng.random() < schedule.absent}
 
     def _wallet(self, name: str) -> Wallet:
-        return Wallet(name, CHAIN, self.parameters, self.schedule.real_signatures)
+        return Wallet(name, self.chain_id, self.parameters, self.schedule.real_signatures)
 
     def _dice(self, name: str) -> random.Random:
         return random.Random(f"{self.seed} {name}")
@@ -208,11 +211,12 @@ class Market:
 
     def _genesis(self) -> Genesis:
         return Genesis(
-            chain_id=CHAIN,
+            chain_id=self.chain_id,
             time_ms=0,
             validators=tuple(
-                GenesisValidator(key_of(p.name).public, key_of(f"operator of {p.name}").address, 20 * GSN, p.name)
-                for p in self.proposers
+                GenesisValidator(key_of(name).public, key_of(f"operator of {name}").address, stake, name)
+                for name, stake in self.stakes.items()
+                if stake
             ),
             accounts=tuple(GenesisAccount(actor.address, BALANCE) for actor in self.actors),
             parameters=self.parameters,
@@ -242,7 +246,7 @@ class Market:
         beacon = tagged_hash("simulator/beacon", b"%d/%d" % (self.seed, self.height))
         proposer = self._proposer()
         context = BlockContext(
-            chain_id=CHAIN,
+            chain_id=self.chain_id,
             height=self.height,
             time_ms=1_000 * self.height,
             proposer=key_of(proposer.name).address,
@@ -336,8 +340,8 @@ class Market:
     def _misbehaviours(self) -> tuple[Misbehaviour, ...]:
         if self.rng.random() >= self.schedule.equivocations:
             return ()
-        culprit = self.proposers[self.rng.randrange(max(1, self.schedule.validators // 3))]
-        return (Misbehaviour(key_of(culprit.name).address, max(1, self.height - 1)),)
+        culprit = self.proposers[self.rng.randrange(max(1, len(self.proposers) // 3))]
+        return (Misbehaviour(key_of(culprit.name).address, max(1, self.height - self.rng.choice((1, 4, 12)))),)
 
     def _check_pool(self, pool: CheckedMempool) -> None:
         bounds = pool.pending.bounds
@@ -359,6 +363,11 @@ class Market:
         self._check_replay()
         return self.checks
 
+    def take_over(self, ledger: MemoryLedger, height: int) -> None:
+        """Go on from a ledger that others have brought to this height."""
+        self.ledger, self.height = ledger.copy(), height
+        self.sets = [staking.active_powers(State(self.ledger))] * (height + 3)
+
     def _unended(self) -> bool:
         return bool(self.checks.solvers.keys() - self.checks.ended)
 
@@ -369,7 +378,9 @@ class Market:
         return max(bounds, default=0)
 
     def _check_replay(self) -> None:
-        """The same blocks from genesis give the same roots."""
+        """The same blocks from genesis give the same roots; what was taken over is checked by whoever made it."""
+        if self.blocks and self.blocks[0][0].height > 1:
+            return
         ledger = MemoryLedger()
         ledger.apply(genesis_delta(self.genesis))
         for context, transactions, app_hash in self.blocks:

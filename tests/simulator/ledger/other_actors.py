@@ -137,6 +137,8 @@ class Staker:
                     m.Bond(own.public, amount, proof),
                     m.Unbond(own.address, amount),
                     m.EditValidator(own.address, self.own, rng.choice((0, 300, 900)), ()),
+                    CastVote(rng.randrange(3), own.address, 0),
+                    CastVote(rng.randrange(3), own.address, 0),
                 )
             )
         return rng.choice(

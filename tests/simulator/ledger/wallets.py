@@ -28,6 +28,11 @@ def key_of(name: str) -> SecretKey:
     return _KEYS[name]
 
 
+def know(name: str, key: SecretKey) -> None:
+    """Give a name to a key that others made."""
+    _KEYS[name] = key
+
+
 def stub_signature(transaction: Transaction) -> bytes:
     """A stand-in for ed25519, as good as real while nobody signs for another."""
     fields = (transaction.chain_id, transaction.sender, transaction.nonce, transaction.fee_nano, transaction.message)
@@ -67,6 +72,8 @@ class Wallet:
     real_signatures: bool = False
     on_the_way: dict[int, Sent] = field(default_factory=dict)
     """By nonce."""
+    used: int = 0
+    """Nonces that were seen to be used, by whichever node was asked."""
 
     def __post_init__(self) -> None:
         self.key = key_of(self.name)
@@ -74,7 +81,7 @@ class Wallet:
 
     def refresh(self, reader: Reader) -> int:
         """Forget what was included (applied or not); the account's next nonce."""
-        nonce = account_of(reader, self.address).nonce
+        nonce = self.used = max(self.used, account_of(reader, self.address).nonce)
         self.parameters = queries.parameters(reader)
         for used in [number for number in self.on_the_way if number < nonce]:
             del self.on_the_way[used]

@@ -1,0 +1,50 @@
+"""Schedules for one kind of trouble each, on an otherwise calm market."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.simulator.ledger.characters import Character
+from tests.simulator.ledger.market import draw
+
+HONEST = [Character(watcher="honest")] * 2
+CALM = replace(
+    draw(2),
+    characters=[Character()] * 5,
+    bad_proposers=0,
+    loss=0.0,
+    slow=0.0,
+    stalls=0.0,
+    sleeps=0.0,
+    submitters=1,
+    tasks=2,
+    fickle=False,
+    deadline_blocks=60,
+    small_pools=False,
+    equivocations=0.0,
+    absent=0.0,
+    busy_blocks=25,
+)
+RING = [*[Character()] * 3, *[Character(disputant="silent", watcher="false")] * 3]
+"""Solvers that let their accomplices' false challenges win."""
+QUARRELS = replace(CALM, characters=[*HONEST, *[Character("wrong", "lying", watcher="false")] * 3])
+SLOW_QUARRELS = replace(CALM, characters=[*HONEST, *[Character("wrong", "lying", "stalling", "false")] * 3])
+COPIES = replace(CALM, characters=[Character(), Character(), *[Character(verifier="copying")] * 3])
+OFFENCES = replace(CALM, tasks=0, equivocations=0.06, absent=0.4, delegators=6, busy_blocks=60)
+FLOOD = replace(CALM, small_pools=True, traders=8, stalls=0.3)
+DESERTED_CLAIMS = replace(
+    CALM,
+    characters=[
+        *[Character("wrong", "lazy")] * 3,
+        *[Character(disputant="silent", watcher="honest")] * 3,
+        *HONEST,
+    ],
+)
+"""True challenges whose first finder plays no move."""
+LAZINESS = replace(
+    CALM, loss=0.5, slow=0.4, characters=[*[Character(verifier="lazy")] * 3, *[Character(watcher="honest")] * 4]
+)
+SELECTIVE_SERVING = replace(CALM, characters=[*HONEST, *[Character("wrong", "blind")] * 4])
+"""Cheats whose accomplices say that the states cannot be had."""
+SILENCE = replace(CALM, characters=[Character(), *[Character(verifier="silent")] * 4])
+"""Next to nobody verifies."""
