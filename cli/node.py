@@ -7,6 +7,7 @@ from typing import Annotated, Any, TextIO, cast
 
 import typer
 
+from cli import sign_state
 from cli.options import (
     HomeOption,
     JsonOption,
@@ -20,6 +21,7 @@ from cli.options import (
 from cli.output import EXIT_HALTED, console, emit, facts, say, table
 
 app = typer.Typer(help="Make, run and look at a node.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(sign_state.app, name="sign-state")
 
 
 @app.command()
@@ -92,12 +94,14 @@ def run(
     from gensyn_node.app.settings import load_settings, with_state_sync
     from gensyn_node.config.node_config import check_cheat, read_config
     from gensyn_node.keys.keyring import ACCOUNT, Keyring
+    from gensyn_node.keys.memory import forbid_dumps
     from gensyn_node.keys.passphrase import find_passphrase
     from gensyn_node.primitives.errors import InvariantViolation
 
     place = home_of(home)
     config = read_config(place)
     encrypted = Keyring(place.keys).is_encrypted(ACCOUNT)
+    forbid_dumps()
     settings = load_settings(place, find_passphrase(file=passphrase_file) if encrypted else "")
     check_cheat(config, settings.genesis.chain_id)
     settings = with_state_sync(settings, wanted=state_sync)

@@ -61,8 +61,10 @@ def address_of(home: Path | None, who: str) -> str:
 def key_of(home: Path | None, name: str, passphrase_file: Path | None = None) -> SecretKey:
     """The named key; asks for its passphrase only when it has one."""
     from gensyn_node.keys.keyring import Keyring
+    from gensyn_node.keys.memory import forbid_dumps
     from gensyn_node.keys.passphrase import find_passphrase
 
     ring = Keyring(home_of(home).keys)
+    forbid_dumps()
     passphrase = find_passphrase(file=passphrase_file) if ring.is_encrypted(name) else ""
     return ring.open(name, passphrase)

@@ -74,6 +74,12 @@ SIGN_STATE_BEHIND = reason(
     "The chain has signatures of this key that the record of the last signature does not know.",
     "Make sure that no other machine has the key, then import the newest history: gensyn node sign-state import.",
 )
+BAD_SIGNING_HISTORY = reason(
+    "E2015",
+    "bad_signing_history",
+    "The file is no signing history.",
+    "Write one with gensyn node sign-state export on the machine that had the key.",
+)
 WRONG_CHAIN = reason(
     "E2012",
     "store_of_other_chain",

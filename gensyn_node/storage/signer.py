@@ -90,7 +90,7 @@ class Signer:
         """Start a record for a key that has never signed; only `init` calls this. Raises `Rejection` (STORE_EXISTS)."""
         if path.exists():
             raise Rejection(reasons.STORE_EXISTS, f"{path} exists already")
-        state = SignState(key.public, 0, 0, 0, b"", b"", 0, b"", 0, 0)
+        state = new_state(key.public)
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, encode_state(state))
         return cls(path, key, state)
@@ -153,6 +153,22 @@ def state_after(last: SignState, request: SignRequest, sign: Callable[[bytes], b
     )
 
 
+def new_state(public_key: bytes) -> SignState:
+    """The record of a key that has never signed."""
+    return SignState(public_key, 0, 0, 0, b"", b"", 0, b"", 0, 0)
+
+
+def raised(last: SignState, place: tuple[int, int, int], *, silent_through: int) -> SignState:
+    """The record after what another one of the same key knows (height, round, step): the later of the two, never less.
+
+    What was signed at the later place is not known here, nor the locks of its height: that height is sat out.
+    """
+    silent = max(last.silent_through, silent_through)
+    if place <= (last.height, last.round, last.step):
+        return msgspec.structs.replace(last, silent_through=silent)
+    return SignState(last.public_key, *place, b"", b"", 0, b"", max(silent, place[0]), 0)
+
+
 def state_sitting_out(last: SignState) -> SignState:
     """The record of a validator that refuses the last signed height: with its log, the lock in it is lost."""
     return msgspec.structs.replace(last, silent_through=last.height)
@@ -171,7 +187,7 @@ def log_is_short(last: SignState, height: int, *, records: int) -> bool:
 def is_beyond(last: SignState, place: tuple[int, int, int], message: bytes) -> bool:
     """Whether a signature at this place (height, round, step) over `message` cannot be one that the record knows of."""
     there = (last.height, last.round, last.step)
-    return place > there or (place == there and message != last.message)
+    return place > there or (place == there and last.message != b"" and message != last.message)
 
 
 def encode_state(state: SignState) -> bytes:
