@@ -65,7 +65,7 @@ class Pair:
     async def pass_(self, message: Propose) -> int:
         """Propose and accept; the height at which it takes effect."""
         number = State(self.benches[0].chain.view()).counters.proposals
-        self.add(0, message)
+        self.add(0, message, 10 * FEE_NANO)
         await self.step()
         for voter in range(3):
             self.add(voter, CastVote(number, key("consensus", voter).address, YES))
