@@ -12,11 +12,12 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
-from node_cluster import Cluster, eventually, key, make_cluster, run
+from node_cluster import Cluster, balance, eventually, key, make_cluster, run
 from test_node_executor import Bench, commit_of
 from test_node_sync_hostile import grow
 
 from consensus.ledger import keys
+from consensus.ledger.parameters import BASIS_POINTS
 from consensus.ledger.stake_records import ValidatorRecord
 from consensus.tendermint.evidence import offenders
 from consensus.tendermint.light_attack import as_set
@@ -26,6 +27,7 @@ from consensus.tendermint.types import (
     Commit,
     CommitFlag,
     CommitSlot,
+    ConsensusMessage,
     DuplicateVoteEvidence,
     Evidence,
     LightClientAttackEvidence,
@@ -42,7 +44,9 @@ from gensyn_node.app.settings import EVIDENCE_FILE
 from gensyn_node.app.startup import init_storage
 from gensyn_node.config.home import Home
 from gensyn_node.primitives import codec
+from gensyn_node.primitives.crypto import SecretKey
 from gensyn_node.primitives.errors import Reason, Rejection
+from gensyn_node.primitives.money import NANO_PER_GSN
 from p2p.api import Direction, PeerInfo, Peers, Requests
 
 
@@ -350,22 +354,35 @@ class Careless:
     see_commit = see_conflict = see_vote = see_proposal = see_certificate = decided = ignore
 
 
+def vote_twice(node: Node, cheat: SecretKey) -> None:
+    """Whatever the node prevotes for, it prevotes for something else as well."""
+    honest = node.driver._broadcast
+
+    def broadcast(message: ConsensusMessage) -> None:
+        honest(message)
+        if isinstance(message, Vote) and message.kind is VoteType.PREVOTE and message.validator == cheat.address:
+            other = structs.replace(message, block_id=b"\x07" * 32, signature=b"")
+            honest(structs.replace(other, signature=cheat.sign(vote_sign_bytes(node.ledger.chain_id, other))))
+
+    node.driver._broadcast = broadcast
+
+
 @pytest.mark.integration
-def test_a_twin_votes_twice_and_is_punished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two running nodes with one validator's key: its double votes on the wire end in a slash on the ledger."""
+def test_a_node_that_votes_twice_is_punished_and_its_finder_paid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Double votes on the wire between running nodes end in a slash on the ledger."""
 
     async def scenario() -> None:
-        cluster = make_cluster(tmp_path, 5, validators=4)
-        twin_home = Home(tmp_path / "twin")
-        init_storage(twin_home, cluster.genesis, key("consensus", 3))
-        twin = replace(cluster.settings[4], home=twin_home, consensus_key=key("consensus", 3))
+        cluster = make_cluster(tmp_path, 4)
         cheat = key("consensus", 3).address
         monkeypatch.setattr("gensyn_node.app.node.Watch", Careless)
         async with AsyncExitStack() as stack:
-            nodes = [await stack.enter_async_context(open_node(one)) for one in (*cluster.settings[:4], twin)]
+            nodes = [await stack.enter_async_context(open_node(one)) for one in cluster.settings]
+            vote_twice(nodes[3], key("consensus", 3))
             honest = nodes[:3]
-            await eventually(lambda: all(_punished(node, cheat) for node in honest), "the twins are punished")
-            await eventually(lambda: cheat not in honest[0].ledger.state.validators.positions, "their power is gone")
+            await eventually(lambda: all(_punished(node, cheat) for node in honest), "the cheat is punished")
+            await eventually(lambda: cheat not in honest[0].ledger.state.validators.positions, "its power is gone")
             at = honest[0].ledger.head.height
             await eventually(lambda: all(node.ledger.head.height >= at + 2 for node in honest), "the chain goes on")
             accusing = [
@@ -374,11 +391,23 @@ def test_a_twin_votes_twice_and_is_punished(tmp_path: Path, monkeypatch: pytest.
                 if (block := honest[0].ledger.block(height)) is not None and block.evidence
             ]
             assert [offenders(item) for block in accusing for item in block.evidence] == [(cheat,)]
+            # Its stake is slashed, and whoever operates the validator that proposed that block is paid for it.
+            parameters, stake = cluster.genesis.parameters, cluster.genesis.validators[3].stake_nano
+            slashed = stake * parameters.equivocation_slash_bps // BASIS_POINTS
+            finder = next(n for n in range(4) if key("consensus", n).address == accusing[0].header.proposer)
+            await eventually(lambda: _record(honest[0], cheat).stake_nano == stake - slashed, "the slash is known")
+            assert _record(honest[0], cheat).finder == key("account", finder).address
+            paid = balance(honest[0], key("account", finder).address) - 1_000_000 * NANO_PER_GSN
+            assert paid == slashed * parameters.winner_bps // BASIS_POINTS
 
     run(scenario)
 
 
 def _punished(node: Node, validator: bytes) -> bool:
+    return _record(node, validator).tombstoned
+
+
+def _record(node: Node, validator: bytes) -> ValidatorRecord:
     data = node.ledger.view().get(keys.validator(validator))
     record: ValidatorRecord = codec.decode(ValidatorRecord, data or b"")
-    return record.tombstoned
+    return record
