@@ -1,7 +1,8 @@
-"""`gensyn node rollback | reset | snapshot`: what an operator does with the files of a node, mostly a stopped one."""
+"""`gensyn node rollback | reset | snapshot | debug-bundle`: what an operator does with the files of a node."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ def register(app: typer.Typer) -> None:
     """Put the commands into the group `node`."""
     app.command()(rollback)
     app.command()(reset)
+    app.command("debug-bundle")(debug_bundle)
     app.add_typer(snapshot, name="snapshot")
 
 
@@ -68,6 +70,41 @@ def reset(
         aside = begin_again(place, genesis)
     value = {"home": str(place.path), "set_aside": None if aside is None else str(aside)}
     emit(as_json, value, lambda: say(f"The chain is at its genesis. The old database is {aside}; delete it at will."))
+
+
+def debug_bundle(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The archive to write.")] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """One archive for whoever helps: versions, configuration, chain, peers, log. Keys and tokens are left out."""
+    import time
+
+    from gensyn_node.app.debug_bundle import write_bundle
+
+    place = home_of(home)
+    path = (output or Path(f"gensyn-debug-{int(time.time())}.tar.gz")).absolute()
+    names = write_bundle(place, path, _live(home))
+    value = {"path": str(path), "bytes": path.stat().st_size, "files": names}
+    emit(as_json, value, lambda: say(f"{path}: {len(names)} files. Look at it before you send it."))
+
+
+def _live(home: Path | None) -> dict[str, Any]:
+    """What the running node says; why not, when none runs."""
+    from cli.options import client_of
+    from gensyn_node.primitives.errors import Rejection
+
+    found: dict[str, Any] = {}
+    try:
+        with client_of(home, None, None) as client:
+            for method in ("status", "peers", "seeds", "validators", "duties", "block"):
+                try:
+                    found[method] = client.call(method)
+                except Rejection as rejection:
+                    found[method] = {"unavailable": str(rejection)}
+    except Rejection as rejection:
+        found["node"] = {"unavailable": str(rejection)}
+    return found
 
 
 @snapshot.command("list")

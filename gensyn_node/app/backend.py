@@ -77,6 +77,7 @@ class Backend:
             block_interval_ms=node.history.block_interval_ms(),
             balance_nano=queries.account(chain.view(), address).balance_nano,
             rejections=self._rejections(),
+            round=node.driver.round,
             paused=DISK_FULL if node.room.paused else "",
             disk_used_bytes=await trio.to_thread.run_sync(used_bytes, node.settings.home.data),
             disk_free_bytes=node.room.free,

@@ -45,6 +45,8 @@ class Status(View, frozen=True):
     balance_nano: int = 0
     rejections: dict[str, int] = msgspec.field(default_factory=dict)
     """Refused inputs by reason name since the start."""
+    round: int = 0
+    """Of the height in progress: above 0 when its first proposer did not get through."""
     paused: str = ""
     """Why the node signs and commits nothing now; empty as a rule."""
     disk_used_bytes: int = 0
