@@ -34,24 +34,13 @@ UNBONDING_NOTE = "It stays slashable until it is paid out, {blocks} blocks from 
 @app.command()
 def validators(home: HomeOption = None, node: NodeOption = None, as_json: JsonOption = False) -> None:
     """Everybody with stake: who signs, who waits, who is in jail."""
-    from gensyn_node.primitives.money import format_amount
-
     with client_of(home, node, None) as client:
         value = client.call("candidates")
     rows = [
-        (
-            one["name"],
-            one["address"],
-            _state(one),
-            one["power"],
-            format_amount(one["stake_nano"]),
-            format_amount(one["own_nano"]),
-            f"{one['commission_bps'] / 100:g} %",
-            one["missed_blocks"],
-        )
+        (one["address"], one["name"], _state(one), _number(one["stake_nano"]), f"{one['commission_bps'] / 100:g} %")
         for one in value
     ]
-    columns = ("Name", "Validator", "State", "Power #", "Stake GSN", "Own GSN", "Commission", "Missed #")
+    columns = ("Validator", "Name", "State", "Stake GSN", "Keeps")
     emit(as_json, value, lambda: table("Validators", columns, rows, "none"))
 
 
@@ -90,8 +79,8 @@ def rewards(
     rows = [
         (
             one["validator"],
-            format_amount(one["stake_nano"]),
-            format_amount(one["rewards_nano"]),
+            _number(one["stake_nano"]),
+            _number(one["rewards_nano"]),
             ", ".join(
                 f"{format_amount(entry['amount_nano'])} at {entry['release_height']}" for entry in one["unbonding"]
             ),
@@ -329,4 +318,12 @@ def _candidate(candidates: list[dict[str, Any]], validator: str) -> dict[str, An
 
 def _state(one: dict[str, Any]) -> str:
     until = f" until {one['unjail_height']}" if one["unjail_height"] else ""
-    return f"{one['state']}{until}"
+    missed = f", missed {one['missed_blocks']}" if one["missed_blocks"] else ""
+    return f"{one['state']}{until}{missed}"
+
+
+def _number(nano: int) -> str:
+    """An amount for a column that names the unit."""
+    from gensyn_node.primitives.money import format_amount
+
+    return format_amount(nano).removesuffix(" GSN")
