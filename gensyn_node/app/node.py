@@ -60,6 +60,9 @@ FAREWELL_S = 3.0
 MEMPOOL_FILE = "mempool.journal"
 """What waits, in the data folder of a home."""
 
+STORE_LOOK_S = 0.5
+"""How often it is looked whether a read of the database has met damage."""
+
 log = structlog.get_logger()
 
 
@@ -182,6 +185,13 @@ class Node:
             account_key=settings.account_key,
         )
 
+    async def _watch_store(self) -> None:
+        """`Rejection` (STORE_CORRUPT) once a read has met damage, whoever asked for it; the next start begins again."""
+        damage = self.ledger.store.database.damage
+        while not damage.found:  # noqa: ASYNC110  (reads happen on threads)
+            await trio.sleep(STORE_LOOK_S)
+        raise Rejection(STORE_CORRUPT, damage.found)
+
     # --- what the watch asks
 
     @property
@@ -220,6 +230,7 @@ class Node:
             nursery.start_soon(self.intake.run, self.network.gossip if self.settings.gossip else None)
             nursery.start_soon(self.catch_up.run)
             nursery.start_soon(self.sync.run)
+            nursery.start_soon(self._watch_store)
             if self.watch is not None:
                 nursery.start_soon(self.watch.run, self, partial(self.driver.offer, SigningAllowed()))
             nursery.start_soon(self.evidence.run)

@@ -7,6 +7,7 @@ It is never repaired: what fails its checks is refused, and the node synchronise
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import plyvel
@@ -33,18 +34,34 @@ _NOT_DAMAGE = (
 """In LevelDB's words: why a sound database cannot be opened."""
 
 
+@dataclass(slots=True)
+class Damage:
+    """What the first read said that met damage; empty as long as none did.
+
+    The error of such a read can end in a handler that takes every `Rejection` for a peer's fault. The node looks here.
+    """
+
+    found: str = ""
+
+    def met(self, what: str, error: plyvel.Error) -> Rejection:
+        """Remember it; the error to raise."""
+        self.found = self.found or f"{what}: {error}"
+        return Rejection(reasons.STORE_CORRUPT, f"{what}: {error}")
+
+
 class Reader:
     """Ordered bytes to bytes, to be read. Raises `Rejection` (STORE_CORRUPT) when a read meets damage."""
 
-    def __init__(self, handle: plyvel.DB) -> None:
+    def __init__(self, handle: plyvel.DB, damage: Damage) -> None:
         self._handle = handle
+        self.damage = damage
 
     def get(self, key: bytes) -> bytes | None:
         """The value, or None."""
         try:
             value: bytes | None = self._handle.get(key, verify_checksums=True)
         except plyvel.Error as error:
-            raise Rejection(reasons.STORE_CORRUPT, f"reading {key[:16].hex()}: {error}") from error
+            raise self.damage.met(f"reading {key[:16].hex()}", error) from error
         return value
 
     def items(self, prefix: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
@@ -54,7 +71,7 @@ class Reader:
             for key, value in iterator:
                 yield key[len(prefix) :], value
         except plyvel.Error as error:
-            raise Rejection(reasons.STORE_CORRUPT, f"reading {prefix!r}: {error}") from error
+            raise self.damage.met(f"reading {prefix!r}", error) from error
         finally:
             iterator.close()
 
@@ -63,7 +80,7 @@ class Database(Reader):
     """One open LevelDB."""
 
     def __init__(self, handle: plyvel.DB, path: Path) -> None:
-        super().__init__(handle)
+        super().__init__(handle, Damage())
         self._path = path
 
     @classmethod
@@ -89,7 +106,7 @@ class Database(Reader):
 
     def snapshot(self) -> Reader:
         """Everything as it is now, unchanged by later writes."""
-        return Reader(self._handle.snapshot())
+        return Reader(self._handle.snapshot(), self.damage)
 
     def write(self, changes: Iterable[tuple[bytes, bytes | None]], *, sync: bool = True) -> None:
         """Put (or, for None, delete) all keys in one batch: all of it survives a crash, or nothing.

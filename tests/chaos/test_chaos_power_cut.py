@@ -144,6 +144,27 @@ def test_interrupted_calls_and_other_folders_are_read_right() -> None:
 
 
 @needs_strace
+def test_the_record_of_a_signature_is_safe_before_the_signature_is_said(trace: list[Operation]) -> None:
+    """By the system calls: content synced, renamed into place, folder synced, and only then does a signature leave."""
+    calls: list[str] = []
+    paths: dict[int, str] = {}
+    said = 0
+    for operation in trace:
+        if operation.do == "open":
+            paths[operation.file] = operation.path
+        if operation.do == "sync" and paths[operation.file] in ("signer", "signer/last_signed.new"):
+            calls.append(f"sync {paths[operation.file]}")
+        elif operation.do == "rename" and operation.path == "signer/last_signed.new":
+            calls.append("rename")
+        elif operation.do == "write" and paths[operation.file] == "signer/last_signed.new":
+            calls = ["write"]
+        elif operation.do == "say" and operation.text.startswith("signed "):
+            assert calls == ["write", "sync signer/last_signed.new", "rename", "sync signer"], operation.text[:20]
+            said += 1
+    assert said >= 3 * 12
+
+
+@needs_strace
 def test_a_trace_file_is_read_back(trace: list[Operation], tmp_path: Path) -> None:
     system_trace.save(tmp_path / "trace", trace)
     assert system_trace.load(tmp_path / "trace") == trace

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import stat
 from pathlib import Path
@@ -140,6 +141,12 @@ def test_bip39_vectors(vector: list[str]) -> None:
 @settings(max_examples=50, deadline=None)
 def test_words_restore_every_key(seed: bytes) -> None:
     assert recovery.key_of(recovery.words_of(SecretKey(seed))).seed == seed
+
+
+def test_a_thousand_keys_come_back_from_their_words() -> None:
+    for number in range(1_000):
+        key = SecretKey(hashlib.sha256(number.to_bytes(4, "big")).digest())
+        assert recovery.key_of(recovery.words_of(key)) == key
 
 
 WORDS = recovery.words_of(KEY).split()

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import plyvel
 import pytest
 import trio
 from msgspec import structs
@@ -158,6 +159,21 @@ def test_a_restored_backup_finds_its_twin_and_stops(tmp_path: Path) -> None:
             height = nodes[0].ledger.head.height
             await eventually(lambda: _signed_by(nodes[0], original, height + 1), "the original goes on")
             assert all(not node.executor.evidence.pending() for node in nodes)
+
+    run(scenario)
+
+
+def test_a_read_that_meets_damage_ends_the_node_whoever_asked(tmp_path: Path) -> None:
+    """The error itself can end in the handler of a peer's request, as if the peer were to blame."""
+
+    async def scenario() -> None:
+        cluster = make_cluster(tmp_path, 1)
+        with pytest.raises(Rejection) as caught:
+            async with open_node(cluster.settings[0]) as node:
+                await eventually(lambda: node.ledger.head.height >= 1, "a block")
+                node.ledger.store.database.damage.met("reading b", plyvel.CorruptionError("block checksum mismatch"))
+                await trio.sleep(WAIT_S)
+        assert caught.value.reason is reasons.STORE_CORRUPT
 
     run(scenario)
 

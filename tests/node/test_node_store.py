@@ -170,6 +170,8 @@ def test_flipped_byte_in_a_table_is_an_error_not_another_value(tmp_path: Path) -
             damaged += 1
         else:
             wrong += value not in (b"value%04d" % number,)
+    assert bool(database.damage.found) == (damaged > 0)
+    assert database.snapshot().damage is database.damage
     database.close()
     assert wrong == 0
     assert damaged > 0
