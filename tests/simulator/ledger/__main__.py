@@ -12,10 +12,24 @@ import multiprocessing
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import islice
 
 from tests.simulator.application import Violation
 from tests.simulator.ledger.coverage import RARE_STATES
 from tests.simulator.ledger.market import run
+
+
+@dataclass
+class Report:
+    """What a campaign found."""
+
+    played: int = 0
+    wall_s: float = 0.0
+    seen: Counter[str] = field(default_factory=Counter)
+    failed: list[tuple[int, str]] = field(default_factory=list)
+    """Seed, and what was said."""
 
 
 def play(seed: int) -> tuple[int, Counter[str], str]:
@@ -26,39 +40,44 @@ def play(seed: int) -> tuple[int, Counter[str], str]:
         return seed, Counter(), str(violation)
 
 
+def campaign(seeds: Iterable[int], jobs: int, budget_s: float = float("inf")) -> Report:
+    """Play markets, in processes, until there are no more seeds or the time is over."""
+    begun, report, waiting = time.monotonic(), Report(), iter(seeds)
+    with multiprocessing.Pool(jobs) as pool:
+        while time.monotonic() - begun < budget_s and (batch := list(islice(waiting, 16 * jobs))):
+            for seed, reached, said in pool.imap_unordered(play, batch):
+                report.played += 1
+                report.seen.update(reached)
+                if said:
+                    report.failed.append((seed, said))
+                    print(f"VIOLATION {said}\n", file=sys.stderr, flush=True)
+    report.wall_s = time.monotonic() - begun
+    return report
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulator.ledger", description=__doc__)
-    parser.add_argument("--seeds", default="0:99", help="FIRST:LAST, both played")
+    parser.add_argument("--seeds", default="0:99", metavar="FIRST:LAST", help="both are played")
     parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count(), help="processes")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     first, _, last = options.seeds.partition(":")
-    seeds = range(int(first), int(last or first) + 1)
-    begun, seen, failed = time.monotonic(), Counter[str](), list[int]()
-    with multiprocessing.Pool(options.jobs) as pool:
-        for seed, reached, violation in pool.imap_unordered(play, seeds, chunksize=4):
-            seen.update(reached)
-            if violation:
-                failed.append(seed)
-                print(f"VIOLATION {violation}\n", file=sys.stderr, flush=True)
-    wall_s = time.monotonic() - begun
-    report = {
-        "seeds": [seeds.start, seeds.stop - 1],
-        "schedules": len(seeds),
-        "jobs": options.jobs,
-        "wall_s": round(wall_s, 1),
-        "per_second": round(len(seeds) / wall_s, 1),
-        "violations": sorted(failed),
-        "rare_states": {name: seen[name] for name in RARE_STATES},
-        "other": {name: count for name, count in sorted(seen.items()) if name not in RARE_STATES},
-    }
+    found = campaign(range(int(first), int(last or first) + 1), options.jobs)
+    rare = {name: found.seen[name] for name in RARE_STATES}
+    other = {name: count for name, count in sorted(found.seen.items()) if name not in RARE_STATES}
+    failed = sorted(seed for seed, _ in found.failed)
     if options.json:
-        print(json.dumps(report))
+        figures = {
+            "markets": found.played,
+            "jobs": options.jobs,
+            "wall_s": round(found.wall_s, 1),
+            "violations": failed,
+        }
+        print(json.dumps({**figures, "rare_states": rare, "other": other}))
     else:
-        print(f"{len(seeds)} markets (seeds {seeds.start} to {seeds.stop - 1}) in {wall_s:.1f} s", end="")
-        print(f" with {options.jobs} processes; {len(failed)} violations")
-        for name, count in {**report["rare_states"], **report["other"]}.items():  # type: ignore[dict-item]
+        print(f"{found.played} markets in {found.wall_s:.1f} s with {options.jobs} processes: {len(failed)} violations")
+        for name, count in {**rare, **other}.items():
             print(f"{count:>10}  {name}")
     return 1 if failed else 0
 
