@@ -13,7 +13,8 @@ import structlog
 from consensus.chain_state import first_state
 from consensus.ledger import keys, tree
 from consensus.ledger.genesis import genesis_delta, genesis_hash
-from consensus.ledger.records import Genesis
+from consensus.ledger.records import ConsensusRecord, Genesis
+from consensus.tendermint.block import verify_commit
 from consensus.tendermint.types import NIL
 from gensyn_node.app.chain import Chain
 from gensyn_node.app.doppelganger import check_own_commit
@@ -168,6 +169,41 @@ def check_chain(chain: Chain) -> None:
         if block is None or commit is None or block.id != expected or commit.block_id != expected:
             raise Rejection(reasons.HEADS_DISAGREE, f"block {height} is missing or is another one")
         expected = block.header.previous_block_id
+    if head.height:
+        _check_state(chain)
+        _check_index(chain)
+
+
+def _check_state(chain: Chain) -> None:
+    """What consensus goes on with is what the head block and the ledger under its app hash say."""
+    head, state = chain.head, chain.state
+    block, commit = chain.block(head.height), chain.commit(head.height)
+    if block is None or commit is None or state.last_validators is None or state.time_ms != block.header.time_ms:
+        raise Rejection(reasons.HEADS_DISAGREE, "the head's state is not that of its block")
+    try:
+        verify_commit(chain.chain_id, state.last_validators, commit)
+    except Rejection as rejection:
+        raise Rejection(reasons.HEADS_DISAGREE, f"the head's commit: {rejection.message}") from None
+    for height, members in ((head.height + 1, state.validators), (head.height + 2, state.next_validators)):
+        if chain.validators(height) != members:
+            raise Rejection(reasons.HEADS_DISAGREE, f"the stored validator set of {height} is not the head's")
+    encoded = chain.view().get(keys.CONSENSUS)
+    if encoded is None or encoded != codec.encode(ConsensusRecord(state.beacon, state.validators.rotation_hash)):
+        raise Rejection(reasons.HEADS_DISAGREE, "beacon or proposer rotation are not those that the ledger names")
+
+
+def _check_index(chain: Chain) -> None:
+    """The head's transactions and results are found; the block of a snapshot comes without them."""
+    height = chain.head.height
+    if height == chain.store.began:
+        return
+    names, results = chain.names(height), chain.results(height)
+    if results is None or len(results) != len(names.transaction_ids):
+        raise Rejection(reasons.HEADS_DISAGREE, f"the results of block {height} are missing")
+    for index, name in enumerate(names.transaction_ids):
+        place = chain.store.place_of(name)
+        if place is None or place.height != height or names.transaction_ids[place.index] != name:
+            raise Rejection(reasons.HEADS_DISAGREE, f"transaction {index} of block {height} is not in the index")
 
 
 def _check_ledger(chain: Chain) -> None:

@@ -102,6 +102,11 @@ def test_without_gossip_the_chain_is_still_live(tmp_path: Path) -> None:
         async with AsyncExitStack() as stack:
             nodes = await start(stack, cluster, 0, 1, 2, 3)
             await eventually(lambda: all(n.ledger.head.height >= 3 for n in nodes), "three blocks by asking alone")
+            target = b"\x44" * 20
+            await nodes[2].chain.submit_transaction(transfer(cluster, 2, 0, 9, target))
+            await eventually(
+                lambda: all(balance(n, target) == 9 for n in nodes), "a transaction that only one node had"
+            )
             assert_same_chain(nodes)
 
     run(scenario)
