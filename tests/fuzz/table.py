@@ -19,12 +19,14 @@ import trio
 from consensus.ledger.messages import Transaction, Transfer, decode_transaction, sign_transaction
 from consensus.ledger.programs import decode_program
 from consensus.ledger.records import Genesis
-from gensyn_node.app import sync_wire, wire
+from gensyn_node.app import sign_history, sync_wire, wire
 from gensyn_node.config.genesis import decode_genesis
 from gensyn_node.config.node_config import NodeConfig, parse_config
 from gensyn_node.config.template import render_config
 from gensyn_node.devnet.scenario import parse_scenario
 from gensyn_node.keys import keystore
+from gensyn_node.light import wire as light_wire
+from gensyn_node.light.trust import parse_anchor
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.bech32 import decode_address, encode_address
 from gensyn_node.primitives.crypto import SecretKey
@@ -79,6 +81,9 @@ READS_FILES = {
     "gensyn_node.storage.signer.read_state": "a sign state is fuzzed as its codec type; byte flips are in tests/node",
     "gensyn_node.storage.wal.read_log": "parse_log",
     "gensyn_node.sdk.certificate.read_certificate": "unpack_certificate",
+    "gensyn_node.app.sign_history.read_history": "decode_history",
+    "gensyn_node.light.trust.load_block": "a file of our own, fuzzed as its codec type",
+    "gensyn_node.light.reads.read_account": "records proven under a verified header",
     "gensyn_node.sdk.task_file.read_task_file": "parse_task_file",
     "gensyn_node.devnet.account_book.read_book": "reads our own node's ledger",
     "gensyn_node.devnet.digits.load_digits": "a file of an installed package",
@@ -100,10 +105,11 @@ RUN_TIME_TYPES = {
     ("consensus.ledger.invariants", "_TYPES[kind]"): "records of our own ledger",
     ("consensus.ledger.view", "type_"): "records of our own ledger",
     ("gensyn_node.app.light_source", "type_"): "answers, which `WIRE_MODULES` list",
+    ("gensyn_node.light.peers", "type_"): "answers, which `WIRE_MODULES` list",
 }
 """Calls of the codec whose type the source does not name, and what they read."""
 
-WIRE_MODULES = (wire, sync_wire)
+WIRE_MODULES = (wire, sync_wire, light_wire)
 """Every struct declared here is what a peer may send."""
 
 
@@ -290,6 +296,17 @@ def _logs(rng: random.Random) -> list[bytes]:
     return [b"".join(wal.frame(rng.randbytes(rng.randrange(60))) for _ in range(count)) for count in range(6)]
 
 
+def _histories(rng: random.Random) -> list[bytes]:
+    return [
+        sign_history.encode_history(
+            sign_history.SigningHistory(
+                sign_history.FORMAT, "devnet-test", rng.randbytes(32).hex(), rng.randbytes(32).hex(), height, 2, 3, 0
+            )
+        )
+        for height in (0, 1, 10**6)
+    ]
+
+
 def _framed(prefix: int) -> Callable[[random.Random], list[bytes]]:
     return lambda rng: [len(body).to_bytes(prefix, "big") + body for body in (b"", b"\1", rng.randbytes(200))]
 
@@ -315,6 +332,9 @@ READER_TARGETS: dict[str, Target] = {
         "unpack_certificate", certificate.unpack_certificate, _certificates, certificate.pack_certificate
     ),
     "gensyn_node.storage.wal.parse_log": Target("parse_log", _log, _logs),
+    "gensyn_node.app.sign_history.decode_history": Target(
+        "decode_history", sign_history.decode_history, _histories, mutate=mutate.mutated_text
+    ),
     "ml.data.manifest.read_manifest": Target("read_manifest", read_manifest, _manifests, packed_again),
     "ml.worker.frames.decode_request": Target("worker frame", _worker_frame, _worker_frames),
     "ml.worker.frames.decode_reply": Target(
@@ -361,6 +381,9 @@ READER_TARGETS: dict[str, Target] = {
     ),
     "gensyn_node.sdk.blobs.parse_id": Target(
         "parse_id", _text(parse_id), _texts("00" * 32, "fF" * 32), mutate=mutate.mutated_text
+    ),
+    "gensyn_node.light.trust.parse_anchor": Target(
+        "parse_anchor", _text(parse_anchor), _texts("7:" + "ab" * 32, "1:" + "00" * 32), mutate=mutate.mutated_text
     ),
     "gensyn_node.roles.cheats.parse_cheat": Target(
         "parse_cheat", _text(parse_cheat), _texts("flip-bit@step=37", "lazy-verifier"), mutate=mutate.mutated_text
