@@ -125,7 +125,7 @@ def test_repeated_and_cut_entries_are_refused(taken: Taken, tmp_path: Path) -> N
 
 
 def test_the_proposer_rotation_is_not_taken_on_trust(taken: Taken, tmp_path: Path) -> None:
-    """No header names the priorities. A newcomer with others would call honest proposers impostors, and split off."""
+    """GHSA-g5xx: no header names the priorities. A newcomer with others would call honest proposers impostors."""
     honest = taken.manifest.validators
     members = honest.validators
     turned = [

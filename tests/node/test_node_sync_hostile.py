@@ -95,6 +95,8 @@ def test_a_peer_that_sends_old_blocks_does_not_keep_us_from_others(tmp_path: Pat
 
 
 def test_a_claimed_height_that_is_never_shown_does_not_leave_us_syncing(tmp_path: Path) -> None:
+    """ASA-2025-001: a peer that claims a height and never shows it must not keep a node from voting."""
+
     async def scenario() -> None:
         cluster = make_cluster(tmp_path, 4)
         ahead, behind = Bench(cluster.settings[0]), Bench(cluster.settings[1])

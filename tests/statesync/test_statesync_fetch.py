@@ -10,6 +10,9 @@ from consensus.statesync.fetch import FAILURES_MAX, PER_PEER, ChunkPlan, choose
 from consensus.statesync.manifest import CHUNK_BYTES, FORMAT, Manifest, check_manifest
 from consensus.statesync.reasons import BAD_CHUNK, BAD_MANIFEST
 from consensus.tendermint.types import Validator, ValidatorSet
+from gensyn_node.app.sync_wire import CHUNK_REPLY_BYTES_MAX, ChunkReply
+from gensyn_node.primitives import codec
+from gensyn_node.primitives.codec import encode
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.primitives.hashing import sha256
 
@@ -65,6 +68,14 @@ def test_all_chunks_come_whatever_some_peers_do(seed: int) -> None:
     assert plan.left == 0
     assert asked.count("liar") <= PER_PEER
     assert asked.count("silent") <= FAILURES_MAX + PER_PEER
+
+
+def test_a_chunk_bomb_is_cut_off_by_its_bound() -> None:
+    fits, bomb = bytes(CHUNK_BYTES), bytes(CHUNK_BYTES + 1)
+    assert len(encode(ChunkReply(fits))) <= CHUNK_REPLY_BYTES_MAX
+    assert codec.decode(ChunkReply, encode(ChunkReply(fits))).data == fits
+    with pytest.raises(Rejection):
+        codec.decode(ChunkReply, encode((bomb,)))
 
 
 def test_nobody_left_leaves_the_plan_unfinished() -> None:
