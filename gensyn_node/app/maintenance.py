@@ -73,6 +73,10 @@ def roll_back(home: Home, target: int) -> Head:
             if height > target + 1:
                 aside = quarantine(log_path(home.data / LOG_FOLDER, height))
                 log.warning("log_set_aside", height=height, path=str(aside))
+        snapshots = SnapshotFolder(home.data / SNAPSHOT_FOLDER)
+        for height in snapshots.heights():
+            if height > target:  # whoever goes back doubts what came after; others would be shown it
+                snapshots.remove(height)
         rollback(chain.store, target, names)
     finally:
         chain.close()

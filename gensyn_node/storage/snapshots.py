@@ -45,35 +45,15 @@ class SnapshotFolder:
         place = self._folder / str(source.height)
         if place.exists():
             return self.manifest(source.height)
+        for unfinished in self._folder.glob("*.new"):  # a kill left it
+            shutil.rmtree(unfinished)
         building = self._folder / f"{source.height}.new"
-        if building.exists():
-            shutil.rmtree(building)
         building.mkdir(parents=True, mode=0o700)
-        count = 0
-
-        def counted() -> Iterable[Entry]:
-            nonlocal count
-            for entry in source.entries:
-                count += 1
-                yield entry
-
-        hashes, size = [], 0
-        for index, chunk in enumerate(chunked(counted())):
-            replace_file(building / _chunk_name(index), chunk)
-            hashes.append(sha256(chunk))
-            size += len(chunk)
-        manifest = Manifest(
-            FORMAT,
-            source.chain_id,
-            source.height,
-            count,
-            size,
-            tuple(hashes),
-            source.last_validators,
-            source.validators,
-            source.next_validators.validators,
-        )
-        replace_file(building / MANIFEST_FILE, codec.encode(manifest))
+        try:
+            manifest = _write(building, source)
+        except BaseException:
+            shutil.rmtree(building, ignore_errors=True)  # a full disk must not be kept full by this
+            raise
         os.replace(building, place)
         sync_directory(self._folder)
         for height in self.heights()[:-keep]:
@@ -112,6 +92,36 @@ class SnapshotFolder:
         """Delete a snapshot."""
         shutil.rmtree(self._folder / str(height))
         sync_directory(self._folder)
+
+
+def _write(building: Path, source: SnapshotSource) -> Manifest:
+    """Chunks, then the manifest, each synced."""
+    count = 0
+
+    def counted() -> Iterable[Entry]:
+        nonlocal count
+        for entry in source.entries:
+            count += 1
+            yield entry
+
+    hashes, size = [], 0
+    for index, chunk in enumerate(chunked(counted())):
+        replace_file(building / _chunk_name(index), chunk)
+        hashes.append(sha256(chunk))
+        size += len(chunk)
+    manifest = Manifest(
+        FORMAT,
+        source.chain_id,
+        source.height,
+        count,
+        size,
+        tuple(hashes),
+        source.last_validators,
+        source.validators,
+        source.next_validators.validators,
+    )
+    replace_file(building / MANIFEST_FILE, codec.encode(manifest))
+    return manifest
 
 
 class ChunkFolder:

@@ -72,6 +72,8 @@ def test_snapshots_are_made_and_listed(gensyn: Program) -> None:
     code, made = gensyn("node", "snapshot", "create")
     assert (code, made["height"]) == (0, 8)
     assert gensyn("node", "snapshot", "list") == (0, {"snapshots": [made]})
+    assert gensyn("node", "rollback", "--blocks", "1", "--yes")[0] == 0
+    assert gensyn("node", "snapshot", "list") == (0, {"snapshots": []})
 
 
 def test_reset_sets_the_chain_aside(gensyn: Program, maker: ChainMaker) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -228,3 +229,18 @@ def test_a_download_goes_on_with_what_is_whole(taken: Taken, tmp_path: Path) -> 
     folder.put(0, taken.chunks[0][:-1])
     assert ChunkFolder(tmp_path, taken.manifest).here() == []
     assert BAD_CHUNK.code == "E1162"
+
+
+def test_what_does_not_fit_or_was_killed_leaves_nothing(taken: Taken, tmp_path: Path) -> None:
+    folder = SnapshotFolder(tmp_path / "snapshots")
+    source = taken.maker.chain.snapshot_source()
+
+    def cut() -> Iterator[tuple[bytes, bytes]]:
+        yield from list(source.entries)[:3]
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "snapshots" / "3.new").mkdir(parents=True)
+    with pytest.raises(OSError):
+        folder.create(replace(source, entries=cut()), keep=1)
+    assert list((tmp_path / "snapshots").iterdir()) == []
+    assert folder.create(taken.maker.chain.snapshot_source(), keep=1).height == source.height
