@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import Literal, TypeAlias, get_args
 
 import system_trace
 import trio
@@ -30,6 +30,10 @@ from gensyn_node.storage import reasons
 
 FOLDER = Path(__file__).parent
 GO_ON_S = 60.0
+SPARE = 3
+"""Cuts that are planned for each that is wanted."""
+Planned: TypeAlias = tuple[int, NameLoss, DataLoss | Literal["mixed"], int]
+"""After which operation, what of the names and of the data is lost, and the seed of the rest."""
 WENT_ON, SAT_OUT, NOT_MADE = "went on", "sits out", "init repeated"
 LOST_SIGN_STATE = (reasons.SIGN_STATE_MISSING, reasons.SIGN_STATE_CORRUPT)
 
@@ -72,11 +76,11 @@ class Fault(AssertionError):  # noqa: N818  (it names what was found)
     """A folder after which the node would lose, invent or contradict something."""
 
 
-def record(folder: Path, *, sessions: int, blocks: int, transfers: int) -> list[Operation]:
-    """Trace the workload."""
+def record(folder: Path, *, sessions: int, blocks: int, transfers: int, bug: str = "") -> list[Operation]:
+    """Trace the workload, with a mistake in it if wanted."""
     saying, output = folder / "said", folder / "trace"
     command = [sys.executable, str(FOLDER / "power_cut_workload.py"), str(folder / "home"), str(saying)]
-    system_trace.record([*command, str(sessions), str(blocks), str(transfers)], folder / "home", saying, output)
+    system_trace.record([*command, str(sessions), str(blocks), str(transfers), bug], folder / "home", saying, output)
     return system_trace.load(output)
 
 
@@ -87,41 +91,33 @@ def digests(trace: list[Operation]) -> dict[int, str]:
 
 
 def crash_points(trace: list[Operation]) -> list[int]:
-    """Operations after which something can be different: not closes, not what was written to a diary."""
+    """Operations after which something can be different, what was said among them: not closes, not diaries."""
     paths: dict[int, str] = {}
     points = []
     for number, operation in enumerate(trace):
         if operation.do == "open":
             paths[operation.file] = operation.path
         path = operation.path or paths.get(operation.file, "")
-        if operation.do not in ("close", "say") and not is_diary(path):
+        if operation.do != "close" and not is_diary(path):
             points.append(number)
     return points
 
 
 def cuts(trace: list[Operation], rule: Rule, seed: int, count: int) -> Iterator[Cut]:
-    """`count` different folders at most, spread over the trace; each of a digest of its own."""
+    """`count` different folders (fewer when there are not so many), from the whole length of the trace."""
     plan = _plan(crash_points(trace), rule, seed, count)
     seen: set[tuple[bytes, int]] = set()
-    disk, past, done, number = Disk(rule), Past(), 0, 0
-    for point, names, data, state_seed in plan:
-        for operation in trace[done : point + 1]:
-            if operation.do == "say":
-                past = past.after(operation.text)
-            else:
-                disk.take(operation)
-        done = point + 1
-        left = disk.cut(names, data, random.Random(state_seed))
-        name = (left.digest(), past.committed)
+    different = []
+    for number, cut in enumerate(_made(trace, rule, plan)):
+        name = (cut.left.digest(), cut.past.committed)
         if name not in seen:
             seen.add(name)
-            yield Cut(number, point, names, data, left, past)
-            number += 1
-            if number == count:
-                return
+            different.append(plan[number])
+    kept = sorted(random.Random(seed).sample(range(len(different)), min(count, len(different))))
+    yield from _made(trace, rule, [different[place] for place in kept])
 
 
-def _plan(points: list[int], rule: Rule, seed: int, count: int) -> list[tuple[int, NameLoss, DataLoss, int]]:
+def _plan(points: list[int], rule: Rule, seed: int, count: int) -> list[Planned]:
     """More cuts than wanted, since many leave the same; by their points."""
     chance = random.Random(f"{rule} {seed}")
     kinds = [
@@ -131,10 +127,21 @@ def _plan(points: list[int], rule: Rule, seed: int, count: int) -> list[tuple[in
         if rule == "posix" or names != "subset"
     ]
     every = [(point, *kind) for point in points for kind in kinds]
-    chance.shuffle(every)
-    chosen = sorted(every[: 4 * count], key=lambda one: one[0])
-    spread = [chosen[place] for place in sorted(chance.sample(range(len(chosen)), len(chosen)))]
-    return [(point, names, data, chance.getrandbits(32)) for point, names, data in spread]
+    chosen = sorted(chance.sample(every, min(len(every), SPARE * count)), key=lambda one: one[0])
+    return [(point, names, data, chance.getrandbits(32)) for point, names, data in chosen]
+
+
+def _made(trace: list[Operation], rule: Rule, plan: list[Planned]) -> Iterator[Cut]:
+    """The folders of a plan, in one walk along the trace."""
+    disk, past, done = Disk(rule), Past(), 0
+    for number, (point, names, data, seed) in enumerate(plan):
+        for operation in trace[done : point + 1]:
+            if operation.do == "say":
+                past = past.after(operation.text)
+            else:
+                disk.take(operation)
+        done = max(done, point + 1)
+        yield Cut(number, point, names, data, disk.cut(names, data, random.Random(seed)), past)
 
 
 def judge(cut: Cut, whole: dict[int, str], target: Path) -> str:

@@ -64,6 +64,24 @@ def test_losing_or_cutting_what_was_not_synced_never_needs_repair(trace: list[Op
     assert set(outcomes) == {power_cut.WENT_ON}
 
 
+@needs_strace
+@pytest.mark.parametrize("bug", ["files are not synced", "folders are not synced", "blocks are not synced"])
+def test_planted_bugs_are_found(bug: str, memory: Path) -> None:
+    """With a journal and nothing zeroed a sound node always goes on by itself (the test above); these do not."""
+    folder = memory / "planted" / bug.replace(" ", "-")
+    folder.mkdir(parents=True)
+    trace = power_cut.record(folder, sessions=1, blocks=9, transfers=12, bug=bug)
+    whole = power_cut.digests(trace)
+    for cut in power_cut.cuts(trace, "journal", SEED, 300):
+        if cut.past.made and cut.data in ("all", "none", "cut"):
+            try:
+                if power_cut.judge(cut, whole, folder / "state") != power_cut.WENT_ON:
+                    return
+            except power_cut.Fault:
+                return
+    raise AssertionError("not found")
+
+
 def names_after(rule: Rule, *operations: Operation) -> list[set[str]]:
     """What may be left of the names, for each kind of loss."""
     disk = Disk(rule)
