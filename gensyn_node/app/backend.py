@@ -16,6 +16,7 @@ from gensyn_node.app import certify, governance_views, views
 from gensyn_node.app.chain import CommittedBlock
 from gensyn_node.app.metrics import render_metrics
 from gensyn_node.app.node import Node
+from gensyn_node.app.operator_reads import DISK_FULL, OperatorReads
 from gensyn_node.app.room import used_bytes
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.errors import Rejection
@@ -28,7 +29,6 @@ from proofs.blobs import chunk_count
 
 DISPUTES_SHOWN_MAX = 200
 NO_ROLES = "none"
-DISK_FULL = "the disk is full: nothing is signed or committed until there is room"
 REJECTED = "rejected_"
 """Begins the names of the network's counters of rejections."""
 
@@ -41,11 +41,11 @@ def software_version() -> str:
         return "0.1.0"
 
 
-class Backend:
+class Backend(OperatorReads):
     """Reads the chain at its head; writes go through the mempool and the blob store."""
 
     def __init__(self, node: Node) -> None:
-        self._node = node
+        super().__init__(node)
         self._started_ms = int(time.time() * 1000)
         self._uploads: dict[bytes, int] = {}
         """Chunks that are here of blobs under way."""
@@ -339,6 +339,11 @@ def block_events(committed: CommittedBlock) -> list[rpc.Event]:
         "transactions": len(block.transactions),
     }
     events = [rpc.Event("block", height, data)]
+    if block.header.next_validators_hash != block.header.validators_hash:
+        members = committed.state.next_validators.validators
+        found = tuple(rpc.ValidatorView(one.address, one.public_key, one.power) for one in members)
+        events.append(rpc.Event("validator_set_update", height, {"validators": found}))
+    events += [rpc.Event("evidence", height, item) for item in block.evidence]
     for index, (raw, result) in enumerate(zip(block.transactions, committed.delta.results, strict=True)):
         events.append(rpc.Event("transaction", height, views.transaction_view(raw, height, index, result)))
     for event in committed.delta.events:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import trio
 
 from consensus.ledger.messages import transaction_id
-from consensus.mempool import KNOWN
+from consensus.mempool import KNOWN, PendingTransaction
 from consensus.pool import CheckedMempool
 from consensus.signatures import SignatureCache
 from gensyn_node.app.chain import Chain, CommittedBlock
@@ -71,6 +71,10 @@ class Pool:
             self._fresh.append(JournalEntry(height, data))
         self._arrived.set()
         return name
+
+    def pending(self) -> tuple[PendingTransaction, ...]:
+        """Everything that waits, in the order of arrival."""
+        return self._mempool.pending.contents()
 
     def take_fresh(self) -> list[JournalEntry]:
         """What came in since the last call, for the journal."""

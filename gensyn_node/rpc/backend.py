@@ -12,9 +12,8 @@ from typing import Protocol
 import msgspec
 import trio
 
-
-class View(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of the answers: plain data, JSON objects with these field names."""
+from gensyn_node.rpc.operator_backend import OperatorBackend
+from gensyn_node.rpc.view import View
 
 
 class Status(View, frozen=True):
@@ -268,7 +267,7 @@ class Event(View, frozen=True):
     data: object
 
 
-class NodeBackend(Protocol):
+class NodeBackend(OperatorBackend, Protocol):
     """The node, as its RPC server sees it. All methods are called from the server's trio tasks."""
 
     async def status(self) -> Status: ...

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -12,28 +10,13 @@ from msgspec import Meta
 from gensyn_node.primitives import limits
 from gensyn_node.primitives.bech32 import decode_address
 from gensyn_node.primitives.errors import Rejection
-from gensyn_node.primitives.hashing import HASH_BYTES
 from gensyn_node.rpc import reasons
 from gensyn_node.rpc.backend import NodeBackend
+from gensyn_node.rpc.method import AtHeight, Hash, Height, Method, OfTransaction, Parameters, found, hash_of
+from gensyn_node.rpc.operator_methods import OPERATOR_METHODS
 
-CALL_TIMEOUT_S = 30.0
 WAIT_TIMEOUT_S_MAX = 60.0
 LIST_MAX = 200
-
-Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
-Height = Annotated[int, Meta(ge=0, le=1 << 62)]
-
-
-class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of parameter objects; also the one without any."""
-
-
-class AtHeight(Parameters, frozen=True):
-    height: Height | None = None
-
-
-class OfTransaction(Parameters, frozen=True):
-    transaction_id: Hash
 
 
 class OfAccount(Parameters, frozen=True):
@@ -93,16 +76,6 @@ class OfBlob(Parameters, frozen=True):
     blob_id: Hash
 
 
-@dataclass(frozen=True, slots=True)
-class Method:
-    """One row of the table."""
-
-    parameters: type[Parameters]
-    call: Callable[[NodeBackend, Any], Awaitable[object]]
-    writes: bool = False
-    timeout_s: float = CALL_TIMEOUT_S
-
-
 async def call_method(method: Method, backend: NodeBackend, given: object) -> object:
     """Check the parameters against the row, then ask the node; BAD_PARAMETERS names what does not fit."""
     try:
@@ -112,25 +85,12 @@ async def call_method(method: Method, backend: NodeBackend, given: object) -> ob
     return await method.call(backend, parameters)
 
 
-def _hash(text: str) -> bytes:
-    data = bytes.fromhex(text)
-    if len(data) != HASH_BYTES:
-        raise Rejection(reasons.BAD_PARAMETERS, f"a hash has {HASH_BYTES} bytes")
-    return data
-
-
-def _found(value: object | None, what: str) -> object:
-    if value is None:
-        raise Rejection(reasons.NOT_FOUND, what)
-    return value
-
-
 async def _block(node: NodeBackend, p: AtHeight) -> object:
-    return _found(await node.block(p.height), f"there is no block {p.height}")
+    return found(await node.block(p.height), f"there is no block {p.height}")
 
 
 async def _transaction(node: NodeBackend, p: OfTransaction) -> object:
-    return _found(await node.transaction(_hash(p.transaction_id)), f"no block has the transaction {p.transaction_id}")
+    return found(await node.transaction(hash_of(p.transaction_id)), f"no block has the transaction {p.transaction_id}")
 
 
 async def _submit(node: NodeBackend, p: Submit) -> object:
@@ -142,38 +102,39 @@ async def _submit(node: NodeBackend, p: Submit) -> object:
 
 
 async def _task(node: NodeBackend, p: OfTask) -> object:
-    return _found(await node.task(_hash(p.task_id)), f"there is no task {p.task_id}")
+    return found(await node.task(hash_of(p.task_id)), f"there is no task {p.task_id}")
 
 
 async def _disputes(node: NodeBackend, p: MaybeOfTask) -> object:
-    return await node.disputes(None if p.task_id is None else _hash(p.task_id))
+    return await node.disputes(None if p.task_id is None else hash_of(p.task_id))
 
 
 async def _dispute(node: NodeBackend, p: OfDispute) -> object:
-    return _found(await node.dispute(_hash(p.dispute_id)), f"there is no dispute {p.dispute_id}")
+    return found(await node.dispute(hash_of(p.dispute_id)), f"there is no dispute {p.dispute_id}")
 
 
 async def _proposal(node: NodeBackend, p: OfProposal) -> object:
-    return _found(await node.proposal(p.number), f"there is no proposal {p.number}")
+    return found(await node.proposal(p.number), f"there is no proposal {p.number}")
 
 
 async def _program(node: NodeBackend, p: OfProgram) -> object:
-    return _found(await node.program(_hash(p.program_id)), f"there is no program {p.program_id}")
+    return found(await node.program(hash_of(p.program_id)), f"there is no program {p.program_id}")
 
 
 async def _certificate(node: NodeBackend, p: OfTask) -> object:
-    return _found(await node.certificate(_hash(p.task_id)), f"the task {p.task_id} has no certificate yet")
+    return found(await node.certificate(hash_of(p.task_id)), f"the task {p.task_id} has no certificate yet")
 
 
 async def _proof(node: NodeBackend, p: OfKey) -> object:
-    return _found(await node.proof(bytes.fromhex(p.key), p.height), "that height is not kept")
+    return found(await node.proof(bytes.fromhex(p.key), p.height), "that height is not kept")
 
 
 async def _blob_fetch(node: NodeBackend, p: OfBlob) -> object:
-    return _found(await node.blob_fetch(_hash(p.blob_id)), f"nobody serves the blob {p.blob_id}")
+    return found(await node.blob_fetch(hash_of(p.blob_id)), f"nobody serves the blob {p.blob_id}")
 
 
 METHODS: dict[str, Method] = {
+    **OPERATOR_METHODS,
     "status": Method(Parameters, lambda node, p: node.status()),
     "peers": Method(Parameters, lambda node, p: node.peers()),
     "seeds": Method(Parameters, lambda node, p: node.seeds()),
@@ -185,12 +146,12 @@ METHODS: dict[str, Method] = {
     "account": Method(OfAccount, lambda node, p: node.account(decode_address(p.address))),
     "submit_transaction": Method(Submit, _submit, writes=True),
     "wait_transaction": Method(
-        Wait, lambda node, p: node.wait_transaction(_hash(p.transaction_id), p.timeout_s), timeout_s=90.0
+        Wait, lambda node, p: node.wait_transaction(hash_of(p.transaction_id), p.timeout_s), timeout_s=90.0
     ),
     "tasks": Method(Page, lambda node, p: node.tasks(p.offset, p.limit)),
     "task": Method(OfTask, _task),
     "duties": Method(Parameters, lambda node, p: node.duties()),
-    "why": Method(OfTask, lambda node, p: node.why(_hash(p.task_id))),
+    "why": Method(OfTask, lambda node, p: node.why(hash_of(p.task_id))),
     "disputes": Method(MaybeOfTask, _disputes),
     "dispute": Method(OfDispute, _dispute),
     "providers": Method(Parameters, lambda node, p: node.providers()),
@@ -206,7 +167,7 @@ METHODS: dict[str, Method] = {
     "certificate": Method(OfTask, _certificate),
     "role": Method(Parameters, lambda node, p: node.role()),
     "set_role": Method(NewRole, lambda node, p: node.set_role(p.role), writes=True),
-    "blob_info": Method(OfBlob, lambda node, p: node.blob_info(_hash(p.blob_id))),
+    "blob_info": Method(OfBlob, lambda node, p: node.blob_info(hash_of(p.blob_id))),
     "blob_fetch": Method(OfBlob, _blob_fetch, writes=True, timeout_s=600.0),
 }
 """Every method. Those that write need the token."""

@@ -33,3 +33,9 @@ NOT_FOUND = reason("E1711", "not_found", "The thing asked for does not exist her
 CALL_TIMED_OUT = reason("E1712", "call_timed_out", "The node did not answer in time.", "Try again.")
 TOO_BUSY = reason("E1713", "too_busy", "The node has too many connections.", "Close some, or raise connections_max.")
 INTERNAL = reason("E1714", "internal", "The node failed while it answered.", "Look into the node's log.")
+TOO_MANY_SUBSCRIPTIONS = reason(
+    "E1715", "too_many_subscriptions", "The connection has too many subscriptions.", "Unsubscribe from some first."
+)
+READER_TOO_SLOW = reason(
+    "E1716", "reader_too_slow", "The reader did not keep up with the events.", "Read faster, or subscribe to less."
+)

@@ -2,6 +2,9 @@
 
 POST /rpc            JSON-RPC 2.0
 GET  /metrics        what Prometheus reads
+GET  /v1/METHOD      a reading method; its parameters are the query's
+GET  /openapi.json   what there is to read
+GET  /ws             WebSocket: subscriptions by topic
 GET  /events         WebSocket: one JSON object an event
 GET  /blobs/ID/N     chunk N of a blob
 PUT  /blobs/ID/N     the same, upward (token; header X-Blob-Length)
@@ -33,11 +36,15 @@ from gensyn_node.rpc import guard, reasons
 from gensyn_node.rpc.backend import NodeBackend
 from gensyn_node.rpc.dispatch import answer_body, error_object
 from gensyn_node.rpc.json_view import to_json
+from gensyn_node.rpc.rest import answer_query, openapi
+from gensyn_node.rpc.subscriptions import Subscriptions
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
 BODY_TIMEOUT_S = 5.0
+SEND_TIMEOUT_S = 5.0
+"""A subscriber that does not take an event within this time is dropped."""
 _STATUS = {
     reasons.HOST_REFUSED: 403,
     reasons.ORIGIN_REFUSED: 403,
@@ -46,6 +53,8 @@ _STATUS = {
     reasons.BODY_TOO_LARGE: 413,
     reasons.BODY_TOO_SLOW: 408,
     reasons.NOT_FOUND: 404,
+    reasons.NO_SUCH_METHOD: 404,
+    reasons.CALL_TIMED_OUT: 504,
 }
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -101,6 +110,9 @@ def make_application(backend: NodeBackend, policy: guard.Policy, body_timeout_s:
         routes=[
             Route("/rpc", server.rpc, methods=["POST"]),
             Route("/metrics", server.metrics, methods=["GET"]),
+            Route("/openapi.json", server.openapi, methods=["GET"]),
+            Route("/v1/{method}", server.read, methods=["GET"]),
+            WebSocketRoute("/ws", server.subscriptions),
             Route("/blobs/{blob_id}/{chunk}", server.get_chunk, methods=["GET"]),
             Route("/blobs/{blob_id}/{chunk}", server.put_chunk, methods=["PUT"]),
             WebSocketRoute("/events", server.events),
@@ -172,6 +184,40 @@ class _Server:
         text = await self.backend.metrics()
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8", headers=_HEADERS)
 
+    async def openapi(self, request: Request) -> Response:
+        guard.check_headers(self.policy, request.headers.raw)
+        return JSONResponse(openapi((await self.backend.status()).version), headers=_HEADERS)
+
+    async def read(self, request: Request) -> Response:
+        guard.check_headers(self.policy, request.headers.raw)
+        answer = await answer_query(self.backend, request.path_params["method"], request.query_params.multi_items())
+        return JSONResponse(answer, headers=_HEADERS)
+
+    async def subscriptions(self, websocket: WebSocket) -> None:
+        """Answers requests and sends what they ask for. A reader that does not keep up is told so and dropped."""
+        try:
+            guard.check_headers(self.policy, websocket.headers.raw)
+        except Rejection:
+            await websocket.close(1008)
+            return
+        await websocket.accept()
+        wanted, slow, sends = Subscriptions(), False, trio.Lock()
+        async with self.backend.events() as channel, trio.open_nursery() as nursery:
+            nursery.start_soon(_take_requests, websocket, wanted, sends, nursery.cancel_scope)
+            async for event in channel:
+                text = ""
+                for number in wanted.of(event):
+                    text = text or json.dumps(to_json(event))
+                    with trio.move_on_after(SEND_TIMEOUT_S) as sending:
+                        async with sends:
+                            await websocket.send_text(f'{{"id": {number}, "event": {text}}}')
+                    slow = slow or sending.cancelled_caught
+                if slow:
+                    break
+            nursery.cancel_scope.cancel()
+        with trio.move_on_after(1.0):
+            await websocket.close(1013 if slow else 1001, reasons.READER_TOO_SLOW.code if slow else None)
+
     async def get_chunk(self, request: Request) -> Response:
         guard.check_headers(self.policy, request.headers.raw)
         blob_id, chunk = _chunk_of(request)
@@ -216,6 +262,23 @@ class _Server:
                     raise Rejection(reasons.BODY_TOO_LARGE, f"at most {bytes_max} bytes are accepted")
             return bytes(body)
         raise Rejection(reasons.BODY_TOO_SLOW, f"the body took longer than {self.body_timeout_s:g} s")
+
+
+async def _take_requests(
+    websocket: WebSocket, wanted: Subscriptions, sends: trio.Lock, scope: trio.CancelScope
+) -> None:
+    """Answer requests until the client goes."""
+    try:
+        while True:
+            text = await websocket.receive_text()
+            try:
+                answer = wanted.handle(text)
+            except Rejection as rejection:
+                answer = {"error": error_object(rejection)}
+            async with sends:
+                await websocket.send_text(json.dumps(answer))
+    except (WebSocketDisconnect, KeyError):
+        scope.cancel()
 
 
 async def _watch_close(websocket: WebSocket, scope: trio.CancelScope) -> None:

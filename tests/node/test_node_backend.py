@@ -12,20 +12,54 @@ from node_cluster import FEE_NANO, eventually, key, make_cluster, run, transfer
 
 from consensus.ledger import keys, tree
 from consensus.ledger.genesis import genesis_hash
-from consensus.ledger.messages import RegisterProvider, encode_transaction, sign_transaction
+from consensus.ledger.messages import RegisterProvider, encode_transaction, sign_transaction, transaction_id
 from consensus.ledger.records import Genesis
 from consensus.ledger.tree import MapProof
 from gensyn_node.app.backend import Backend
 from gensyn_node.app.node import open_node
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.errors import Rejection
+from gensyn_node.primitives.hashing import sha256
 from gensyn_node.primitives.limits import BLOB_CHUNK_BYTES
 from gensyn_node.primitives.money import NANO_PER_GSN
 from gensyn_node.rpc.json_view import to_json
+from proofs import merkle
 from proofs.blobs import blob_id_of
 
 pytestmark = pytest.mark.integration
 TARGET = b"\x44" * 20
+
+
+async def operators_see(backend: Backend, name: bytes, height: int) -> None:
+    """The same block in parts, with a proof of its transaction that holds by itself."""
+    header = await backend.header(height)
+    assert header is not None
+    assert await backend.height_of(header.block_id) == height
+    assert [one.block_id for one in await backend.headers(height, 1)] == [header.block_id]
+    results, sealed = await backend.block_results(height), await backend.commit(height)
+    assert results is not None and sealed is not None
+    assert len(results.results) == 1
+    assert sealed.commit.block_id == header.block_id  # type: ignore[attr-defined]
+    proof = await backend.transaction_proof(name)
+    assert proof is not None
+    assert transaction_id(proof.transaction) == name
+    assert proof.leaf_hash == merkle.SHA256.leaf(sha256(proof.transaction))
+    assert merkle.verify_inclusion(
+        merkle.SHA256, proof.data_root, proof.leaf_hash, proof.index, proof.total, proof.path
+    )
+    assert proof.data_root == header.header.data_root  # type: ignore[attr-defined]
+    assert (await backend.health()).healthy
+    state = await backend.consensus_state()
+    assert state.height > height
+    assert state.step in ("propose", "prevote", "precommit", "new_round")
+    assert (await backend.unconfirmed_transactions(0, 30)).total == 0
+    assert not (await backend.check_transaction(proof.transaction)).applied  # its nonce is used
+    assert not (await backend.check_transaction(b"nonsense")).applied
+    assert to_json(state) and to_json(results) and to_json(sealed)
+    for unknown in (await backend.header(10_000), await backend.block_results(10_000), await backend.commit(10_000)):
+        assert unknown is None
+    with pytest.raises(Rejection):
+        await backend.submit_evidence(b"nonsense")
 
 
 def test_chain_and_ledger_as_the_interface_shows_them(tmp_path: Path) -> None:
@@ -56,6 +90,7 @@ def test_chain_and_ledger_as_the_interface_shows_them(tmp_path: Path) -> None:
             assert [one.power for one in await backend.validators(None)] == [100]
             with pytest.raises(Rejection):
                 await backend.validators(10_000)
+            await operators_see(backend, name, found.height)
             supply = await backend.supply()
             assert supply["minted"] == sum(amount for place, amount in supply.items() if place != "minted")
             genesis: Genesis = codec.decode(Genesis, await backend.genesis(), max_bytes=1 << 24)

@@ -26,6 +26,7 @@ from gensyn_node.rpc.backend import (
     ValidatorView,
     VotingPlaceView,
 )
+from gensyn_node.rpc.operator_backend import DryRunView, HeaderView, Health, PendingPage
 from gensyn_node.rpc.server import RpcSettings, serve_rpc
 from proofs.blobs import chunk_count
 
@@ -69,6 +70,39 @@ class FakeNode:
             started_ms=1_700_000_000_000,
             block_interval_ms=1000,
         )
+
+    async def health(self) -> Health:
+        return Health(healthy=True, height=7, syncing=False, paused="")
+
+    async def headers(self, first: int, limit: int) -> tuple[HeaderView, ...]:
+        return tuple(HeaderView(b"\x01" * 32, None, number) for number in range(first, first + limit))
+
+    async def header(self, height: int | None) -> HeaderView | None:
+        return None if height is not None and height > 7 else HeaderView(b"\x01" * 32, None, 3)
+
+    async def height_of(self, block_id: bytes) -> int | None:
+        return 7 if block_id == b"\x01" * 32 else None
+
+    async def block_results(self, height: int | None) -> None:
+        return None
+
+    async def commit(self, height: int | None) -> None:
+        return None
+
+    async def consensus_state(self) -> dict[str, int]:
+        return {"height": 8}
+
+    async def unconfirmed_transactions(self, offset: int, limit: int) -> PendingPage:
+        return PendingPage(total=(1 << 64) - 1, total_bytes=offset, transactions=())
+
+    async def check_transaction(self, data: bytes) -> DryRunView:
+        return DryRunView(True, "", "", len(data), 1)
+
+    async def transaction_proof(self, transaction_id: bytes) -> None:
+        return None
+
+    async def submit_evidence(self, data: bytes) -> bool:
+        return len(data) == 1
 
     async def metrics(self) -> str:
         return (

@@ -83,6 +83,7 @@ def test_errors_are_stable(node: FakeNode, method: str, params: dict[str, Any], 
 def test_only_these_methods_write() -> None:
     assert {name for name, method in METHODS.items() if method.writes} == {
         "submit_transaction",
+        "submit_evidence",
         "set_role",
         "blob_fetch",
     }
