@@ -89,8 +89,6 @@ READS_FILES = {
     "gensyn_node.devnet.digits.load_digits": "a file of an installed package",
     "gensyn_node.devnet.scenario.read_scenario": "parse_scenario",
     "consensus.ledger.disputes.load_game": "a record of the ledger",
-    "gensyn_node.light.trust.load_block": "its struct is fuzzed as a codec type",
-    "gensyn_node.light.reads.read_account": "asks, and decodes what was proven",
     "ml.worker.frames.read_frame": "fuzzed with decode_request",
     "ml.presets.configuration.parse_preset": "takes a typed table of parse_task_file",
     "ml.presets.configuration.parse_optimizer": "takes a typed table of parse_task_file",
@@ -103,7 +101,6 @@ READS_FILES = {
 """Readers that are no decoder of their own, and what of them is."""
 
 RUN_TIME_TYPES = {
-    ("gensyn_node.app.light_source", "type_"): "answers, which `WIRE_MODULES` list",
     ("consensus.ledger.invariants", "_SINGLE[key]"): "records of our own ledger",
     ("consensus.ledger.invariants", "_TYPES[kind]"): "records of our own ledger",
     ("consensus.ledger.view", "type_"): "records of our own ledger",
