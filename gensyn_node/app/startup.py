@@ -93,11 +93,9 @@ def open_home(settings: NodeSettings) -> Opened:
 def _open_beside(chain: Chain, settings: NodeSettings) -> Opened:
     """Log and sign state, checked against the open chain."""
     home = settings.home
-    signer = None
-    if settings.config.node.validator:
-        signer = Signer.open(home.signer / SIGN_STATE_FILE, settings.consensus_key)
+    signer = _open_signer(settings)
     check_chain(chain)
-    if signer is not None:
+    if signer is not None and settings.config.node.validator:
         _check_own_commits(chain, signer)
     height = chain.head.height + 1
     _check_logs(home, height)
@@ -107,7 +105,18 @@ def _open_beside(chain: Chain, settings: NodeSettings) -> Opened:
     if signer is not None and log_is_short(signer.state, height, records=len(opened.records)):
         log.error("log_short", height=height, signed=signer.state.height, records=len(opened.records))
         signer.sit_out()
-    return Opened(chain, opened.log, opened.records, signer)
+    return Opened(chain, opened.log, opened.records, signer if settings.config.node.validator else None)
+
+
+def _open_signer(settings: NodeSettings) -> Signer | None:
+    """The record, also of a node that only follows now: the log that it begins anew knows no lock of before."""
+    try:
+        return Signer.open(settings.home.signer / SIGN_STATE_FILE, settings.consensus_key)
+    except Rejection as rejection:
+        if settings.config.node.validator:
+            raise
+        log.info("sign_state_unused", why=str(rejection))
+        return None
 
 
 def _check_own_commits(chain: Chain, signer: Signer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from gensyn_node.config.node_config import StorageSection
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.storage import reasons
 from gensyn_node.storage.signer import Signer, SignRequest, SignStep
-from gensyn_node.storage.wal import log_path
+from gensyn_node.storage.wal import WriteAheadLog, log_path
 
 HEIGHT = 9
 
@@ -117,3 +118,38 @@ def test_a_database_that_is_locked_is_not_taken_for_a_damaged_one(tmp_path: Path
     first.chain.close()
     first.wal.close()
     assert not list(settings.home.data.glob(f"{CHAIN_FOLDER}.old-*"))
+
+
+def test_a_lock_that_was_lost_while_the_node_only_followed_is_not_voted_against(tmp_path: Path) -> None:
+    """The log that a follower writes of the height signed last is as long as the lost one, and knows no lock."""
+    cluster = make_cluster(tmp_path, 1)
+    maker = ChainMaker(cluster)
+    maker.grow(HEIGHT)
+    blocks = [(maker.chain.block(height), maker.chain.commit(height)) for height in range(1, HEIGHT + 1)]
+    maker.chain.close()
+    settings = cluster.settings[0]
+    signer = Signer.open(settings.home.signer / SIGN_STATE_FILE, settings.consensus_key)
+    signer.sign(SignRequest(HEIGHT + 1, 0, SignStep.PRECOMMIT, b"lock", b"lock", 0, 3))
+    begin_again(settings.home, settings.genesis)
+    config = structs.replace(settings.config, node=structs.replace(settings.config.node, validator=False))
+    following = open_or_begin_again(replace(settings, config=config))
+    assert following.signer is None
+    following.chain.close()
+    following.wal.close()
+    maker = ChainMaker(cluster)
+    for block, commit in blocks:
+        assert block and commit
+        maker.adopt(block, commit)
+    maker.chain.close()
+    log = WriteAheadLog.open(settings.home.data / LOG_FOLDER, HEIGHT + 1).log
+    for _ in range(3):
+        log.append(b"input")
+    log.sync()
+    log.close()
+    opened = open_or_begin_again(settings)
+    assert opened.signer is not None
+    with pytest.raises(Rejection):
+        opened.signer.sign(SignRequest(HEIGHT + 1, 1, SignStep.PREVOTE, b"other", b"other", 0, 4))
+    assert opened.signer.sign(SignRequest(HEIGHT + 2, 0, SignStep.PREVOTE, b"next", b"next", 0, 1)).signature
+    opened.chain.close()
+    opened.wal.close()
