@@ -18,6 +18,8 @@ METHOD_SNAPSHOT = "chain/snapshot"
 METHOD_CHUNK = "chain/snapshot-chunk"
 METHOD_HEADERS = "chain/headers"
 
+HEIGHT_MAX = 1 << 62
+"""A block above every height that can be offered still has a height that can be asked for."""
 OFFERS_MAX = 16
 """Snapshots of one peer; nobody keeps more than a few."""
 HEADERS_MAX = 512
@@ -33,7 +35,7 @@ class SnapshotsQuery(Struct):
 class SnapshotOffer(Struct):
     """One that is there."""
 
-    height: Annotated[int, Meta(ge=1)]
+    height: Annotated[int, Meta(ge=1, lt=HEIGHT_MAX)]
     manifest_id: Hash
 
 

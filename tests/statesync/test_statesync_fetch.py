@@ -10,7 +10,9 @@ from consensus.statesync.fetch import FAILURES_MAX, PER_PEER, ChunkPlan, choose
 from consensus.statesync.manifest import CHUNK_BYTES, FORMAT, Manifest, check_manifest
 from consensus.statesync.reasons import BAD_CHUNK, BAD_MANIFEST
 from consensus.tendermint.types import Validator, ValidatorSet
-from gensyn_node.app.sync_wire import CHUNK_REPLY_BYTES_MAX, ChunkReply
+from gensyn_node.app.sync_wire import CHUNK_REPLY_BYTES_MAX, HEIGHT_MAX, ChunkReply, SnapshotOffer, SnapshotsReply
+from gensyn_node.app.wire import BlocksQuery
+from gensyn_node.light.wire import LightQuery
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.codec import encode
 from gensyn_node.primitives.errors import Rejection
@@ -117,3 +119,13 @@ def test_manifests_that_contradict_themselves_are_refused(changes: dict[str, obj
     with pytest.raises(Rejection) as caught:
         check_manifest(manifest(**changes), "devnet-test")
     assert caught.value.reason is BAD_MANIFEST
+
+
+def test_a_height_above_which_nothing_can_be_asked_for_is_no_offer() -> None:
+    """The block after the snapshot's is asked for: with the greatest number on the wire there would be none."""
+    reply = encode(SnapshotsReply((SnapshotOffer(2**64 - 1, b"m" * 32),)))
+    with pytest.raises(Rejection):
+        codec.decode(SnapshotsReply, reply)
+    highest = codec.decode(SnapshotsReply, encode(SnapshotsReply((SnapshotOffer(HEIGHT_MAX - 1, b"m" * 32),))))
+    assert encode(LightQuery(highest.offers[0].height + 1))
+    assert encode(BlocksQuery(highest.offers[0].height, 2))
