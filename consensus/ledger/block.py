@@ -99,6 +99,11 @@ class TransactionResult(Struct):
         return self.code == ""
 
     @property
+    def charged(self) -> bool:
+        """Whether the sender's nonce was used: at most one copy of a transaction ever is."""
+        return self.applied or self.fee_nano > 0
+
+    @property
     def committed(self) -> bytes:
         """The part that every node must agree on: all but the message."""
         return encode((self.transaction_id, self.code, self.fee_nano, self.units))

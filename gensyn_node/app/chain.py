@@ -207,6 +207,7 @@ class Chain:
                 results=codec.encode(StoredResults(delta.results, tuple(map(_stored_event, delta.events)))),
                 validators=codec.encode(committed.state.next_validators),
                 transaction_ids=transaction_ids,
+                uncharged=frozenset(index for index, result in enumerate(delta.results) if not result.charged),
                 ledger_writes=delta.writes,
                 tree_nodes=delta.new_nodes,
                 stale_nodes=delta.stale_nodes,

@@ -84,6 +84,8 @@ class BlockRecord:
     validators: bytes
     """The set that signs the block at `head.height + 2`: known two heights ahead."""
     transaction_ids: tuple[bytes, ...] = ()
+    uncharged: frozenset[int] = frozenset()
+    """Positions of transactions that were refused without a fee: copies of others, perhaps, that did take effect."""
     ledger_writes: Iterable[Change] = ()
     tree_nodes: Iterable[tuple[bytes, bytes]] = ()
     stale_nodes: tuple[bytes, ...] = ()
@@ -207,10 +209,7 @@ class ChainStore:
             (b"i" + record.head.block_id, key),
             head_change(record.head),
         ]
-        changes += [
-            (b"t" + transaction_id, codec.encode(Place(height, index)))
-            for index, transaction_id in enumerate(record.transaction_ids)
-        ]
+        changes += [(b"t" + name, codec.encode(place)) for name, place in self._places(record).items()]
         writes = tuple(record.ledger_writes)
         replaced = tuple((name, self.database.get(b"s" + name)) for name, _ in writes)
         changes.append((b"u" + key, codec.encode(Undo(self._head, replaced))))
@@ -229,6 +228,14 @@ class ChainStore:
         self._head = record.head
         self._oldest_undo += len(forgotten)
         self._base = min(self._base, height)
+
+    def _places(self, record: BlockRecord) -> dict[bytes, Place]:
+        """Where the block's transactions are found: a copy that paid nothing never hides one that is there already."""
+        found: dict[bytes, Place] = {}
+        for index, name in enumerate(record.transaction_ids):
+            if index not in record.uncharged or (name not in found and self.place_of(name) is None):
+                found[name] = Place(record.head.height, index)
+        return found
 
     def _prune(self, height: int) -> list[Change]:
         """Deletions of the undo record and of the tree nodes that the block made stale and no later one wrote again."""
