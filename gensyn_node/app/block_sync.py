@@ -16,6 +16,7 @@ from gensyn_node.app.driver import Driver, SealedByPeers
 from gensyn_node.app.executor import Executor
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.errors import Rejection
+from gensyn_node.storage.reasons import STORE_UNREADABLE
 from p2p.api import PeerEventKind, Peers, RequestFailed, RequestRefused, Requests
 
 FAR_BEHIND_BLOCKS = 3
@@ -122,6 +123,8 @@ class BlockSync:
         except Rejection as rejection:
             if self._chain.head.height >= height:
                 return True  # consensus got there while we checked against the head before
+            if rejection.reason is STORE_UNREADABLE:
+                return False  # our disk was full and the database is opened again: not the peer's fault
             log.warning("lying_peer", peer=peer, height=height, why=str(rejection))
             await self._peers.ban(peer, f"sent a false block {height}: {rejection}")
             return False

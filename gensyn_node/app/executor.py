@@ -153,7 +153,7 @@ class Executor:
         while True:
             await self._room.wait()
             try:
-                await trio.to_thread.run_sync(self._chain.reopen)
+                self._chain.reopen()  # not on a thread: nobody here shall meet the view of before
                 return
             except OSError as error:
                 failures = await self._room.after_failure(error, failures)

@@ -7,6 +7,8 @@ import trio
 
 from gensyn_node.app.chain import Chain
 from gensyn_node.config.node_config import StorageSection
+from gensyn_node.primitives.errors import Rejection
+from gensyn_node.storage.reasons import STORE_UNREADABLE
 from gensyn_node.storage.snapshots import SnapshotFolder
 
 AT_ONCE = 16
@@ -66,5 +68,10 @@ class Pruner:
                 log.info("compacted", lowest_block=self._chain.base)
         except OSError as error:
             log.error("pruning_failed", why=str(error))  # a full disk: consensus finds out and opens the database again
+            return 0
+        except Rejection as rejection:
+            if rejection.reason is not STORE_UNREADABLE:
+                raise
+            log.error("pruning_failed", why=str(rejection))  # which it just does
             return 0
         return pruned

@@ -54,6 +54,11 @@ class Snapshots:
         except OSError as error:
             log.error("snapshot_failed", height=source.height, why=str(error))
             return
+        except Rejection as rejection:
+            if rejection.reason is not reasons.STORE_UNREADABLE:
+                raise
+            log.error("snapshot_failed", height=source.height, why=str(rejection))  # the disk was full meanwhile
+            return
         log.info("snapshot_made", height=manifest.height, chunks=len(manifest.chunks), bytes=manifest.size)
 
     def _create(self, source: SnapshotSource) -> Manifest:

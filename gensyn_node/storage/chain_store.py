@@ -227,7 +227,8 @@ class ChainStore:
         self.database.write(changes)
         self._head = record.head
         self._oldest_undo += len(forgotten)
-        self._base = min(self._base, height)
+        if height < self._base:  # the first block of all; else pruning, on another thread, moves it
+            self._base = height
 
     def _places(self, record: BlockRecord) -> dict[bytes, Place]:
         """Where the block's transactions are found: a copy that paid nothing never hides one that is there already."""
@@ -269,7 +270,8 @@ class ChainStore:
                 if place is not None and place.height == height:
                     changes.append((b"t" + name, None))
         self.database.write(changes)
-        self._base += len(blocks)
+        if blocks:
+            self._base = blocks[-1].height + 1
 
     def prune_past(self, below: int, at_most: int) -> int:
         """Forget the lowest headers from before the snapshot that the node began with; how many."""

@@ -6,7 +6,9 @@ It is never repaired: what fails its checks is refused, and the node synchronise
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,38 +51,97 @@ class Damage:
         return Rejection(reasons.STORE_CORRUPT, f"{what}: {error}")
 
 
-class Reader:
-    """Ordered bytes to bytes, to be read. Raises `Rejection` (STORE_CORRUPT) when a read meets damage."""
+class Gate:
+    """Any number of calls are in LevelDB at once, and none while it is closed: that frees what they work on.
 
-    def __init__(self, handle: plyvel.DB, damage: Damage) -> None:
+    Entered for one call, never for two inside each other.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._closed = False
+
+    def __enter__(self) -> None:
+        with self._changed:
+            while self._closed:
+                self._changed.wait()
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._inside -= 1
+            if self._closed:
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until nobody is inside; whoever comes waits until the end."""
+        with self._changed:
+            self._closed = True
+            while self._inside:
+                self._changed.wait()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._closed = False
+                self._changed.notify_all()
+
+
+class Reader:
+    """Ordered bytes to bytes, to be read. Raises `Rejection`: STORE_CORRUPT when a read meets damage.
+
+    STORE_UNREADABLE when the files were closed: for a snapshot or a row begun before that, for ever.
+    """
+
+    def __init__(self, handle: plyvel.DB, damage: Damage, gate: Gate) -> None:
         self._handle = handle
+        self._gate = gate
         self.damage = damage
 
     def get(self, key: bytes) -> bytes | None:
         """The value, or None."""
         try:
-            value: bytes | None = self._handle.get(key, verify_checksums=True)
+            with self._gate:
+                value: bytes | None = self._handle.get(key, verify_checksums=True)
         except plyvel.Error as error:
             raise self.damage.met(f"reading {key[:16].hex()}", error) from error
+        except RuntimeError as error:
+            raise _closed(error) from error
         return value
 
     def items(self, prefix: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Keys without their prefix, and values, in order."""
-        iterator = self._handle.iterator(prefix=prefix, reverse=reverse, verify_checksums=True, fill_cache=False)
         try:
-            for key, value in iterator:
-                yield key[len(prefix) :], value
+            with self._gate:
+                iterator = self._handle.iterator(
+                    prefix=prefix, reverse=reverse, verify_checksums=True, fill_cache=False
+                )
+        except RuntimeError as error:
+            raise _closed(error) from error
+        try:
+            while (item := self._next(prefix, iterator)) is not None:
+                yield item[0][len(prefix) :], item[1]
+        finally:
+            with self._gate:
+                iterator.close()
+
+    def _next(self, prefix: bytes, iterator: Iterator[tuple[bytes, bytes]]) -> tuple[bytes, bytes] | None:
+        try:
+            with self._gate:
+                return next(iterator, None)
         except plyvel.Error as error:
             raise self.damage.met(f"reading {prefix!r}", error) from error
-        finally:
-            iterator.close()
+        except RuntimeError as error:
+            raise _closed(error) from error
 
 
 class Database(Reader):
     """One open LevelDB."""
 
     def __init__(self, handle: plyvel.DB, path: Path) -> None:
-        super().__init__(handle, Damage())
+        super().__init__(handle, Damage(), Gate())
         self._path = path
 
     @classmethod
@@ -106,7 +167,11 @@ class Database(Reader):
 
     def snapshot(self) -> Reader:
         """Everything as it is now, unchanged by later writes."""
-        return Reader(self._handle.snapshot(), self.damage)
+        try:
+            with self._gate:
+                return Reader(self._handle.snapshot(), self.damage, self._gate)
+        except RuntimeError as error:
+            raise _closed(error) from error
 
     def write(self, changes: Iterable[tuple[bytes, bytes | None]], *, sync: bool = True) -> None:
         """Put (or, for None, delete) all keys in one batch: all of it survives a crash, or nothing.
@@ -117,31 +182,46 @@ class Database(Reader):
         LevelDB syncs its log file but not the name of a log that it has just begun; without that a power cut could
         take every batch in the new file.
         """
-        with self._handle.write_batch(transaction=True, sync=sync) as batch:
-            for key, value in changes:
-                if value is None:
-                    batch.delete(key)
-                else:
-                    batch.put(key, value)
+        listed = tuple(changes)  # they may be read from here while they are made
+        try:
+            with self._gate, self._handle.write_batch(transaction=True, sync=sync) as batch:
+                for key, value in listed:
+                    if value is None:
+                        batch.delete(key)
+                    else:
+                        batch.put(key, value)
+        except RuntimeError as error:
+            raise _closed(error) from error
         if sync:
             sync_directory(self._path)
 
     def reopen(self) -> None:
         """Open the files again: after a failed write LevelDB refuses all others. Raises `Rejection`, or `OSError`.
 
-        Snapshots taken before must not be used any more.
+        Calls of other threads wait meanwhile. What was begun before is refused: snapshots, rows of items.
         """
-        self._handle.close()
-        self._handle = _open(self._path, create=False, failing=plyvel.CorruptionError)
+        with self._gate.alone():
+            self._handle.close()
+            self._handle = _open(self._path, create=False, failing=plyvel.CorruptionError)
         sync_directory(self._path)
 
     def compact(self, start: bytes, stop: bytes) -> None:
         """Rewrite a range of keys without what was deleted in it."""
-        self._handle.compact_range(start=start, stop=stop)
+        try:
+            with self._gate:
+                self._handle.compact_range(start=start, stop=stop)
+        except RuntimeError as error:
+            raise _closed(error) from error
 
     def close(self) -> None:
         """Close the files; the database must not be used afterwards."""
-        self._handle.close()
+        with self._gate.alone():
+            self._handle.close()
+
+
+def _closed(error: RuntimeError) -> Rejection:
+    """Of a call to files that were closed."""
+    return Rejection(reasons.STORE_UNREADABLE, str(error))
 
 
 def _open(path: Path, *, create: bool, failing: type[Exception] = plyvel.Error) -> plyvel.DB:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,14 +22,19 @@ from node_cluster import Cluster, make_cluster, run
 from test_node_executor import Bench, commit_of
 from test_node_processes import WAIT_S, NodeProcess, processes
 
+from consensus.ledger import keys
 from gensyn_node.app.role_service import hold_while_tight
 from gensyn_node.app.room import Room
 from gensyn_node.app.settings import LOG_FOLDER, SIGN_STATE_FILE
+from gensyn_node.app.snapshots import Snapshots
 from gensyn_node.app.startup import check_chain, open_home
 from gensyn_node.config.node_config import StorageSection
 from gensyn_node.primitives.crypto import SecretKey
+from gensyn_node.primitives.errors import Rejection
 from gensyn_node.storage.leveldb import Database
+from gensyn_node.storage.reasons import STORE_UNREADABLE
 from gensyn_node.storage.signer import Signer, SignRequest, SignStep, read_state
+from gensyn_node.storage.snapshots import SnapshotFolder
 from gensyn_node.storage.wal import WriteAheadLog, log_path, read_log
 
 MIB = 1 << 20
@@ -318,5 +324,83 @@ def test_a_block_is_committed_once_whether_the_failed_write_took_place_or_not(
                 check_chain(bench.chain)
         assert failing == [0]
         bench.chain.close()
+
+    run(scenario)
+
+
+READING_WHILE_REOPENED = """
+import sys, threading
+from pathlib import Path
+from gensyn_node.primitives.errors import Rejection
+from gensyn_node.storage.leveldb import Database
+from gensyn_node.storage.reasons import STORE_UNREADABLE
+
+database = Database.create(Path(sys.argv[1]))
+database.write((b"%06d" % number, bytes(200)) for number in range(20_000))
+stop, wrong, refused = threading.Event(), [], []
+
+def read(snapshots):
+    try:
+        number = 0
+        while not stop.is_set():
+            try:
+                reader = database.snapshot() if snapshots else database
+                for _, value in reader.items(b"0"):
+                    number = (number + 7) % 20_000
+                    assert reader.get(b"%06d" % number) == value == bytes(200)
+            except Rejection as rejection:
+                assert rejection.reason is STORE_UNREADABLE
+                refused.append(1)
+            else:
+                database.compact(b"0", b"1")
+    except BaseException as error:
+        wrong.append(error)
+
+threads = [threading.Thread(target=read, args=(snapshots,)) for snapshots in (False, True, True)]
+for one in threads:
+    one.start()
+for turn in range(40):
+    threading.Event().wait(0.01)
+    database.reopen()
+stop.set()
+for one in threads:
+    one.join()
+assert not wrong, wrong
+assert refused
+assert database.get(b"000007") == bytes(200)
+"""
+
+
+def test_readers_on_other_threads_outlive_the_opening_again(tmp_path: Path) -> None:
+    """LevelDB frees its memory when it is closed, whoever is still reading in it: the process would die."""
+    done = subprocess.run(
+        [sys.executable, "-c", READING_WHILE_REOPENED, str(tmp_path / "chain")],
+        capture_output=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_what_was_begun_before_the_database_was_opened_again_is_refused_and_goes_on_after(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        maker = ChainMaker(make_cluster(tmp_path, 1))
+        maker.grow(3)
+        chain, config = maker.chain, StorageSection(keep_blocks=1)
+        source, view = chain.snapshot_source(), chain.view()
+        folder = SnapshotFolder(tmp_path / "snapshots")
+        snapshots = Snapshots(chain=chain, folder=folder, config=config)
+        chain.reopen()
+        await snapshots.create(source)
+        assert folder.heights() == []
+        with pytest.raises(Rejection) as caught:
+            view.get(keys.SUPPLY)
+        assert caught.value.reason is STORE_UNREADABLE
+        await snapshots.create(chain.snapshot_source())
+        assert folder.heights() == [3]
+        chain.close()
+        with pytest.raises(Rejection) as caught:
+            chain.block(1)
+        assert caught.value.reason is STORE_UNREADABLE
 
     run(scenario)
