@@ -59,7 +59,7 @@ def validators(
 ) -> None:
     """The validators that sign a block."""
     with client_of(home, node, None) as client:
-        value = client.call("validators", height=height)
+        value = client.whole_list("validators", height=height)
     total = sum(validator["power"] for validator in value) or 1
     rows = [(one["address"], one["power"], f"{100 * one['power'] / total:.1f} %") for one in value]
     emit(as_json, value, lambda: table("Validators", ("Address", "Power #", "Share #"), rows, "none"))

@@ -35,7 +35,7 @@ UNBONDING_NOTE = "It stays slashable until it is paid out, {blocks} blocks from 
 def validators(home: HomeOption = None, node: NodeOption = None, as_json: JsonOption = False) -> None:
     """Everybody with stake: who signs, who waits, who is in jail."""
     with client_of(home, node, None) as client:
-        value = client.call("candidates")
+        value = client.whole_list("candidates")
     rows = [
         (one["address"], one["name"], _state(one), _number(one["stake_nano"]), f"{one['commission_bps'] / 100:g} %")
         for one in value
@@ -116,7 +116,7 @@ def delegate(
 
     address, nano = decode_address(validator), parse_amount(amount)
     with client_of(home, node, None) as client:
-        one = _candidate(client.call("candidates"), validator)
+        one = _candidate(client.whole_list("candidates"), validator)
     commission = one["commission_bps"]
     question = (
         f"Stake {format_amount(nano)} behind {one['name'] or validator} ({_state(one)}), which keeps "
@@ -240,7 +240,7 @@ def edit(
     from gensyn_node.primitives.bech32 import decode_address
 
     with client_of(home, node, None) as client:
-        one = _candidate(client.call("candidates"), validator)
+        one = _candidate(client.whole_list("candidates"), validator)
     message = EditValidator(
         decode_address(validator),
         one["name"] if name is None else name,

@@ -92,6 +92,10 @@ class Mempool:
         """Everything, in the order of arrival."""
         return tuple(self._by_id.values())
 
+    def senders(self) -> set[bytes]:
+        """The accounts that have something pending."""
+        return set(self._by_sender)
+
     def next_nonce(self, sender: bytes, account_nonce: int) -> int:
         """The first nonce, from the account's on, that no pending transaction of the sender has."""
         pending = self._by_sender.get(sender, {})

@@ -27,6 +27,8 @@ class CheckedMempool:
     def __init__(self, bounds: MempoolBounds | None = None) -> None:
         self.pending = Mempool(bounds)
         self.signatures = SignatureCache()
+        self._parameters: bytes | None = None
+        """Under which everything that waits was last checked, as the ledger holds them."""
 
     def __len__(self) -> int:
         return len(self.pending)
@@ -40,6 +42,8 @@ class CheckedMempool:
             raise Rejection(KNOWN, name.hex())
         transaction = decode_transaction(data)
         check_transaction(view, transaction, len(data))
+        if self._parameters is None:
+            self._parameters = view.get(keys.PARAMETERS)
         self.signatures.check(name, transaction, check_signature)
         sender = transaction.sender_address
         account = account_of(view, sender)
@@ -81,8 +85,15 @@ class CheckedMempool:
         return self.signatures.verified(names)
 
     def after_block(self, view: Reader, height: int, transactions: Sequence[bytes]) -> list[PendingTransaction]:
-        """Drop what the block at `height` used up or made impossible; `view` is the ledger after it. The dropped."""
+        """Drop what the block at `height` used up or made impossible; `view` is the ledger after it. The dropped.
+
+        A change of the parameters can make anything impossible (a fee too low): then everything is checked again.
+        """
         senders = {decode_sender(data) for data in transactions} - {None}
+        parameters = view.get(keys.PARAMETERS)
+        if parameters != self._parameters:
+            senders |= self.pending.senders()
+            self._parameters = parameters
         nonces = {sender: account_of(view, sender).nonce for sender in senders if sender is not None}
 
         def still_valid(entry: PendingTransaction) -> bool:

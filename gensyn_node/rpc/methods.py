@@ -38,6 +38,17 @@ class Page(Parameters, frozen=True):
     limit: Annotated[int, Meta(ge=1, le=LIST_MAX)] = 50
 
 
+class SetPage(Parameters, frozen=True):
+    height: Height | None = None
+    offset: Annotated[int, Meta(ge=0, le=1 << 31)] = 0
+    limit: Annotated[int, Meta(ge=1, le=LIST_MAX)] = LIST_MAX
+
+
+class WidePage(Parameters, frozen=True):
+    offset: Annotated[int, Meta(ge=0, le=1 << 31)] = 0
+    limit: Annotated[int, Meta(ge=1, le=LIST_MAX)] = LIST_MAX
+
+
 class OfTask(Parameters, frozen=True):
     task_id: Hash
 
@@ -89,6 +100,14 @@ async def _block(node: NodeBackend, p: AtHeight) -> object:
     return found(await node.block(p.height), f"there is no block {p.height}")
 
 
+async def _validators(node: NodeBackend, p: SetPage) -> object:
+    return (await node.validators(p.height))[p.offset : p.offset + p.limit]
+
+
+async def _candidates(node: NodeBackend, p: WidePage) -> object:
+    return (await node.candidates())[p.offset : p.offset + p.limit]
+
+
 async def _transaction(node: NodeBackend, p: OfTransaction) -> object:
     return found(await node.transaction(hash_of(p.transaction_id)), f"no block has the transaction {p.transaction_id}")
 
@@ -138,8 +157,8 @@ METHODS: dict[str, Method] = {
     "status": Method(Parameters, lambda node, p: node.status()),
     "peers": Method(Parameters, lambda node, p: node.peers()),
     "seeds": Method(Parameters, lambda node, p: node.seeds()),
-    "validators": Method(AtHeight, lambda node, p: node.validators(p.height)),
-    "candidates": Method(Parameters, lambda node, p: node.candidates()),
+    "validators": Method(SetPage, _validators),
+    "candidates": Method(WidePage, _candidates),
     "delegations": Method(OfAccount, lambda node, p: node.delegations(decode_address(p.address))),
     "block": Method(AtHeight, _block),
     "transaction": Method(OfTransaction, _transaction),

@@ -15,6 +15,8 @@ from gensyn_node.primitives.errors import Reason, Rejection
 from gensyn_node.sdk import reasons
 
 CALL_TIMEOUT_S = 35.0
+PAGE = 200
+"""Entries asked for at once."""
 Progress = Callable[[int, int], None]
 """progress(done, total)."""
 
@@ -63,6 +65,15 @@ class NodeClient:
             if error.reason.name == "not_found":
                 return None
             raise
+
+    def whole_list(self, method: str, /, **parameters: Any) -> list[Any]:
+        """All pages of a list."""
+        listed: list[Any] = []
+        while page := self.call(method, offset=len(listed), limit=PAGE, **parameters):
+            listed += page
+            if len(page) < PAGE:
+                break
+        return listed
 
     def parameters(self) -> Parameters:
         """The chain's parameters."""

@@ -118,6 +118,20 @@ def test_pool_roles_and_rpc_use_a_changed_fee_from_exactly_its_height_on(tmp_pat
     with_pair(tmp_path, scenario)
 
 
+def test_what_waits_is_checked_again_when_the_parameters_change(tmp_path: Path) -> None:
+    async def scenario(pair: Pair) -> None:
+        effect = await pair.pass_(change(fee_base_nano=500_000))
+        pool = pair.benches[0].pool
+        await pair.go_to(effect - 2)
+        cheap = pool.add(transfer(pair.cluster, 2, 7, 5, bytes(20)))  # behind a gap: no block takes it
+        assert pool.get(cheap) is not None
+        await pair.step()
+        assert pool.get(cheap) is None  # though no transaction of its account was in the block
+        assert (len(pool), pool.dropped) == (0, 1)
+
+    with_pair(tmp_path, scenario)
+
+
 def test_a_smaller_block_space_fills_the_first_block_under_it(tmp_path: Path) -> None:
     async def scenario(pair: Pair) -> None:
         effect = await pair.pass_(change(block_units_max=2_500_000))

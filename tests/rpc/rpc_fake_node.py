@@ -44,6 +44,7 @@ class FakeNode:
         self.chunks_until_failure = 1_000_000
         self.outcome: TransactionView | None = None
         self.current_role = "auto"
+        self.validators_listed = 1
         self.candidates_listed: tuple[Candidate, ...] = ()
         self.delegated: dict[bytes, tuple[DelegationView, ...]] = {}
         self.proposed: tuple[ProposalView, ...] = ()
@@ -116,7 +117,7 @@ class FakeNode:
         return ()
 
     async def validators(self, height: int | None) -> tuple[ValidatorView, ...]:
-        return (ValidatorView(address=ADDRESS, public_key=b"\x03" * 32, power=10),)
+        return tuple(ValidatorView(ADDRESS, b"\x03" * 32, 10 - at) for at in range(self.validators_listed))
 
     async def candidates(self) -> tuple[object, ...]:
         return self.candidates_listed

@@ -71,6 +71,17 @@ def test_no_foreign_page_reads_anything(node: FakeNode, path: str, headers: dict
     assert "evil" not in answer.headers.get("location", "")
 
 
+def test_sets_come_in_pages(node: FakeNode) -> None:
+    node.validators_listed = 5
+    page, rest, none, whole = get(
+        node, "/v1/validators?offset=1&limit=2", "/v1/validators?offset=3", "/v1/validators?offset=5", "/v1/validators"
+    )
+    assert [[one["power"] for one in answer.json()] for answer in (page, rest, none)] == [[9, 8], [7, 6], []]
+    assert len(whole.json()) == 5
+    (refused,) = get(node, "/v1/validators?limit=201")
+    assert refused.json()["error"]["data"]["code"] == "E1710"
+
+
 def test_numbers_beyond_64_bits_signed_are_exact(node: FakeNode) -> None:
     async def main() -> httpx.Response:
         body = {"jsonrpc": "2.0", "id": (1 << 64) - 1, "method": "unconfirmed_transactions", "params": {"limit": 1}}
