@@ -104,11 +104,14 @@ class BlockSync:
             log.debug("blocks_unanswered", peer=peer, why=str(error))
             self._failed[peer] = self._failed.get(peer, 0) + 1
             return False
+        news = 0
         for sealed in reply.blocks:
+            news += sealed.block.header.height > self._chain.head.height
             if not await self._adopt(peer, sealed):
                 return False
-            self._goal = max(self._goal, reply.head_height if len(reply.blocks) > 1 else 0)
-        if self._chain.head.height < first:  # nothing came, or old blocks that help nobody
+            if news > 1:
+                self._goal = max(self._goal, reply.head_height)
+        if not news:  # nothing came, or what consensus had brought meanwhile
             self._failed[peer] = self._failed.get(peer, 0) + 1
             return False
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,6 +40,8 @@ class Neighbours:
     def __init__(self, replies: dict[str, Any], heads: dict[str, int]) -> None:
         self.replies, self.heads = replies, heads
         self.asked: list[str] = []
+        self.meanwhile: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+        """What happens before an answer comes."""
 
     def connected(self) -> list[PeerInfo]:
         """All of them."""
@@ -50,6 +53,7 @@ class Neighbours:
     async def request(self, peer: str, method: str, data: bytes, **_: Any) -> bytes:
         """Answer `chain/blocks`."""
         await trio.lowlevel.checkpoint()
+        await self.meanwhile()
         self.asked.append(peer)
         assert len(self.asked) < 50, "asks the same peer for ever"
         query: wire.BlocksQuery = codec.decode(wire.BlocksQuery, data)
@@ -113,5 +117,44 @@ def test_a_claimed_height_that_is_never_shown_does_not_leave_us_syncing(tmp_path
         await sync._sync(eager=True)
         assert behind.chain.head.height == 4
         assert not sync.syncing
+
+    run(scenario)
+
+
+def test_whoever_shows_what_consensus_brings_anyway_does_not_leave_us_syncing(tmp_path: Path) -> None:
+    """A validator that has restarted signs nothing while it is syncing: a peer that drags it out would silence it."""
+
+    async def scenario() -> None:
+        cluster = make_cluster(tmp_path, 4)
+        ahead, behind = Bench(cluster.settings[0]), Bench(cluster.settings[1])
+        sealed = await grow(cluster, ahead, 12)
+        syncing: list[bool] = []
+
+        async def decide_one() -> None:
+            """The liar waits for the next block; from height 4 on consensus here gets it as fast as the liar."""
+            height = behind.chain.head.height
+            if 4 <= height < 12:
+                await behind.executor.commit(sealed[height].block, sealed[height].commit)
+            syncing.append(sync.syncing)
+
+        network = Neighbours(
+            {
+                "liar": lambda query: wire.BlocksReply(
+                    FAR, tuple(sealed[query.first - 1 : 4 if query.first == 1 else query.first])
+                )
+            },
+            {"liar": FAR},
+        )
+        network.meanwhile = decide_one
+        sync = BlockSync(
+            chain=behind.chain,
+            driver=cast(Driver, Adopts(behind)),
+            executor=behind.executor,
+            requests=cast(Requests, network),
+            peers=cast(Peers, network),
+        )
+        await sync._sync(eager=True)
+        assert not sync.syncing
+        assert not any(syncing[2:])
 
     run(scenario)
