@@ -46,6 +46,8 @@ def enact(state: State, number: int, content: Content, effect_height: int) -> No
             planned = state.governance.upgrade
             if planned is not None:
                 raise Rejection(IMPOSSIBLE_PROPOSAL, f"the upgrade {planned.name!r} is planned already")
+            if any(done.name == name for done in state.governance.upgrades):
+                raise Rejection(IMPOSSIBLE_PROPOSAL, f"the upgrade {name!r} was gone through")
             if protocol <= state.governance.protocol:
                 raise Rejection(IMPOSSIBLE_PROPOSAL, f"protocol {state.governance.protocol} is in force already")
             state.change_governance(upgrade=content)

@@ -345,6 +345,22 @@ def queries_account(state: State) -> Any:
     return msgspec.structs.replace(state.account(bytes(20)), nonce=7)
 
 
+def test_a_name_that_the_chain_went_through_is_not_planned_again_by_a_vote_from_before() -> None:
+    world = chain()
+    first = propose(world, PlanUpgrade("v2", world.height + 40, 2))
+    go_to(world, world.height + 20)
+    again = propose(world, PlanUpgrade("v2", world.height + 90, 3))  # not gone through yet
+    vote(world, first, operator=YES, alice=YES, bob=YES)
+    vote(world, again, operator=YES, alice=YES, bob=YES)
+    ledger, height = world.ledger, world.height
+    while State(ledger).proposal(again).state == "voting":
+        height += 1
+        step(ledger, world, height, {"v2": Upgrade(2)})
+    assert State(ledger).governance.protocol == 2
+    assert State(ledger).proposal(again).state == "failed"
+    assert State(ledger).governance.upgrade is None
+
+
 def test_a_cancelled_upgrade_stops_nobody_and_may_be_planned_again() -> None:
     world = chain()
     planned = pass_(world, PlanUpgrade("v2", world.height + 120, 2))
