@@ -52,7 +52,8 @@ def bond(state: State, call: Call, message: Bond) -> None:
         raise Rejection(NOT_OPERATOR, f"{record.operator.hex()} operates this validator")
     _put_in(state, address, call.sender, message.amount_nano)
     _check_own(state, address)
-    list_candidate(state, address)
+    if not state.validator(address).jailed_height:  # who is jailed weighs nothing and gets its place when it returns
+        list_candidate(state, address)
     state.emit("bonded", address, operator=call.sender, amount_nano=message.amount_nano)
 
 

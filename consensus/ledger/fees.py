@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from consensus.ledger.messages import (
+    Bond,
     DisputeMove,
     Message,
     PublishProgram,
     SubmitTask,
+    Unbond,
+    Unjail,
     encode_transaction,
     sign_transaction,
 )
@@ -24,7 +27,7 @@ def transaction_units(message: Message, size: int, parameters: Parameters) -> in
         return size + parameters.referee_units
     if isinstance(message, PublishProgram):
         return size * PROGRAM_UNITS_PER_BYTE + parameters.program_units
-    if isinstance(message, SubmitTask | Propose):
+    if isinstance(message, SubmitTask | Propose | Bond | Unbond | Unjail):
         return size + parameters.program_units
     return size
 

@@ -25,7 +25,7 @@ class Parameters(Struct):
     referee_units: Small
     """Units charged for a dispute move on top of its bytes: re-executing a piece and decoding the program."""
     program_units: Small
-    """Units charged on top of its bytes for a program's validation, a task's draws, a proposal's look at all stakes."""
+    """Units charged on top of its bytes for a program's validation, a task's draws, a look at all stakes."""
     # staking
     power_unit_nano: Nano
     """Stake behind one unit of voting power."""

@@ -23,6 +23,7 @@ from staking_world import (
 
 from consensus.chain_state import signatures_of
 from consensus.ledger import keys, stake_queries
+from consensus.ledger.fees import transaction_units
 from consensus.ledger.genesis import check_parameters
 from consensus.ledger.messages import (
     Bond,
@@ -32,6 +33,7 @@ from consensus.ledger.messages import (
     Transfer,
     Unbond,
     Undelegate,
+    Unjail,
     validator_key_proof_bytes,
 )
 from consensus.ledger.parameters import devnet_parameters
@@ -265,3 +267,26 @@ def test_a_new_commission_does_not_reach_back() -> None:
     earned = owed(world, alices, "dave")
     world.do("alice", EditValidator(alices, "", 600, ()))
     assert owed(world, alices, "dave") >= earned > 0
+
+
+def test_who_lost_its_place_in_jail_bonds_more_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CANDIDATES_MAX", 4)
+    world = four(stake_min_nano=100 * GSN, downtime_window_blocks=4, jail_blocks=2, validators_active_max=3)
+    jailed = min(active(world))
+    name = next(one for one in ("operator", "alice", "bob", "carol") if validator_of(one) == jailed)
+    while not record(world, jailed).jailed_height:
+        blocks(world, 1, {jailed})
+    blocks(world, 3)
+    assert world.refused(name, Unjail(jailed)) == "E1206", "the slash took it below the least own stake"
+    world.do("dave", bond("dave", 200 * GSN))
+    assert jailed not in State(world.ledger).addresses(keys.VALIDATORS)
+    public = key("validator" if name == "operator" else name + "'s validator").public
+    world.do(name, Bond(public, 50 * GSN, b""))
+    world.do(name, Unjail(jailed))
+    assert jailed in active(world)
+
+
+def test_what_may_look_at_every_candidate_takes_block_space_for_it() -> None:
+    parameters = devnet_parameters()
+    for message in Bond(bytes(32), GSN, bytes(64)), Unbond(bytes(20), GSN), Unjail(bytes(20)):
+        assert parameters.block_units_max // transaction_units(message, 150, parameters) <= 40, message

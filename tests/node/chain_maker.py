@@ -76,7 +76,7 @@ class ChainMaker:
             key("account", number),
             self.chain.chain_id,
             self._next(number),
-            FEE_NANO,
+            2 * FEE_NANO,
             Bond(self.cluster.settings[number].consensus_key.public, amount_nano, b""),
         )
         return encode_transaction(signed)

@@ -29,7 +29,7 @@ STAKE = 50 * NANO_PER_GSN
 def signed(cluster: Cluster, sender: int, nonce: int, message: Message) -> bytes:
     """A message of node `sender`'s account."""
     return encode_transaction(
-        sign_transaction(key("account", sender), cluster.genesis.chain_id, nonce, FEE_NANO, message)
+        sign_transaction(key("account", sender), cluster.genesis.chain_id, nonce, 2 * FEE_NANO, message)
     )
 
 
