@@ -25,6 +25,8 @@ from gensyn_node.primitives.errors import Rejection
 from p2p.api import Peers, RequestFailed, RequestRefused, Requests
 
 REQUEST_TIMEOUT_S = 15.0
+PATIENCE_S = 120.0
+"""For all answers of one verification: whoever forges a far height can have thousands of headers asked for, slowly."""
 WITNESSES_MAX = 8
 _OUR_OWN = (NOT_AVAILABLE, FROM_THE_FUTURE, WRONG_ANCHOR)
 """Nobody is blamed for what our clock, our operator or an honest peer's pruning may be the cause of."""
@@ -88,12 +90,16 @@ class LightSource:
     async def _verify(self, height: int, peer: str) -> LightBlock | None:
         skipping = Skipping(self._chain_id, self._start, height, self._options)
         effect = skipping.start(self._clock_ms())
-        while isinstance(effect, Fetch):
-            query = light_wire.LightQuery(effect.height)
-            reply = await self._asker.ask(peer, light_wire.METHOD_LIGHT, query, light_wire.LightReply)
-            block = None if reply is None else reply.block
-            answer = NotAvailable(effect.height) if block is None else block
-            effect = await trio.to_thread.run_sync(skipping.step, answer, self._clock_ms())
+        with trio.move_on_after(PATIENCE_S):
+            while isinstance(effect, Fetch):
+                query = light_wire.LightQuery(effect.height)
+                reply = await self._asker.ask(peer, light_wire.METHOD_LIGHT, query, light_wire.LightReply)
+                block = None if reply is None else reply.block
+                answer = NotAvailable(effect.height) if block is None else block
+                effect = await trio.to_thread.run_sync(skipping.step, answer, self._clock_ms())
+        if isinstance(effect, Fetch):
+            log.warning("light_peer_too_slow", peer=peer, height=height, headers=skipping.fetched)
+            return None
         if isinstance(effect, Failed):
             log.warning("light_block_refused", peer=peer, height=height, why=str(effect.why))
             if effect.why.reason in (TRUST_EXPIRED, BAD_LIGHT_OPTIONS):

@@ -14,7 +14,7 @@ import trio
 
 from consensus.light.detector import Agrees, BadWitness, Detector, Diverges, FetchFrom, Source
 from consensus.light.reasons import DIVERGENCE, FROM_THE_FUTURE, NOT_AVAILABLE, TRUST_EXPIRED
-from consensus.light.skipping import Fetch, NotAvailable, Skipping, Verified
+from consensus.light.skipping import Failed, Fetch, NotAvailable, Skipping, Verified
 from consensus.light.types import Anchor, LightBlock, LightOptions, Trusted, trusted_of
 from gensyn_node.light import reasons
 from gensyn_node.light.peers import LightPeers
@@ -25,6 +25,8 @@ WITNESSES_MAX = 4
 WITNESS_PATIENCE = 10
 """Times a witness is asked for a header that it does not have yet."""
 WITNESS_PAUSE_S = 0.5
+PATIENCE_S = 60.0
+"""For all answers of one verification: whoever forges a far height can have thousands of headers asked for, slowly."""
 
 log = structlog.get_logger()
 
@@ -78,6 +80,7 @@ class LightClient:
         `Rejection`: NO_PEER, NO_WITNESS, TRUST_EXPIRED, FROM_THE_FUTURE (this clock is wrong), DIVERGENCE.
         """
         tried = []
+        too_early: Rejection | None = None
         for primary in self.peers.by_height():
             newest = await self.peers.newest(primary)
             if newest is None or newest.height < at_least:
@@ -91,13 +94,15 @@ class LightClient:
             try:
                 return await self._take(primary, newest)
             except Rejection as rejection:
-                if rejection.reason in (TRUST_EXPIRED, FROM_THE_FUTURE, DIVERGENCE, reasons.NO_WITNESS):
+                if rejection.reason in (TRUST_EXPIRED, DIVERGENCE, reasons.NO_WITNESS):
                     raise
+                if rejection.reason is FROM_THE_FUTURE:
+                    too_early = rejection  # a header's time is looked at before its signatures: anybody can invent one
                 log.warning("light_primary_refused", peer=primary, why=str(rejection))
                 tried.append(f"{primary}: {rejection}")
-                if rejection.reason is not NOT_AVAILABLE:
+                if rejection.reason not in (NOT_AVAILABLE, FROM_THE_FUTURE):
                     await self.peers.report(primary, rejection)
-        raise Rejection(reasons.NO_PEER, "; ".join(tried)[:400] or "no peer is connected")
+        raise too_early or Rejection(reasons.NO_PEER, "; ".join(tried)[:400] or "no peer is connected")
 
     async def _take(self, primary: str, newest: LightBlock) -> Synced:
         root, verified, fetched = await self._verify(primary, newest)
@@ -112,12 +117,15 @@ class LightClient:
         """What the trace begins from, the trace, and how many headers it took. `Rejection` when it is not believed."""
         skipping = Skipping(self.chain_id, self._start, newest.height, self._options)
         effect = skipping.start(self._clock_ms())
-        while isinstance(effect, Fetch):
-            known = effect.height == newest.height
-            answer = newest if known else await self.peers.light_block(primary, effect.height)
-            # Up to 128 signatures: not on the network's thread.
-            effect = await trio.to_thread.run_sync(skipping.step, answer, self._clock_ms())
-        if not isinstance(effect, Verified):
+        with trio.move_on_after(PATIENCE_S):
+            while isinstance(effect, Fetch):
+                known = effect.height == newest.height
+                answer = newest if known else await self.peers.light_block(primary, effect.height)
+                # Up to 128 signatures: not on the network's thread.
+                effect = await trio.to_thread.run_sync(skipping.step, answer, self._clock_ms())
+        if isinstance(effect, Fetch):
+            raise Rejection(NOT_AVAILABLE, f"{skipping.fetched} headers in {PATIENCE_S:g} s, and no end")
+        if isinstance(effect, Failed):
             raise effect.why
         if isinstance(self._start, Trusted):
             return self._start, effect, skipping.fetched
@@ -155,15 +163,18 @@ class LightClient:
         detector = Detector(self.chain_id, root, trace, self._options)
         verdict = detector.start()
         patience = WITNESS_PATIENCE
-        while isinstance(verdict, FetchFrom):
-            peer = primary if verdict.source is Source.PRIMARY else witness
-            reply = await self.peers.answer(peer, verdict.height)
-            if reply is not None and reply.block is None and reply.head_height < verdict.height and patience:
-                patience -= 1  # it is a moment behind, as any honest peer may be
-                await trio.sleep(WITNESS_PAUSE_S)
-                continue
-            answer = NotAvailable(verdict.height) if reply is None or reply.block is None else reply.block
-            verdict = await trio.to_thread.run_sync(detector.step, answer, self._clock_ms())
+        with trio.move_on_after(PATIENCE_S):
+            while isinstance(verdict, FetchFrom):
+                peer = primary if verdict.source is Source.PRIMARY else witness
+                reply = await self.peers.answer(peer, verdict.height)
+                if reply is not None and reply.block is None and reply.head_height < verdict.height and patience:
+                    patience -= 1  # it is a moment behind, as any honest peer may be
+                    await trio.sleep(WITNESS_PAUSE_S)
+                    continue
+                answer = NotAvailable(verdict.height) if reply is None or reply.block is None else reply.block
+                verdict = await trio.to_thread.run_sync(detector.step, answer, self._clock_ms())
+        if isinstance(verdict, FetchFrom):
+            return BadWitness(Rejection(NOT_AVAILABLE, f"no end of its headers in {PATIENCE_S:g} s"))
         return verdict
 
     async def _report(self, primary: str, witness: str, found: Diverges) -> None:
