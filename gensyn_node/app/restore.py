@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from consensus.chain_state import ChainState
 from consensus.ledger import keys
 from consensus.ledger.genesis import genesis_hash
+from consensus.ledger.parameters import Parameters
+from consensus.ledger.proposal_records import Governance
 from consensus.ledger.records import ConsensusRecord, Genesis
 from consensus.statesync.manifest import Manifest, check_manifest
 from consensus.statesync.reasons import STATE_MISMATCH
@@ -79,6 +81,15 @@ def _fill(builder: StoreBuilder, manifest: Manifest, chunks: Iterable[bytes], ap
     reader.finish(manifest.entries)
     if growing.root != app_hash:
         raise Rejection(STATE_MISMATCH, f"root {growing.root.hex()}, the header names {app_hash.hex()}")
+
+
+def oldest_needed(genesis: Genesis, value: Callable[[bytes], bytes | None], height: int) -> int:
+    """The lowest block before the restored one of `height` that evidence may still name; others may not keep more."""
+    parameters: Parameters = codec.decode(Parameters, value(keys.PARAMETERS) or b"")
+    encoded = value(keys.GOVERNANCE)
+    governance: Governance = Governance() if encoded is None else codec.decode(Governance, encoded)
+    depth = max(parameters.unbonding_blocks, genesis.parameters.unbonding_blocks)
+    return max(1, governance.evidence_floor, height - depth)
 
 
 def restored_block(

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
 
 import structlog
 import trio
 
-from consensus.ledger import keys
-from consensus.ledger.parameters import Parameters
 from consensus.ledger.records import ConsensusRecord, Genesis
 from consensus.light.types import Anchor as LightAnchor
 from consensus.light.types import LightBlock, LightOptions, Trusted, trusted_genesis
@@ -26,7 +25,7 @@ from consensus.tendermint.block import check_roots
 from consensus.tendermint.types import Block, Header
 from gensyn_node.app import sync_wire, wire
 from gensyn_node.app.light_source import Asker, LightSource
-from gensyn_node.app.restore import Anchor, check_restorable, finish, restore, restored_block
+from gensyn_node.app.restore import Anchor, check_restorable, finish, oldest_needed, restore, restored_block
 from gensyn_node.app.room import free_bytes
 from gensyn_node.app.settings import CHAIN_FOLDER, NodeSettings
 from gensyn_node.app.snapshots import CHUNKS_PER_SECOND as SERVED_CHUNKS_PER_SECOND
@@ -34,7 +33,7 @@ from gensyn_node.app.startup import open_or_begin_again
 from gensyn_node.config.genesis import genesis_validators
 from gensyn_node.config.home import Home
 from gensyn_node.config.node_config import NodeConfig
-from gensyn_node.primitives import codec, limits
+from gensyn_node.primitives import limits
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.storage.files import sync_directory
 from gensyn_node.storage.restore import StoreBuilder
@@ -107,6 +106,8 @@ class StateSync:
         options = LightOptions(trust.trust_period_hours * 3_600_000)
         self._light = LightSource(self._asker, genesis.chain_id, start, options, clock_ms)
         self._refused: set[bytes] = set()
+        self._short: Counter[str] = Counter()
+        """How often a peer gave fewer headers than were asked for."""
 
     async def run(self) -> int | None:
         """The height that was restored; None when no snapshot could be used. `Rejection` LIGHT_DIVERGENCE."""
@@ -170,9 +171,7 @@ class StateSync:
         return await self._finish(anchor, builder, sets, record)
 
     async def _finish(self, anchor: Anchor, builder: StoreBuilder, sets: RestoredSets, record: ConsensusRecord) -> bool:
-        parameters: Parameters = codec.decode(Parameters, builder.value(keys.PARAMETERS) or b"")
-        depth = max(parameters.unbonding_blocks, self._genesis.parameters.unbonding_blocks)
-        past = await self._history(anchor, depth)
+        past = await self._history(anchor, oldest_needed(self._genesis, builder.value, anchor.block.header.height))
         if past is None:
             await trio.to_thread.run_sync(builder.discard)
             return False
@@ -205,11 +204,10 @@ class StateSync:
             await self._peers.ban(peer, str(Rejection(BAD_MANIFEST, "it is not the one that was offered")))
         return None
 
-    async def _history(self, anchor: Anchor, depth: int) -> list[PastBlock] | None:
-        """The blocks before, as far back as evidence may still name them: highest first, proven by the hash chain."""
+    async def _history(self, anchor: Anchor, lowest: int) -> list[PastBlock] | None:
+        """The blocks before, down to the lowest: highest first, proven by the hash chain."""
         past: list[PastBlock] = []
         above = anchor.block.header
-        lowest = max(1, above.height - depth)
         while above.height > lowest:
             more = await self._headers(above, min(above.height - lowest, sync_wire.HEADERS_MAX))
             if more is None:
@@ -221,14 +219,16 @@ class StateSync:
 
     async def _headers(self, above: Header, count: int) -> list[PastBlock] | None:
         query = sync_wire.HeadersQuery(above.height - 1, count)
-        for info in self._peers.connected():
-            reply = await self._asker.ask(info.peer, sync_wire.METHOD_HEADERS, query, sync_wire.HeadersReply)
+        # Whoever gave less than was asked for comes later: one header at a time, and slowly, would take for ever.
+        for peer in sorted((info.peer for info in self._peers.connected()), key=self._short.__getitem__):
+            reply = await self._asker.ask(peer, sync_wire.METHOD_HEADERS, query, sync_wire.HeadersReply)
+            self._short[peer] += reply is None or len(reply.headers) < count
             if reply is None or not reply.headers:
                 continue
             try:
                 return await trio.to_thread.run_sync(_checked_history, above, reply.headers[:count])
             except Rejection as rejection:
-                await self._peers.ban(info.peer, f"sent false headers: {rejection}")
+                await self._peers.ban(peer, f"sent false headers: {rejection}")
         return None
 
     async def _blame(self, offer: Offer, rejection: Rejection) -> None:
