@@ -90,14 +90,14 @@ class LightSource:
     async def _verify(self, height: int, peer: str) -> LightBlock | None:
         skipping = Skipping(self._chain_id, self._start, height, self._options)
         effect = skipping.start(self._clock_ms())
-        with trio.move_on_after(PATIENCE_S):
+        with trio.move_on_after(PATIENCE_S) as scope:
             while isinstance(effect, Fetch):
                 query = light_wire.LightQuery(effect.height)
                 reply = await self._asker.ask(peer, light_wire.METHOD_LIGHT, query, light_wire.LightReply)
                 block = None if reply is None else reply.block
                 answer = NotAvailable(effect.height) if block is None else block
                 effect = await trio.to_thread.run_sync(skipping.step, answer, self._clock_ms())
-        if isinstance(effect, Fetch):
+        if scope.cancelled_caught:
             log.warning("light_peer_too_slow", peer=peer, height=height, headers=skipping.fetched)
             return None
         if isinstance(effect, Failed):

@@ -14,7 +14,7 @@ import trio
 
 from consensus.light.detector import Agrees, BadWitness, Detector, Diverges, FetchFrom, Source
 from consensus.light.reasons import DIVERGENCE, FROM_THE_FUTURE, NOT_AVAILABLE, TRUST_EXPIRED
-from consensus.light.skipping import Failed, Fetch, NotAvailable, Skipping, Verified
+from consensus.light.skipping import Fetch, NotAvailable, Skipping, Verified
 from consensus.light.types import Anchor, LightBlock, LightOptions, Trusted, trusted_of
 from gensyn_node.light import reasons
 from gensyn_node.light.peers import LightPeers
@@ -117,15 +117,15 @@ class LightClient:
         """What the trace begins from, the trace, and how many headers it took. `Rejection` when it is not believed."""
         skipping = Skipping(self.chain_id, self._start, newest.height, self._options)
         effect = skipping.start(self._clock_ms())
-        with trio.move_on_after(PATIENCE_S):
+        with trio.move_on_after(PATIENCE_S) as scope:
             while isinstance(effect, Fetch):
                 known = effect.height == newest.height
                 answer = newest if known else await self.peers.light_block(primary, effect.height)
                 # Up to 128 signatures: not on the network's thread.
                 effect = await trio.to_thread.run_sync(skipping.step, answer, self._clock_ms())
-        if isinstance(effect, Fetch):
+        if scope.cancelled_caught:
             raise Rejection(NOT_AVAILABLE, f"{skipping.fetched} headers in {PATIENCE_S:g} s, and no end")
-        if isinstance(effect, Failed):
+        if not isinstance(effect, Verified):
             raise effect.why
         if isinstance(self._start, Trusted):
             return self._start, effect, skipping.fetched
@@ -163,7 +163,7 @@ class LightClient:
         detector = Detector(self.chain_id, root, trace, self._options)
         verdict = detector.start()
         patience = WITNESS_PATIENCE
-        with trio.move_on_after(PATIENCE_S):
+        with trio.move_on_after(PATIENCE_S) as scope:
             while isinstance(verdict, FetchFrom):
                 peer = primary if verdict.source is Source.PRIMARY else witness
                 reply = await self.peers.answer(peer, verdict.height)
@@ -173,7 +173,7 @@ class LightClient:
                     continue
                 answer = NotAvailable(verdict.height) if reply is None or reply.block is None else reply.block
                 verdict = await trio.to_thread.run_sync(detector.step, answer, self._clock_ms())
-        if isinstance(verdict, FetchFrom):
+        if scope.cancelled_caught:
             return BadWitness(Rejection(NOT_AVAILABLE, f"no end of its headers in {PATIENCE_S:g} s"))
         return verdict
 
