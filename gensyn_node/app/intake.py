@@ -12,6 +12,7 @@ import trio
 
 from consensus.ledger.messages import transaction_id
 from consensus.ledger.reasons import WRONG_CHAIN
+from consensus.mempool import KNOWN
 from consensus.tendermint.block import check_roots
 from consensus.tendermint.inputs import Input, VerifiedProposal
 from consensus.tendermint.proposer import ProposerSchedule
@@ -126,7 +127,7 @@ class Intake:
         forged one has not checked it and is blamed. What the ledger refuses is nobody's fault, since heads differ.
         """
         batch: wire.TransactionBatch = codec.decode(wire.TransactionBatch, data)
-        taken = 0
+        taken, refused = 0, []
         for encoded in batch.transactions:
             try:
                 self._pool.add(encoded)
@@ -135,8 +136,13 @@ class Intake:
                 if rejection.reason in NEVER_PASSED_ON:
                     raise
                 log.debug("transaction_refused", why=str(rejection))
+                if rejection.reason != KNOWN:
+                    refused.append(encoded)
         if not taken:
             raise Rejection(OUT_OF_SEASON, "no transaction of the batch is new and possible here")
+        for encoded in refused:
+            # Passed on with the others, to neighbours with another head, who would blame a forgery on us.
+            self._pool.check_signature(encoded)
 
     async def _take_nothing(self, message: GossipMessage, nursery: trio.Nursery) -> None:
         """Transactions are taken when they are checked."""

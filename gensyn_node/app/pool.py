@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import trio
 
-from consensus.ledger.messages import transaction_id
+from consensus.ledger.messages import decode_transaction, transaction_id, verify_signature
 from consensus.mempool import KNOWN, PendingTransaction
 from consensus.pool import CheckedMempool
 from consensus.signatures import SignatureCache
@@ -71,6 +71,10 @@ class Pool:
             self._fresh.append(JournalEntry(height, data))
         self._arrived.set()
         return name
+
+    def check_signature(self, data: bytes) -> None:
+        """`Rejection` unless an encoded transaction is signed by its sender, whatever the ledger says of it."""
+        self._mempool.signatures.check(transaction_id(data), decode_transaction(data), verify_signature)
 
     def pending(self) -> tuple[PendingTransaction, ...]:
         """Everything that waits, in the order of arrival."""

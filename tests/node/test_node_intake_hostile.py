@@ -200,3 +200,28 @@ def test_transactions_that_the_ledger_refuses_cost_no_signature_and_are_not_pass
         assert caught.value.reason.name == "out_of_season"
 
     run(scenario)
+
+
+def test_a_forgery_that_the_ledger_refuses_here_is_not_passed_on_beside_others(tmp_path: Path) -> None:
+    """A neighbour with an older head would see nothing but the forged signature, and ban who forwarded it."""
+
+    async def scenario() -> None:
+        cluster = make_cluster(tmp_path, 4)
+        rig, behind = Rig(cluster), Rig(make_cluster(tmp_path / "behind", 4))
+        rig.bench.pool.add(transfer(cluster, 2, 0, 5, b"\2" * 20))
+        block = await rig.bench.build(None)
+        await rig.bench.executor.commit(block, commit_of(cluster, rig.bench.chain, block))
+        used = decode_transaction(transfer(cluster, 2, 0, 6, b"\2" * 20))
+        stale, forged = codec.encode(used), codec.encode(structs.replace(used, signature=b"\1" * 64))
+        for new, other in ((1, forged), (3, stale)):
+            batch = codec.encode(wire.TransactionBatch((other, transfer(cluster, new, 0, 5, b"\2" * 20))))
+            verdicts = []
+            for intake in (rig.intake, behind.intake):
+                try:
+                    intake._check_transactions("peer", batch)
+                    verdicts.append("")
+                except Rejection as rejection:
+                    verdicts.append(rejection.reason.name)
+            assert verdicts == (["bad_signature"] * 2 if other is forged else ["", ""])
+
+    run(scenario)
