@@ -106,20 +106,20 @@ def lunatic_offenders(
     signed = signed_power(common.validators, evidence.validators, commit)
     if not has_honest(signed, common.total_power):
         raise Rejection(reasons.BAD_EVIDENCE, f"power {signed} of {common.total_power} could fool nobody")
-    verify_commit(chain_id, as_set(evidence.validators), commit, check)
     keys = {
         validator.public_key
         for validator, slot in zip(evidence.validators, commit.slots, strict=True)
         if slot.flag is CommitFlag.COMMIT
     }
     height = evidence.common_height + 1
-    return tuple(
-        sorted(
-            member.address
-            for member in common.validators
-            if member.public_key in keys and records.is_punishable(member.address, height)
-        )
+    found = sorted(
+        member.address
+        for member in common.validators
+        if member.public_key in keys and records.is_punishable(member.address, height)
     )
+    if found:  # the chain carries what was punished: anybody could have its signatures checked again and again
+        verify_commit(chain_id, as_set(evidence.validators), commit, check)
+    return tuple(found)
 
 
 def check_sealed(chain_id: str, header: Header, commit: Commit, validators: tuple[Validator, ...]) -> None:

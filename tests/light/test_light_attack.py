@@ -112,6 +112,14 @@ def test_who_is_punished_is_not_accused_again() -> None:
     assert refused(attack(forged()), everybody) is reasons.BAD_EVIDENCE
 
 
+def test_an_attack_that_is_punished_costs_no_signature_when_it_comes_again() -> None:
+    def never(public_key: bytes, message: bytes, signature: bytes) -> bool:
+        raise AssertionError("a signature was checked")
+
+    everybody = Records(punished={address(name) for name in "abc"})
+    assert lunatic_offenders(CHAIN, as_set(SET), everybody, attack(forged()), never) == ()
+
+
 def test_who_did_not_sign_is_not_accused() -> None:
     """Absent validators, and those who voted nil."""
     head = structs.replace(TRUE, app_hash=b"z" * 32)
