@@ -10,8 +10,8 @@ import trio
 
 Item = TypeVar("Item")
 
-SUBSCRIBER_EVENTS_MAX = 4_096
-"""Events kept for a subscriber that does not keep up; then the oldest are lost."""
+SUBSCRIBER_EVENTS_MAX = 64
+"""Events kept for a subscriber that does not keep up; then the oldest are lost. One is a whole block of megabytes."""
 
 
 class EventBus(Generic[Item]):
