@@ -1,7 +1,9 @@
-"""`gensyn chain …`: blocks, validators, parameters."""
+"""`gensyn chain …`: blocks, transactions, validators, parameters."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,13 +18,15 @@ from cli.light import (
     light_settings,
 )
 from cli.options import HomeOption, JsonOption, NodeOption, client_of
-from cli.output import emit, facts, short, table
+from cli.output import emit, facts, say, short, table
 from cli.progress import waiting
 
 if TYPE_CHECKING:
     from consensus.ledger.parameter_bounds import Bound
 
-app = typer.Typer(help="Blocks, validators, parameters.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Blocks, transactions, validators, parameters.", no_args_is_help=True, rich_markup_mode=None)
+BRIEF = 96
+"""Characters of a field that are shown."""
 HeightArgument = Annotated[int | None, typer.Argument(help="Height; the newest when left out.", min=0)]
 
 
@@ -54,6 +58,50 @@ def block(
 
 
 @app.command()
+def tx(
+    transaction_id: Annotated[str, typer.Argument(help="All 64 digits of its id.")],
+    proof: Annotated[bool, typer.Option("--proof", help="Also check, here, that its block contains it.")] = False,
+    home: HomeOption = None,
+    node: NodeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """A transaction that is in a block, and what became of it."""
+    from gensyn_node.primitives.money import format_amount
+    from gensyn_node.sdk.inclusion import check_inclusion
+
+    with client_of(home, node, None) as client:
+        value = client.call("transaction", transaction_id=transaction_id)
+        if proof:
+            shown = client.call("transaction_proof", transaction_id=transaction_id)
+            header = client.call("header", height=shown["height"])
+            inclusion = check_inclusion(transaction_id, shown, header)
+            value["proof"] = {"holds": True, "block_id": header["block_id"], **asdict(inclusion), "path": shown["path"]}
+
+    def show() -> None:
+        facts(
+            [
+                ("Transaction", value["transaction_id"]),
+                ("Block", f"{value['height']}, number {value['index']} in it"),
+                ("Result", "ok" if value["accepted"] else f"{value['code']} {value['error']}"),
+                ("Kind", value["kind"].replace("_", " ")),
+                ("Sender", value["sender"]),
+                ("Nonce", value["nonce"]),
+                ("Fee", format_amount(value["fee_nano"])),
+                *((f"  {name}", _brief(field)) for name, field in (value["message"] or {}).items() if name != "type"),
+            ]
+        )
+        if proof:
+            found = value["proof"]
+            say(
+                f"Proof: holds. {found['hashes']} hashes lead from it, {found['index'] + 1} of {found['total']}, "
+                f"to the data root {short(found['data_root'])} of block {found['height']}."
+            )
+            say("The header is this node's word: gensyn chain light verifies headers.")
+
+    emit(as_json, value, show)
+
+
+@app.command()
 def validators(
     height: HeightArgument = None, home: HomeOption = None, node: NodeOption = None, as_json: JsonOption = False
 ) -> None:
@@ -61,7 +109,7 @@ def validators(
     with client_of(home, node, None) as client:
         value = client.whole_list("validators", height=height)
     total = sum(validator["power"] for validator in value) or 1
-    rows = [(one["address"], one["power"], f"{100 * one['power'] / total:.1f} %") for one in value]
+    rows = [(one["address"], f"{one['power']:,}", f"{100 * one['power'] / total:.1f} %") for one in value]
     emit(as_json, value, lambda: table("Validators", ("Address", "Power #", "Share #"), rows, "none"))
 
 
@@ -77,16 +125,18 @@ def params(
 
     with client_of(home, node, None) as client:
         value = client.call("parameters")
-    rows: list[tuple[object, ...]] = [(name, number) for name, number in value.items()]
+    rows: list[tuple[object, ...]] = [
+        (name, f"{number:,}" if isinstance(number, int) else number) for name, number in value.items()
+    ]
     columns: tuple[str, ...] = ("Parameter", "Value #")
     if bounds:
-        rows = [(*row, *_bound(BOUNDS.get(str(row[0])))) for row in rows]
-        columns = (*columns, "May become", "Because")
+        rows = [(*row, ": ".join(filter(None, _bound(BOUNDS.get(str(row[0])))))) for row in rows]
+        columns = (*columns, "May become, and why")
         described = {
             name: dict(zip(("may_become", "because"), _bound(BOUNDS.get(name)), strict=True)) for name in value
         }
         value = {"parameters": value, "bounds": described}
-    emit(as_json, value, lambda: table("Parameters in force", columns, rows, "none"))
+    emit(as_json, value, lambda: table("Parameters in force", columns, rows, "none", whole=2))
 
 
 def _bound(bound: Bound | None) -> tuple[str, str]:
@@ -145,6 +195,12 @@ def light(
         table("Validators", ("Address", "Power #"), rows, "none")
 
     emit(as_json, value, show)
+
+
+def _brief(field: object) -> str:
+    """A field of a message, on at most two lines of a terminal."""
+    text = field if isinstance(field, str) else json.dumps(field, ensure_ascii=False)
+    return text if len(text) <= BRIEF else f"{text[:BRIEF]}… ({len(text)} characters; --json shows all)"
 
 
 def _row(transaction: dict[str, Any]) -> tuple[object, ...]:

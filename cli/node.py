@@ -20,6 +20,9 @@ from cli.options import (
 )
 from cli.output import EXIT_HALTED, console, emit, facts, say, table
 
+PEER = 16
+"""Characters of a peer's id that are shown."""
+
 app = typer.Typer(help="Make, run and look at a node.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(sign_state.app, name="sign-state")
 
@@ -163,20 +166,39 @@ def peers(home: HomeOption = None, node: NodeOption = None, as_json: JsonOption 
     def show() -> None:
         rows = [
             (
-                one["peer_id"],
+                _brief_peer(one["peer_id"]),
                 "in" if one["inbound"] else "out",
                 one["height"],
                 one["score"],
                 one["version"],
-                one["note"],
+                one["note"] or (_place(one["addresses"][0]) if one["addresses"] else ""),
             )
             for one in value["peers"]
         ]
-        table("Peers", ("Peer", "Way", "Height #", "Score #", "Version", "Note"), rows, "No peers.")
-        seeds = [(one["address"], "up" if one["connected"] else "down", one["note"]) for one in value["seeds"]]
-        table("Seeds", ("Address", "State", "Note"), seeds, "No seeds are configured.")
+        table("Peers", ("Peer", "Way", "Height #", "Score #", "Version", "Where, or why not"), rows, "No peers.")
+        seeds = [
+            (
+                _brief_peer(one["address"].rpartition("/p2p/")[2]),
+                "up" if one["connected"] else "down",
+                _place(one["address"]),
+                one["note"],
+            )
+            for one in value["seeds"]
+        ]
+        table("Seeds", ("Peer", "State", "Where", "Note"), seeds, "No seeds are configured.")
 
     emit(as_json, value, show)
+
+
+@app.command()
+def consensus(home: HomeOption = None, node: NodeOption = None, as_json: JsonOption = False) -> None:
+    """The round in progress: its proposer, votes by power, who is missing."""
+    from cli.consensus_view import show_consensus, with_power
+
+    with client_of(home, node, None) as client:
+        state: dict[str, Any] = client.call("consensus_state")
+        value = with_power(state, client.whole_list("validators", height=state["height"]))
+    emit(as_json, value, lambda: show_consensus(value))
 
 
 @app.command()
@@ -193,6 +215,21 @@ def role(
     with client_of(home, node, token_file) as client:
         value = {"role": client.call("role") if new is None else client.call("set_role", role=new)}
     emit(as_json, value, lambda: say(value["role"]))
+
+
+def _brief_peer(peer: str) -> str:
+    """The part of a peer's id that tells it from others; `--json` shows all."""
+    return peer if len(peer) <= PEER else f"{peer[:PEER]}…"
+
+
+def _place(address: str) -> str:
+    """`/ip4/1.2.3.4/tcp/26600/p2p/…` as `1.2.3.4:26600`."""
+    match address.partition("/p2p/")[0].split("/"):
+        case ["", "ip6", host, "tcp", port]:
+            return f"[{host}]:{port}"
+        case ["", _, host, "tcp", port]:
+            return f"{host}:{port}"
+    return address
 
 
 def _log_to(path: Path, level: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -30,7 +30,7 @@ EXIT_CODES = {
     EXIT_USAGE: "wrong arguments",
     EXIT_UNREACHABLE: "no node answers",
     EXIT_TASK_FAILED: "the task ended without being finished",
-    EXIT_NOT_VERIFIED: "the certificate or the model is not what it should be",
+    EXIT_NOT_VERIFIED: "the certificate, proof or model is not what it should be",
     EXIT_STILL_RUNNING: "still running when the time was over",
     EXIT_HALTED: "the node stopped itself because of a bug; its log says which",
     EXIT_UPGRADE: "the chain goes on under rules that need a newer program; the data is good",
@@ -40,6 +40,7 @@ _EXIT_OF_REASON = {
     "node_unreachable": EXIT_UNREACHABLE,
     "task_not_finished": EXIT_TASK_FAILED,
     "bad_certificate": EXIT_NOT_VERIFIED,
+    "bad_inclusion": EXIT_NOT_VERIFIED,
     "other_genesis": EXIT_NOT_VERIFIED,
     "other_model": EXIT_NOT_VERIFIED,
     "still_running": EXIT_STILL_RUNNING,
@@ -71,11 +72,12 @@ def fail(rejection: Rejection, as_json: bool) -> int:
     return _EXIT_OF_REASON.get(why.name, EXIT_REFUSED)
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
-    """A table, or one line when there is nothing in it."""
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str, *, whole: int = 0) -> None:
+    """A table, or one line when there is nothing in it. The first `whole` columns are never broken."""
     made = Table(title=title, title_justify="left", header_style="bold")
-    for column in columns:
-        made.add_column(column, overflow="fold", justify="right" if column.endswith(("GSN", "#")) else "left")
+    for at, column in enumerate(columns):
+        justify: Literal["left", "right"] = "right" if column.endswith(("GSN", "#")) else "left"
+        made.add_column(column.removesuffix(" #"), overflow="fold", justify=justify, no_wrap=at < whole)
     listed = list(rows)
     for row in listed:
         made.add_row(*(escape(printable(str(cell))) for cell in row))

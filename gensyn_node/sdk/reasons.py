@@ -51,6 +51,12 @@ BAD_CERTIFICATE = reason(
 NO_SUCH_FILE = reason(
     "E1882", "no_such_file", "A file that was named cannot be read.", "Check its path and its permissions."
 )
+BAD_INCLUSION = reason(
+    "E1845",
+    "bad_inclusion",
+    "The proof does not show that the block has the transaction.",
+    "Ask another node; do not trust this one.",
+)
 OTHER_GENESIS = reason(
     "E1842", "other_genesis", "The certificate is of another chain than the one you trust.", "Use that chain's genesis."
 )

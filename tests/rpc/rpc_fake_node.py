@@ -44,6 +44,11 @@ class FakeNode:
         self.chunks_until_failure = 1_000_000
         self.outcome: TransactionView | None = None
         self.current_role = "auto"
+        self.found: TransactionView | None = None
+        self.shown_proof: object = None
+        self.data_root: bytes | None = None
+        """Of the header that it shows."""
+        self.consensus: object = {"height": 8}
         self.validators_listed = 1
         self.candidates_listed: tuple[Candidate, ...] = ()
         self.delegated: dict[bytes, tuple[DelegationView, ...]] = {}
@@ -79,7 +84,13 @@ class FakeNode:
         return tuple(HeaderView(b"\x01" * 32, None, number) for number in range(first, first + limit))
 
     async def header(self, height: int | None) -> HeaderView | None:
-        return None if height is not None and height > 7 else HeaderView(b"\x01" * 32, None, 3)
+        return (
+            None
+            if height is not None and height > 7
+            else HeaderView(
+                b"\x01" * 32, None if self.data_root is None else {"height": 7, "data_root": self.data_root.hex()}, 3
+            )
+        )
 
     async def height_of(self, block_id: bytes) -> int | None:
         return 7 if block_id == b"\x01" * 32 else None
@@ -90,8 +101,8 @@ class FakeNode:
     async def commit(self, height: int | None) -> None:
         return None
 
-    async def consensus_state(self) -> dict[str, int]:
-        return {"height": 8}
+    async def consensus_state(self) -> object:
+        return self.consensus
 
     async def unconfirmed_transactions(self, offset: int, limit: int) -> PendingPage:
         return PendingPage(total=(1 << 64) - 1, total_bytes=offset, transactions=())
@@ -99,8 +110,8 @@ class FakeNode:
     async def check_transaction(self, data: bytes) -> DryRunView:
         return DryRunView(True, "", "", len(data), 1)
 
-    async def transaction_proof(self, transaction_id: bytes) -> None:
-        return None
+    async def transaction_proof(self, transaction_id: bytes) -> object:
+        return self.shown_proof
 
     async def submit_evidence(self, data: bytes) -> bool:
         return len(data) == 1
@@ -142,7 +153,7 @@ class FakeNode:
         )
 
     async def transaction(self, transaction_id: bytes) -> TransactionView | None:
-        return None
+        return self.found
 
     async def account(self, address: bytes) -> AccountView:
         return AccountView(address=address, balance_nano=5_000_000_000, nonce=2, bonded_nano=0, locked_nano=0)
