@@ -30,9 +30,9 @@ from gensyn_node.config.genesis import read_genesis
 from gensyn_node.config.home import Home, lock_home
 from gensyn_node.config.node_config import read_config
 from gensyn_node.config.template import render_config
-from gensyn_node.keys.keyring import Keyring
+from gensyn_node.keys.keystore import LockedKey, unlock, unpack
 from gensyn_node.keys.recovery import words_of
-from gensyn_node.primitives.errors import Rejection
+from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from gensyn_node.storage.files import replace_file
 from gensyn_node.storage.signer import read_state
 from gensyn_node.storage.wal import log_heights
@@ -52,7 +52,7 @@ def write_bundle(home: Home, path: Path, live: Mapping[str, Any]) -> list[str]:
         """A part that cannot be made says why instead: a bundle is asked for when things are broken."""
         try:
             made = make()
-        except (Rejection, OSError, ValueError) as error:
+        except (Rejection, InvariantViolation, OSError, ValueError) as error:
             made = {"unavailable": str(error)}
         text = made if isinstance(made, str) else json.dumps(made, indent=1, sort_keys=True, default=repr)
         parts[name] = redactor.clean(text)
@@ -76,15 +76,22 @@ def known_secrets(home: Home) -> list[bytes]:
     found = [value.encode() for name, value in os.environ.items() if name.startswith("GENSYN_") and "PASS" in name]
     if home.token.exists():
         found.append(home.token.read_bytes().strip())
-    ring = Keyring(home.keys)
     for path in sorted(home.keys.glob("*")):
         if path.is_file():
-            found.append(path.read_bytes())
-    for listed in ring.list():
-        if not listed.encrypted:
-            key = ring.open(listed.name)
-            found += [key.seed, words_of(key).encode()]
+            found += _secrets_of(path.read_bytes())
     return found
+
+
+def _secrets_of(file: bytes) -> list[bytes]:
+    """A key file's own bytes, and the key in it when it is sound and has no passphrase."""
+    try:
+        stored = unpack(file)
+        if isinstance(stored, LockedKey):
+            return [file]
+        key = unlock(stored, "")
+    except Rejection:
+        return [file]
+    return [file, key.seed, words_of(key).encode()]
 
 
 def _as_it_is(value: Any) -> Any:

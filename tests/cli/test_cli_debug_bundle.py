@@ -18,6 +18,8 @@ from chain_maker import ChainMaker
 from node_cluster import make_cluster
 
 from cli.main import main
+from consensus.ledger import keys as ledger_keys
+from gensyn_node.app.debug_bundle import write_bundle
 from gensyn_node.app.redaction import REDACTED, Redactor
 from gensyn_node.config.template import render_config
 from gensyn_node.keys.keyring import ACCOUNT, CONSENSUS, P2P, Keyring
@@ -109,3 +111,26 @@ def test_ordinary_text_stays() -> None:
     assert Redactor([b"s3cret-token"]).clean(text) == text
     assert Redactor([b"s3cret-token"]).clean("x s3cret-token y") == f"x {REDACTED} y"
     assert Redactor([b"tiny"]).clean("tiny") == "tiny"
+
+
+def test_damaged_keys_and_a_damaged_ledger_do_not_keep_it_from_being_made(tmp_path: Path) -> None:
+    cluster = make_cluster(tmp_path, 1)
+    maker = ChainMaker(cluster)
+    maker.grow(2)
+    maker.chain.store.database.write([(b"s" + ledger_keys.PARAMETERS, None)])
+    maker.chain.close()
+    home = cluster.settings[0].home
+    key = SecretKey(os.urandom(32))
+    Keyring(home.keys).add(ACCOUNT, key, None)
+    Keyring(home.keys).add(P2P, SecretKey(os.urandom(32)), None)
+    damaged = Keyring(home.keys).path(P2P)
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    (home.log / "node.log").write_text(f"the seed is {key.seed.hex()}\n", "utf-8")
+    names = write_bundle(home, tmp_path / "bundle.tar.gz", {})
+    assert {"chain.json", "log/node.log", "files.json"} <= set(names)
+    with tarfile.open(tmp_path / "bundle.tar.gz") as archive:
+        found = {member.name: archive.extractfile(member) for member in archive.getmembers()}
+        chain, log = found["gensyn-debug/chain.json"], found["gensyn-debug/log/node.log"]
+        assert chain and log
+        assert "unavailable" in json.load(chain)
+        assert key.seed.hex().encode() not in log.read()
