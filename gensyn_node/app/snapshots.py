@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import structlog
 import trio
 
@@ -76,8 +78,16 @@ class Snapshots:
     async def _serve_offers(self, peer: str, request: bytes) -> bytes:
         codec.decode(sync_wire.SnapshotsQuery, request)
         await trio.lowlevel.checkpoint()
-        offers = tuple(sync_wire.SnapshotOffer(height, self._id_of(height)) for height in self._offered())
-        return codec.encode(sync_wire.SnapshotsReply(offers))
+        return codec.encode(sync_wire.SnapshotsReply(tuple(self._offers())))
+
+    def _offers(self) -> Iterator[sync_wire.SnapshotOffer]:
+        """A damaged manifest does not keep the other snapshots from being offered."""
+        for height in self._offered():
+            try:
+                yield sync_wire.SnapshotOffer(height, self._id_of(height))
+            except Rejection as rejection:
+                if rejection.reason is reasons.SNAPSHOT_CORRUPT:
+                    self._remove(height, rejection)
 
     def _offered(self) -> list[int]:
         return self.folder.heights()[-sync_wire.OFFERS_MAX :]
@@ -104,12 +114,15 @@ class Snapshots:
             data = await trio.to_thread.run_sync(self.folder.chunk, manifest, query.index)
         except Rejection as rejection:
             if rejection.reason is reasons.SNAPSHOT_CORRUPT:
-                log.error("snapshot_removed", height=query.height, why=rejection.message)
-                self._ids.pop(query.height, None)
-                self.folder.remove(query.height)
+                self._remove(query.height, rejection)
                 raise Rejection(NO_SNAPSHOT, f"of height {query.height}") from None
             raise
         return codec.encode(sync_wire.ChunkReply(data))
+
+    def _remove(self, height: int, rejection: Rejection) -> None:
+        log.error("snapshot_removed", height=height, why=rejection.message)
+        self._ids.pop(height, None)
+        self.folder.remove(height)
 
     async def _serve_headers(self, peer: str, request: bytes) -> bytes:
         query: sync_wire.HeadersQuery = codec.decode(sync_wire.HeadersQuery, request)

@@ -41,10 +41,16 @@ class SnapshotFolder:
         self._folder = folder
 
     def create(self, source: SnapshotSource, *, keep: int) -> Manifest:
-        """Write a snapshot, synced, then remove all but the newest `keep`. One that is there already is returned."""
+        """Write a snapshot, synced, then remove all but the newest `keep`. One that is there already is returned.
+
+        Unless its manifest is damaged: then it is made again.
+        """
         place = self._folder / str(source.height)
         if place.exists():
-            return self.manifest(source.height)
+            try:
+                return self.manifest(source.height)
+            except Rejection:
+                self.remove(source.height)
         for unfinished in self._folder.glob("*.new"):  # a kill left it
             shutil.rmtree(unfinished)
         building = self._folder / f"{source.height}.new"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trio
 from chain_maker import ChainMaker
 from msgspec import structs
 from node_cluster import Cluster, make_cluster
@@ -20,7 +21,11 @@ from consensus.tendermint.reasons import BAD_BLOCK, BAD_COMMIT
 from consensus.tendermint.types import CommitFlag, CommitSlot
 from gensyn_node.app.chain import Chain
 from gensyn_node.app.restore import Anchor, finish, restore, restored_block
+from gensyn_node.app.snapshots import Snapshots
 from gensyn_node.app.startup import check_chain
+from gensyn_node.app.sync_wire import SnapshotsQuery, SnapshotsReply
+from gensyn_node.config.node_config import StorageSection
+from gensyn_node.primitives import codec
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.primitives.hashing import sha256
 from gensyn_node.storage import reasons, snapshots
@@ -219,6 +224,26 @@ def test_damage_on_our_disk_is_not_served(taken: Taken, tmp_path: Path) -> None:
     with pytest.raises(Rejection) as caught:
         folder.manifest(manifest.height)
     assert caught.value.reason is reasons.SNAPSHOT_CORRUPT
+
+
+def test_a_damaged_manifest_is_made_again_and_hides_no_other_snapshot(tmp_path: Path) -> None:
+    """Begun again, a node comes past the heights of snapshots that are there."""
+    maker = ChainMaker(make_cluster(tmp_path, 1))
+    folder = SnapshotFolder(tmp_path / "snapshots")
+    maker.grow(1)
+    folder.create(maker.chain.snapshot_source(), keep=2)
+    maker.grow(1)
+    sound = folder.create(maker.chain.snapshot_source(), keep=2)
+    manifest = tmp_path / "snapshots" / "2" / snapshots.MANIFEST_FILE
+    manifest.write_bytes(b"?")
+    assert folder.create(maker.chain.snapshot_source(), keep=2) == sound == folder.manifest(2)
+    manifest.write_bytes(b"?")
+    offering = Snapshots(chain=maker.chain, folder=folder, config=StorageSection())
+    reply: SnapshotsReply = codec.decode(
+        SnapshotsReply, trio.run(offering._serve_offers, "peer", codec.encode(SnapshotsQuery()))
+    )
+    assert [one.height for one in reply.offers] == [1]
+    assert folder.heights() == [1]
 
 
 def test_a_download_goes_on_with_what_is_whole(taken: Taken, tmp_path: Path) -> None:
