@@ -20,8 +20,6 @@ from consensus.ledger.proposal_records import (
 from consensus.ledger.view import State
 from gensyn_node.primitives.errors import Rejection
 
-WHY_CHARACTERS_MAX = 128
-
 
 def end_block(state: State, height: int) -> None:
     """Everything of governance that is due when block `height` ends."""
@@ -74,9 +72,8 @@ def _enact(state: State, proposal: Proposal) -> None:
         enact(state, number, proposal.content, proposal.effect_height)
     except Rejection as error:
         state.rollback()
-        why = error.message[:WHY_CHARACTERS_MAX]
-        state.change_proposal(number, state=PROPOSAL_FAILED, effect_height=0, why=why)
-        state.emit("proposal_failed", subject, why=why)
+        state.change_proposal(number, state=PROPOSAL_FAILED, effect_height=0, why=error.reason.code)
+        state.emit("proposal_failed", subject, why=error.message)
         return
     state.commit()
     state.change_proposal(number, state=PROPOSAL_ENACTED)

@@ -61,7 +61,7 @@ class Proposal(Struct):
     votes: Count
     """Records of votes that are still stored."""
     why: Text
-    """Why it failed; empty otherwise."""
+    """The code of why it failed, empty otherwise: words may change with a release, and every node stores the same."""
 
 
 class Ballot(Struct):

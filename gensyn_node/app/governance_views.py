@@ -7,6 +7,7 @@ from consensus.ledger.block import Reader
 from consensus.ledger.proposal_messages import CHOICES
 from consensus.ledger.proposal_records import PROPOSAL_ENDED, Proposal
 from consensus.ledger.upgrades import Upgrades
+from gensyn_node.primitives.errors import REASONS
 from gensyn_node.rpc import backend as rpc
 from gensyn_node.rpc.json_view import snake_case
 
@@ -34,7 +35,7 @@ def proposal_view(reader: Reader, proposal: Proposal, height: int) -> rpc.Propos
         threshold_bps=parameters.threshold_bps,
         veto_bps=parameters.veto_bps,
         outcome=standing.outcome,
-        why=proposal.why,
+        why=f"{proposal.why}: {REASONS[proposal.why].meaning}" if proposal.why in REASONS else proposal.why,
     )
 
 
