@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from consensus.statesync.reasons import NO_SNAPSHOT
 from consensus.tendermint.reasons import EVIDENCE_OUT_OF_REACH
 from gensyn_node.primitives import reasons as primitive_reasons
 from gensyn_node.primitives.errors import Reason, Rejection
@@ -40,6 +41,7 @@ WEIGHTS: dict[str, int] = {
     EVIDENCE_OUT_OF_REACH.code: 0,
     # No fault: questions that have no answer here.
     reasons.NO_SUCH_BLOB.code: 0,
+    NO_SNAPSHOT.code: 0,
     reasons.UNKNOWN_METHOD.code: 0,
     reasons.NO_HANDSHAKE.code: 0,
     reasons.INTERNAL.code: 0,
