@@ -23,6 +23,8 @@ from proofs import merkle
 SUBMITTED_TO = 3
 """Peers that a transaction is handed to: one alone could keep it to itself."""
 POLL_S = 0.5
+CLAIM_PATIENCE_S = 10.0
+"""For the proof of one claim: a peer can name a block far below the head, and show the headers between them slowly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,10 @@ async def wait(client: LightClient, data: bytes) -> Included:
             reply = await client.peers.inclusion(peer, name)
             if reply is None or reply.inclusion is None:
                 continue
+            found = None
             try:
-                found = await _proven(client, peer, data, reply.inclusion)
+                with trio.move_on_after(CLAIM_PATIENCE_S):
+                    found = await _proven(client, peer, data, reply.inclusion)
             except Rejection as rejection:
                 if rejection.reason is not reasons.BAD_PROOF:
                     raise

@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 import trio
 from msgspec import structs
-from node_cluster import run
-from test_node_executor import Bench
+from node_cluster import run, transfer
+from test_node_executor import Bench, commit_of
 from test_node_light import HOUR_MS, Handler, Wire, client_of, refusal, two_chains
 
 from consensus.light.reasons import FROM_THE_FUTURE
@@ -20,7 +20,7 @@ from gensyn_node.app.light_service import light_block
 from gensyn_node.app.light_source import Asker, LightSource
 from gensyn_node.app.node import wall_clock_ms
 from gensyn_node.config.genesis import genesis_validators
-from gensyn_node.light import wire
+from gensyn_node.light import transactions, wire
 from gensyn_node.primitives import codec
 from p2p.api import Peers, Requests
 
@@ -101,6 +101,44 @@ def test_an_unsigned_header_from_the_future_does_not_stop_the_client(tmp_path: P
         line.add("b", one)
         line.add("c", other)
         assert (await client_of(cluster, line).sync()).block.id == sealed[-1].block.id
+        for bench in (one, other):
+            bench.chain.close()
+
+    run(scenario)
+
+
+def test_a_slow_liar_about_a_transaction_s_place_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gensyn_node.light.transactions.CLAIM_PATIENCE_S", 2.0)
+
+    async def scenario() -> None:
+        cluster, one, other, sealed = await two_chains(tmp_path)
+        data = transfer(cluster, 1, 0, 5, b"\2" * 20)
+        one.pool.add(data)
+        commit = sealed[-1].commit
+        for _ in range(2):
+            block = await one.build(commit)
+            commit = commit_of(cluster, one.chain, block)
+            for bench in (one, other):
+                await bench.executor.commit(block, commit)
+        line = Wire()
+        service = line.add("a", one)
+        line.add("b", other)
+
+        async def at_the_first_block(peer: str, request: bytes) -> bytes:
+            reply: wire.InclusionReply = codec.decode(wire.InclusionReply, await service.serve_inclusion(peer, request))
+            assert reply.inclusion
+            return codec.encode(wire.InclusionReply(structs.replace(reply.inclusion, height=1)))
+
+        async def no_older_header(peer: str, request: bytes) -> bytes:
+            query: wire.LightQuery = codec.decode(wire.LightQuery, request)
+            if 0 < query.height < one.chain.head.height:
+                await trio.sleep_forever()
+            return await service.serve_light(peer, request)
+
+        line.handlers["a"] |= {wire.METHOD_INCLUSION: at_the_first_block, wire.METHOD_LIGHT: no_older_header}
+        with trio.fail_after(30):
+            found = await transactions.wait(client_of(cluster, line), data)
+        assert (found.height, found.result.applied) == (4, True)
         for bench in (one, other):
             bench.chain.close()
 
