@@ -87,11 +87,11 @@ class BlockSync:
                 self._goal = 0  # what was claimed beyond was not shown
                 return
             best = min(ahead, key=lambda info: (self._failed.get(info.peer, 0), -info.head_height, info.peer))
-            if not await self._fetch_from(best.peer):
+            if not await self._fetch_from(best.peer, best.head_height):
                 tried.add(best.peer)
 
-    async def _fetch_from(self, peer: str) -> bool:
-        """Whether the peer moved us on."""
+    async def _fetch_from(self, peer: str, claimed: int) -> bool:
+        """Whether the peer, whose head is at `claimed` it says, moved us on."""
         first = self._chain.head.height + 1
         query = codec.encode(wire.BlocksQuery(first, wire.REPLY_BLOCKS_MAX))
         try:
@@ -111,6 +111,10 @@ class BlockSync:
                 return False
             if news > 1:
                 self._goal = max(self._goal, reply.head_height)
+        last = first + len(reply.blocks) - 1
+        if len(reply.blocks) < wire.REPLY_BLOCKS_MAX and len(data) < wire.REPLY_BYTES_MAX // 2 and last < claimed:
+            # Less than it has and a reply holds: whoever gives block by block, slowly, is outrun by the chain.
+            self._failed[peer] = self._failed.get(peer, 0) + 1
         if not news:  # nothing came, or what consensus had brought meanwhile
             self._failed[peer] = self._failed.get(peer, 0) + 1
             return False

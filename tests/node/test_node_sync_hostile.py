@@ -158,3 +158,33 @@ def test_whoever_shows_what_consensus_brings_anyway_does_not_leave_us_syncing(tm
         assert not any(syncing[2:])
 
     run(scenario)
+
+
+def test_a_peer_that_gives_block_by_block_is_not_asked_for_all(tmp_path: Path) -> None:
+    """With a slow answer each it would be outrun by the chain, while an honest peer has them all."""
+
+    async def scenario() -> None:
+        cluster = make_cluster(tmp_path, 4)
+        ahead, behind = Bench(cluster.settings[0]), Bench(cluster.settings[1])
+        sealed = await grow(cluster, ahead, 6)
+        network = Neighbours(
+            {
+                "liar": lambda query: wire.BlocksReply(query.first, tuple(sealed[query.first - 1 : query.first])),
+                "honest": lambda query: wire.BlocksReply(6, tuple(sealed[query.first - 1 :])),
+            },
+            {"liar": FAR, "honest": 6},
+        )
+        sync = BlockSync(
+            chain=behind.chain,
+            driver=cast(Driver, Adopts(behind)),
+            executor=behind.executor,
+            requests=cast(Requests, network),
+            peers=cast(Peers, network),
+        )
+        await sync._sync(eager=False)
+        assert behind.chain.head == ahead.chain.head
+        assert network.asked[:2] == ["liar", "honest"]
+        for bench in (ahead, behind):
+            bench.chain.close()
+
+    run(scenario)
