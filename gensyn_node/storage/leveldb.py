@@ -124,8 +124,8 @@ class Reader:
             while (item := self._next(prefix, iterator)) is not None:
                 yield item[0][len(prefix) :], item[1]
         finally:
-            with self._gate:
-                iterator.close()
+            # Not through the gate: the garbage collector can do this inside of any other call, and would wait for it.
+            iterator.close()
 
     def _next(self, prefix: bytes, iterator: Iterator[tuple[bytes, bytes]]) -> tuple[bytes, bytes] | None:
         try:

@@ -7,10 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
@@ -380,6 +382,25 @@ def test_readers_on_other_threads_outlive_the_opening_again(tmp_path: Path) -> N
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
+
+
+def test_rows_left_to_the_garbage_collector_do_not_stop_the_opening_again(tmp_path: Path) -> None:
+    database = Database.create(tmp_path / "chain")
+    database.write([(b"1", b"one"), (b"2", b"two")])
+    rows = cast(Generator[tuple[bytes, bytes]], database.items(b""))
+    assert next(rows) == (b"1", b"one")
+    closed = threading.Event()
+
+    def collect() -> None:
+        with database._gate.alone():
+            rows.close()
+        closed.set()
+
+    threading.Thread(target=collect, daemon=True).start()
+    assert closed.wait(WAIT_S)
+    database.reopen()
+    assert list(database.items(b"")) == [(b"1", b"one"), (b"2", b"two")]
+    database.close()
 
 
 def test_what_was_begun_before_the_database_was_opened_again_is_refused_and_goes_on_after(tmp_path: Path) -> None:
