@@ -75,6 +75,8 @@ class Mempool:
         self._by_id: dict[bytes, PendingTransaction] = {}
         self._by_sender: dict[bytes, dict[int, PendingTransaction]] = {}
         self._next_nonce: dict[bytes, int] = {}
+        self._fees: dict[bytes, int] = {}
+        """Of all that a sender has pending."""
         self._cheapest: list[tuple[int, bytes]] = []
         """Heap of (rate, id) that holds every sender's last transaction, and stale entries."""
 
@@ -142,7 +144,8 @@ class Mempool:
 
     def fees_beside(self, sender: bytes, nonce: int) -> int:
         """Fees of all pending transactions of the sender except the one with this nonce."""
-        return sum(other.fee for at, other in self._by_sender.get(sender, {}).items() if at != nonce)
+        same = self._by_sender.get(sender, {}).get(nonce)
+        return self._fees.get(sender, 0) - (0 if same is None else same.fee)
 
     def _make_room(
         self, transaction: PendingTransaction, replaced: PendingTransaction | None
@@ -191,6 +194,7 @@ class Mempool:
     def _add(self, transaction: PendingTransaction) -> None:
         self._by_id[transaction.id] = transaction
         self._by_sender.setdefault(transaction.sender, {})[transaction.nonce] = transaction
+        self._fees[transaction.sender] = self._fees.get(transaction.sender, 0) + transaction.fee
         self.total_bytes += len(transaction.data)
         heapq.heappush(self._cheapest, (transaction.rate, transaction.id))
         if len(self._cheapest) > 4 * len(self._by_id) + 64:
@@ -202,11 +206,13 @@ class Mempool:
         self.total_bytes -= len(transaction.data)
         pending = self._by_sender[transaction.sender]
         del pending[transaction.nonce]
+        self._fees[transaction.sender] -= transaction.fee
         if pending:
             last = pending[max(pending)]
             heapq.heappush(self._cheapest, (last.rate, last.id))
         else:
             del self._by_sender[transaction.sender]
+            del self._fees[transaction.sender]
             self._next_nonce.pop(transaction.sender, None)
 
     def reap(self, max_bytes: int) -> list[PendingTransaction]:

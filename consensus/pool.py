@@ -41,12 +41,11 @@ class CheckedMempool:
         if name in self.pending:
             raise Rejection(KNOWN, name.hex())
         transaction = decode_transaction(data)
-        check_transaction(view, transaction, len(data))
+        account = check_transaction(view, transaction, len(data))
         if self._parameters is None:
             self._parameters = view.get(keys.PARAMETERS)
         self.signatures.check(name, transaction, check_signature)
         sender = transaction.sender_address
-        account = account_of(view, sender)
         fees = transaction.fee_nano + self.pending.fees_beside(sender, transaction.nonce)
         if fees > account.balance_nano:
             # One balance must not back a whole row of transactions of which it can pay one.
@@ -88,21 +87,23 @@ class CheckedMempool:
         """Drop what the block at `height` used up or made impossible; `view` is the ledger after it. The dropped.
 
         A change of the parameters can make anything impossible (a fee too low): then everything is checked again.
+        Otherwise balances are looked at: with thousands pending a whole check of each would outlast the block.
         """
-        senders = {decode_sender(data) for data in transactions} - {None}
-        parameters = view.get(keys.PARAMETERS)
-        if parameters != self._parameters:
-            senders |= self.pending.senders()
-            self._parameters = parameters
-        nonces = {sender: account_of(view, sender).nonce for sender in senders if sender is not None}
+        before, self._parameters = self._parameters, view.get(keys.PARAMETERS)
+        changed = before != self._parameters
+        senders = {decode_sender(data) for data in transactions} | (self.pending.senders() if changed else set())
+        accounts = {sender: account_of(view, sender) for sender in senders if sender is not None}
 
         def still_valid(entry: PendingTransaction) -> bool:
+            if not changed:
+                return entry.fee <= accounts[entry.sender].balance_nano
             try:
                 check_transaction(view, decode_transaction(entry.data), len(entry.data))
             except Rejection:
                 return False
             return True
 
+        nonces = {sender: account.nonce for sender, account in accounts.items()}
         return self.pending.after_block(height, nonces, still_valid)
 
 

@@ -42,7 +42,7 @@ from consensus.ledger.fees import least_fee, transaction_units
 from consensus.ledger.parameters import BASIS_POINTS
 from consensus.ledger.proposal_messages import CastVote, Propose
 from consensus.ledger.reasons import BAD_NONCE, BLOCK_FULL, FEE_TOO_LOW, INSUFFICIENT_FUNDS, WRONG_CHAIN
-from consensus.ledger.records import ConsensusRecord, DueItem
+from consensus.ledger.records import Account, ConsensusRecord, DueItem
 from consensus.ledger.view import State
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from proofs import merkle
@@ -163,10 +163,11 @@ def _run_due_item(state: State, context: BlockContext, item: DueItem) -> None:
 # --- transactions
 
 
-def check_transaction(reader: Reader, transaction: m.Transaction, size: int) -> None:
+def check_transaction(reader: Reader, transaction: m.Transaction, size: int) -> Account:
     """Whether a transaction of `size` bytes may wait in a mempool: chain, fee, balance for the fee, nonce not used.
 
     A higher nonce than the next is accepted (it may follow others); the signature is not looked at. `Rejection` else.
+    The sender's account.
     """
     state = State(reader)
     chain_id = state.need(keys.CHAIN, str)
@@ -174,6 +175,7 @@ def check_transaction(reader: Reader, transaction: m.Transaction, size: int) -> 
     account = state.account(transaction.sender_address)
     if transaction.nonce < account.nonce:
         raise Rejection(BAD_NONCE, f"nonce {transaction.nonce} is used, the next is {account.nonce}")
+    return account
 
 
 def dry_run(reader: Reader, context: BlockContext, data: bytes) -> TransactionResult:

@@ -6,6 +6,7 @@ A message is a tagged struct; tags never change meaning. Numbers that are left f
 
 from __future__ import annotations
 
+from functools import cached_property, lru_cache
 from typing import Annotated
 
 from msgspec import Meta
@@ -24,6 +25,10 @@ ROLE_VERIFIER = 2
 ROLE_WHISTLEBLOWER = 4
 ROLES_ALL = ROLE_SOLVER | ROLE_VERIFIER | ROLE_WHISTLEBLOWER
 """A provider's roles are the sum of these."""
+
+SMALL_BYTES_MAX = 1_024
+DECODED_REMEMBERED_MAX = 8_192
+"""Decoded transactions that are kept, none longer than `SMALL_BYTES_MAX`: a few blocks' worth, some 15 MiB at most."""
 
 ARITHMETIC_REP_V1 = "rep-v1"
 """The reproducible arithmetic class: equal bits on every machine."""
@@ -364,7 +369,7 @@ Message = (
 # --- the envelope
 
 
-class Transaction(Struct):
+class Transaction(Struct, dict=True):
     """A signed message. `sender` is the public key; the account is its address."""
 
     chain_id: Text
@@ -375,7 +380,7 @@ class Transaction(Struct):
     message: Message
     signature: Annotated[bytes, Meta(min_length=64, max_length=64)]
 
-    @property
+    @cached_property
     def sender_address(self) -> bytes:
         """The paying account."""
         return crypto.address_of(self.sender)
@@ -408,8 +413,16 @@ def encode_transaction(transaction: Transaction) -> bytes:
 
 def decode_transaction(data: bytes) -> Transaction:
     """The transaction in `data`; `Rejection` (too large, malformed, not canonical) otherwise. Signature unchecked."""
+    return _decode_small(data) if len(data) <= SMALL_BYTES_MAX else _decode(data)
+
+
+def _decode(data: bytes) -> Transaction:
     transaction: Transaction = decode(Transaction, data, max_bytes=limits.TRANSACTION_BYTES_MAX)
     return transaction
+
+
+_decode_small = lru_cache(maxsize=DECODED_REMEMBERED_MAX)(_decode)
+"""By exact bytes; a transaction is looked at when it comes in, goes into a block, is executed and leaves the pool."""
 
 
 def transaction_id(data: bytes) -> bytes:

@@ -6,6 +6,7 @@ is not undone.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -45,6 +46,19 @@ PAGE = 64
 """Ids in one page of an index."""
 DUE_ITEMS_PER_HEIGHT_MAX = 2_000
 """What one block looks at when it begins, and what one record of the queue holds."""
+
+
+def _decode(type_: type[T], data: bytes) -> T:
+    if type_ is Parameters:
+        return _decode_parameters(data)  # type: ignore[return-value]
+    return decode(type_, data, max_bytes=_RECORD_BYTES_MAX)
+
+
+@lru_cache(maxsize=4)
+def _decode_parameters(data: bytes) -> Parameters:
+    """By exact bytes: every check of a transaction asks for them, and they hardly ever change."""
+    parameters: Parameters = decode(Parameters, data, max_bytes=_RECORD_BYTES_MAX)
+    return parameters
 
 
 class Counters(Struct):
@@ -108,7 +122,7 @@ class State:
             return self._block[key]  # type: ignore[no-any-return]
         if key not in self._cache:
             data = self._reader.get(key)
-            self._cache[key] = None if data is None else decode(type_, data, max_bytes=_RECORD_BYTES_MAX)
+            self._cache[key] = None if data is None else _decode(type_, data)
         return self._cache[key]  # type: ignore[no-any-return]
 
     def need(self, key: bytes, type_: type[T]) -> T:

@@ -28,6 +28,8 @@ from gensyn_node.storage.snapshots import SnapshotSource
 
 KEEP_STATES = 256
 """Blocks for which the state tree is kept whole, unless configured: how old a proof can be, how far one can go back."""
+VALUES_KEPT_MAX, VALUE_KEPT_BYTES_MAX = 4_096, 1_024
+"""Of what was read at one head."""
 STORED_BYTES_MAX = 64 * limits.MIB
 """What is read back from our own disk is bounded only against nonsense."""
 
@@ -63,6 +65,7 @@ class HeadView:
     def __init__(self, root: bytes, snapshot: Snapshot) -> None:
         self._root = root
         self._snapshot = snapshot
+        self._read: dict[bytes, bytes | None] = {}
 
     @property
     def root(self) -> bytes:
@@ -70,8 +73,14 @@ class HeadView:
         return self._root
 
     def get(self, key: bytes) -> bytes | None:
-        """The value at a ledger key."""
-        return self._snapshot.ledger_value(key)
+        """The value at a ledger key. What was read is kept: nothing changes here, and senders are asked for often."""
+        try:
+            return self._read[key]
+        except KeyError:
+            value = self._snapshot.ledger_value(key)
+        if len(self._read) < VALUES_KEPT_MAX and (value is None or len(value) <= VALUE_KEPT_BYTES_MAX):
+            self._read[key] = value
+        return value
 
     def items(self, prefix: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Keys and values under a prefix, in order."""

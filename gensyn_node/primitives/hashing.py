@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 from blake3 import blake3
 
@@ -16,11 +17,18 @@ def sha256(data: bytes) -> bytes:
 
 def tagged_hash(domain: str, *parts: bytes) -> bytes:
     """SHA-256 of a domain and length-prefixed parts: no two different inputs have the same preimage."""
-    hasher = hashlib.sha256()
-    for part in (domain.encode("ascii"), *parts):
+    hasher = _begun(domain).copy()
+    for part in parts:
         hasher.update(len(part).to_bytes(8, "little"))
         hasher.update(part)
     return hasher.digest()
+
+
+@lru_cache(maxsize=256)
+def _begun(domain: str) -> hashlib._Hash:
+    """The hash after the domain; domains are constants of the program."""
+    encoded = domain.encode("ascii")
+    return hashlib.sha256(len(encoded).to_bytes(8, "little") + encoded)
 
 
 def blake3_256(data: bytes | memoryview) -> bytes:
