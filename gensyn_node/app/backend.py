@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
+from typing import TypeVar
 
 import trio
 
 from consensus.ledger import proposal_queries, queries, stake_queries
 from consensus.ledger.duties import duties
+from consensus.tendermint.types import Vote
 from gensyn_node.app import certify, governance_views, views
 from gensyn_node.app.chain import CommittedBlock
+from gensyn_node.app.driver import StepEntered
+from gensyn_node.app.event_bus import Feed
 from gensyn_node.app.metrics import render_metrics
 from gensyn_node.app.node import Node
 from gensyn_node.app.operator_reads import DISK_FULL, OperatorReads
@@ -21,6 +25,7 @@ from gensyn_node.app.room import used_bytes
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.rpc import backend as rpc
+from gensyn_node.rpc.operator_backend import HeaderView
 from gensyn_node.rpc.reasons import NOT_FOUND
 from gensyn_node.sdk.certificate import pack_certificate
 from p2p.api import BlobUnavailable, Direction, SeedInfo
@@ -28,6 +33,9 @@ from p2p.api import SeedState as Seed
 from proofs.blobs import chunk_count
 
 DISPUTES_SHOWN_MAX = 200
+STEPS_KEPT = 4_096
+"""Steps and votes that wait for a slow subscriber; then the oldest are lost to it."""
+Item = TypeVar("Item")
 NO_ROLES = "none"
 REJECTED = "rejected_"
 """Begins the names of the network's counters of rejections."""
@@ -308,25 +316,40 @@ class Backend(OperatorReads):
     # --- events
 
     def events(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[rpc.Event]]:
-        """What happens from now on; a subscriber that does not keep up loses blocks."""
+        """What happens from now on; a subscriber that does not keep up loses the oldest, and is told how many."""
         return self._events()
 
     @asynccontextmanager
     async def _events(self) -> AsyncIterator[trio.MemoryReceiveChannel[rpc.Event]]:
         send, receive = trio.open_memory_channel[rpc.Event](0)
-        async with self._node.chain.committed() as blocks, trio.open_nursery() as nursery:
-            nursery.start_soon(_translate, blocks, send)
-            yield receive
-            nursery.cancel_scope.cancel()
+        chain, driver = self._node.chain, self._node.driver
+        with chain.committed_feed() as blocks, driver.seen.feed(STEPS_KEPT) as seen:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(translate, blocks, block_events, "blocks", send)
+                nursery.start_soon(translate, seen, consensus_events, "consensus", send)
+                yield receive
+                nursery.cancel_scope.cancel()
 
 
-async def _translate(
-    blocks: trio.MemoryReceiveChannel[CommittedBlock], send: trio.MemorySendChannel[rpc.Event]
+async def translate(
+    feed: Feed[Item], events_of: Callable[[Item], list[rpc.Event]], source: str, send: trio.MemorySendChannel[rpc.Event]
 ) -> None:
-    async with send:
-        async for committed in blocks:
-            for event in block_events(committed):
-                await send.send(event)
+    """Items of a feed as events; where some were lost, a `gap` says how many."""
+    async for item in feed.channel:
+        events = events_of(item)
+        if lost := feed.take_lost():
+            events.insert(0, rpc.Event("gap", events[0].height, {"of": source, "lost": lost}))
+        for event in events:
+            await send.send(event)
+
+
+def consensus_events(item: StepEntered | Vote) -> list[rpc.Event]:
+    """A step or a vote, as an event."""
+    if isinstance(item, StepEntered):
+        data = {"round": item.round, "step": item.step, "proposer": item.proposer}
+        return [rpc.Event("round_step", item.height, data)]
+    vote = {"type": item.kind, "round": item.round, "validator": item.validator, "block_id": item.block_id}
+    return [rpc.Event("vote", item.height, vote)]
 
 
 def block_events(committed: CommittedBlock) -> list[rpc.Event]:
@@ -338,7 +361,8 @@ def block_events(committed: CommittedBlock) -> list[rpc.Event]:
         "proposer": block.header.proposer,
         "transactions": len(block.transactions),
     }
-    events = [rpc.Event("block", height, data)]
+    header = HeaderView(block.id, block.header, len(block.transactions))
+    events = [rpc.Event("block", height, data), rpc.Event("header", height, header)]
     if block.header.next_validators_hash != block.header.validators_hash:
         members = committed.state.next_validators.validators
         found = tuple(rpc.ValidatorView(one.address, one.public_key, one.power) for one in members)

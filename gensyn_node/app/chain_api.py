@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, suppress
 
 import trio
 
@@ -11,7 +11,7 @@ from consensus.ledger.parameters import Parameters
 from gensyn_node.app.block_sync import BlockSync
 from gensyn_node.app.broadcaster import Broadcaster
 from gensyn_node.app.chain import Chain, CommittedBlock, HeadView
-from gensyn_node.app.event_bus import EventBus
+from gensyn_node.app.event_bus import EventBus, Feed
 from gensyn_node.app.pool import Pool
 from gensyn_node.primitives.crypto import SecretKey
 from gensyn_node.roles.api import TransactionOutcome
@@ -83,6 +83,10 @@ class NodeChain:
     def committed(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[CommittedBlock]]:
         """Every block from now on, with its results and events; a reader that falls behind loses the oldest."""
         return self._bus.subscribe()
+
+    def committed_feed(self) -> AbstractContextManager[Feed[CommittedBlock]]:
+        """`committed`, for a reader that is told how many it lost."""
+        return self._bus.feed()
 
     @asynccontextmanager
     async def blocks(self) -> AsyncIterator[trio.MemoryReceiveChannel[int]]:

@@ -21,6 +21,7 @@ from msgspec import structs
 from consensus.tendermint import effects, inputs
 from consensus.tendermint.core import ConsensusCore
 from consensus.tendermint.early import EarlyMessages
+from consensus.tendermint.round import RoundStep
 from consensus.tendermint.types import (
     Block,
     Commit,
@@ -34,6 +35,7 @@ from consensus.tendermint.types import (
     vote_sign_bytes,
 )
 from consensus.tendermint.verify import verify_proposal, verify_vote
+from gensyn_node.app.event_bus import EventBus
 from gensyn_node.app.room import Room
 from gensyn_node.app.telemetry import Telemetry
 from gensyn_node.primitives import codec
@@ -56,6 +58,17 @@ class SealedByPeers:
 
     block: Block
     commit: Commit
+
+
+@dataclass(frozen=True, slots=True)
+class StepEntered:
+    """The core works on another step than before."""
+
+    height: int
+    round: int
+    step: str
+    """`propose`, `prevote`, `precommit`, `decided`."""
+    proposer: bytes
 
 
 class SigningAllowed:
@@ -132,6 +145,9 @@ class Driver:
         self._start: inputs.StartHeight | None = None
         self._nursery: trio.Nursery | None = None
         self._height_changed = trio.Event()
+        self.seen: EventBus[StepEntered | Vote] = EventBus()
+        """Steps and counted votes, for those who watch."""
+        self._step_seen = (0, -1, RoundStep.UNSTARTED)
         self.height = 0
         """The height in progress."""
         self.moved_at = trio.current_time()
@@ -200,7 +216,7 @@ class Driver:
             return
         await self._room.persist(partial(self._wal.append, codec.encode(item)))
         found = self.core.step(item)
-        self.telemetry.fed(item, self.core)
+        self._tell(item)
         await self._perform_all(found)
 
     async def _feed_early(self) -> None:
@@ -225,7 +241,21 @@ class Driver:
                 # The start of a height follows from the head; everything else is in the log before the core sees it.
                 await self._room.persist(partial(self._wal.append, codec.encode(item)))
             todo = self.core.step(item)
-            self.telemetry.fed(item, self.core)
+            self._tell(item)
+
+    def _tell(self, item: inputs.Input) -> None:
+        """What the core took, to those who count and those who watch."""
+        self.telemetry.fed(item, self.core)
+        if not len(self.seen):
+            return
+        if isinstance(item, inputs.VerifiedVote):
+            self.seen.publish(item.vote)
+        state = self.core.machine.state
+        place = (self.core.height, state.round, state.step)
+        if place != self._step_seen and state.round >= 0:
+            self._step_seen = place
+            proposer = self.core.proposers.of(state.round)
+            self.seen.publish(StepEntered(*place[:2], state.step.name.lower(), proposer))
 
     async def _perform(self, effect: effects.Effect) -> inputs.Input | None:
         self.telemetry.performed(effect)

@@ -6,7 +6,7 @@ import trio
 
 from consensus.ledger.block import BlockContext
 from consensus.ledger.execute import dry_run
-from consensus.tendermint.types import Evidence, ValidatorSet, VoteType
+from consensus.tendermint.types import NO_ROUND, Evidence, ValidatorSet, VoteType
 from consensus.tendermint.votes import VoteSet
 from gensyn_node.app.node import Node, wall_clock_ms
 from gensyn_node.primitives import codec
@@ -71,7 +71,8 @@ class OperatorReads:
         """The round machine, as it stands."""
         driver = self._node.driver
         core, state = driver.core, driver.core.machine.state
-        rounds = sorted(core.machine.votes.rounds.keys() | core.machine.proposals.keys())[-ROUNDS_SHOWN_MAX:]
+        known = core.machine.votes.rounds.keys() | core.machine.proposals.keys()
+        rounds = sorted(known | ({state.round} - {NO_ROUND}))[-ROUNDS_SHOWN_MAX:]
         return rpc.ConsensusView(
             height=core.height,
             round=state.round,

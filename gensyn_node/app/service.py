@@ -39,6 +39,7 @@ async def serve_interface(node: Node) -> None:
         port=rpc.port,
         allowed_hosts=rpc.allowed_hosts,
         connections_max=rpc.connections_max,
+        sockets_max=rpc.sockets_max,
     )
     async with trio.open_nursery() as nursery:
         address: str = await nursery.start(_serve, Backend(node), settings)

@@ -52,6 +52,7 @@ class RpcSection(Section, frozen=True):
     allowed_hosts: tuple[ShortText, ...] = ()
     """Further `host:port` values accepted in the Host header."""
     connections_max: Annotated[int, Meta(ge=1, le=1024)] = 32
+    sockets_max: Annotated[int, Meta(ge=1, le=1024)] = 16
 
 
 class WorkerSection(Section, frozen=True):

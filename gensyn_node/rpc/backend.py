@@ -260,7 +260,11 @@ class VotingPlaceView(View, frozen=True):
 
 
 class Event(View, frozen=True):
-    """Something that happened: `block`, `transaction`, `task`, `heartbeat`, `dispute`, `governance`, `role`, `peer`."""
+    """Something that happened.
+
+    From blocks: `block`, `header`, `transaction`, `evidence`, `validator_set_update`, `task`, `heartbeat`, `dispute`,
+    `governance`. From consensus: `round_step`, `vote`. A `gap` stands where the subscriber lost some of either.
+    """
 
     kind: str
     height: int
@@ -369,4 +373,4 @@ class NodeBackend(OperatorBackend, Protocol):
         """One chunk of a blob that is here; None otherwise."""
 
     def events(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[Event]]:
-        """Subscribe: what happens from now on. A subscriber that does not keep up loses the oldest events."""
+        """Subscribe: what happens from now on. One that does not keep up loses the oldest; a `gap` event says so."""

@@ -31,7 +31,12 @@ NO_SUCH_METHOD = reason("E1709", "no_such_method", "There is no such method.", "
 BAD_PARAMETERS = reason("E1710", "bad_parameters", "The parameters do not fit the method.", "Correct the named one.")
 NOT_FOUND = reason("E1711", "not_found", "The thing asked for does not exist here.", "Check the identifier.")
 CALL_TIMED_OUT = reason("E1712", "call_timed_out", "The node did not answer in time.", "Try again.")
-TOO_BUSY = reason("E1713", "too_busy", "The node has too many connections.", "Close some, or raise connections_max.")
+TOO_BUSY = reason(
+    "E1713",
+    "too_busy",
+    "The node has too many connections.",
+    "Close some, or raise connections_max or sockets_max of [rpc].",
+)
 INTERNAL = reason("E1714", "internal", "The node failed while it answered.", "Look into the node's log.")
 TOO_MANY_SUBSCRIPTIONS = reason(
     "E1715", "too_many_subscriptions", "The connection has too many subscriptions.", "Unsubscribe from some first."

@@ -5,7 +5,7 @@ GET  /metrics        what Prometheus reads
 GET  /v1/METHOD      a reading method; its parameters are the query's
 GET  /openapi.json   what there is to read
 GET  /ws             WebSocket: subscriptions by topic
-GET  /events         WebSocket: one JSON object an event
+GET  /events         WebSocket: one JSON object an event; all of them but headers, steps and votes
 GET  /blobs/ID/N     chunk N of a blob
 PUT  /blobs/ID/N     the same, upward (token; header X-Blob-Length)
 """
@@ -15,12 +15,14 @@ from __future__ import annotations
 import json
 import socket
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
 from hypercorn.config import Config
+from hypercorn.events import Closed, RawData
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.utils import wrap_app
@@ -28,7 +30,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from gensyn_node.primitives import limits
 from gensyn_node.primitives.errors import Rejection
@@ -37,14 +39,15 @@ from gensyn_node.rpc.backend import NodeBackend
 from gensyn_node.rpc.dispatch import answer_body, error_object
 from gensyn_node.rpc.json_view import to_json
 from gensyn_node.rpc.rest import answer_query, openapi
-from gensyn_node.rpc.subscriptions import Subscriptions
+from gensyn_node.rpc.subscriptions import CONSENSUS_KINDS, Subscriptions
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
 BODY_TIMEOUT_S = 5.0
 SEND_TIMEOUT_S = 5.0
-"""A subscriber that does not take an event within this time is dropped."""
+"""A subscriber that takes longer over an event is dropped with E1716; one that takes nothing in twice that is cut."""
+_QUIET = frozenset({"header", *CONSENSUS_KINDS})
 _STATUS = {
     reasons.HOST_REFUSED: 403,
     reasons.ORIGIN_REFUSED: 403,
@@ -73,7 +76,54 @@ class RpcSettings:
     port: int = 0
     allowed_hosts: tuple[str, ...] = ()
     connections_max: int = 32
+    """WebSockets not counted."""
+    sockets_max: int = 16
+    """WebSockets at once."""
     body_timeout_s: float = BODY_TIMEOUT_S
+    send_timeout_s: float = SEND_TIMEOUT_S
+
+
+@dataclass(slots=True)
+class _Places:
+    """How many connections there are of each kind, and how many there may be."""
+
+    connections_max: int
+    sockets_max: int
+    connections: int = 0
+    sockets: int = 0
+
+
+@dataclass(slots=True)
+class _Place:
+    """One connection's place; it begins as one of HTTP."""
+
+    places: _Places
+    scope: trio.CancelScope
+    """Of the connection."""
+    socket: bool = False
+    turned_away: bool = False
+    """A WebSocket for which there was no place."""
+
+    def become_socket(self) -> bool:
+        """Move among the WebSockets; False, and nothing done, when they are as many as may be."""
+        if self.places.sockets >= self.places.sockets_max:
+            self.turned_away = True
+            return False
+        self.places.connections -= 1
+        self.places.sockets += 1
+        self.socket = True
+        return True
+
+    def leave(self) -> None:
+        """Give it up."""
+        if self.socket:
+            self.places.sockets -= 1
+        else:
+            self.places.connections -= 1
+
+
+_place: ContextVar[_Place] = ContextVar("_place")
+"""Of the connection that a handler answers on; tasks inherit it."""
 
 
 async def serve_rpc(
@@ -86,26 +136,32 @@ async def serve_rpc(
     (listener,) = await trio.open_tcp_listeners(settings.port, host=settings.host, backlog=64)
     port = listener.socket.getsockname()[1]
     policy = guard.Policy(guard.loopback_hosts(settings.host, port, settings.allowed_hosts), settings.token)
-    application = wrap_app(make_application(backend, policy, settings.body_timeout_s), 0, "asgi")
+    application = wrap_app(make_application(backend, policy, settings), 0, "asgi")
     config = _server_config()
-    slots = trio.CapacityLimiter(settings.connections_max)
+    places = _Places(settings.connections_max, settings.sockets_max)
 
     async def connection(stream: trio.SocketStream) -> None:
-        if not slots.available_tokens:
+        if places.connections >= places.connections_max:
             await _refuse(stream)
             return
-        async with slots:
-            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            await _Connection(application, config, WorkerContext(None), {}, stream).run()
+        places.connections += 1
+        with trio.CancelScope() as scope:
+            place = _Place(places, scope)
+            _place.set(place)
+            try:
+                stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                await _Connection(application, config, stream, place, 2 * settings.send_timeout_s).run()
+            finally:
+                place.leave()
 
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     task_status.started(f"http://{shown}:{port}")
     await trio.serve_listeners(connection, [listener])
 
 
-def make_application(backend: NodeBackend, policy: guard.Policy, body_timeout_s: float = BODY_TIMEOUT_S) -> Starlette:
+def make_application(backend: NodeBackend, policy: guard.Policy, settings: RpcSettings) -> Starlette:
     """The routes alone, without a socket."""
-    server = _Server(backend, policy, body_timeout_s)
+    server = _Server(backend, policy, settings.body_timeout_s, settings.send_timeout_s)
     return Starlette(
         routes=[
             Route("/rpc", server.rpc, methods=["POST"]),
@@ -134,11 +190,43 @@ def _server_config() -> Config:
 
 
 class _Connection(TCPServer):  # type: ignore[misc]  # hypercorn is not typed
-    """A connection that frees its slot when the client goes, not when its idle time has passed."""
+    """A connection that frees its slot when the client goes, and is cut when it takes nothing of what it is sent."""
+
+    def __init__(
+        self,
+        app: Any,
+        config: Config,
+        stream: trio.SocketStream,
+        place: _Place,
+        stalled_s: float,
+    ) -> None:
+        super().__init__(app, config, WorkerContext(None), {}, stream)
+        self._seat = place
+        self._stalled_s = stalled_s
+
+    async def protocol_send(self, event: Any) -> None:
+        """Hypercorn shields what it sends: without an end of its own a client that never reads is never left."""
+        if not isinstance(event, RawData):
+            await super().protocol_send(event)
+            return
+        async with self.send_lock:
+            try:
+                with trio.move_on_after(self._stalled_s) as sending:
+                    sending.shield = True
+                    await self.stream.send_all(event.data)
+                if not sending.cancelled_caught:
+                    return
+                await trio.aclose_forcefully(self.stream)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+        await self.protocol.handle(Closed())
 
     async def _read_data(self) -> None:
         await super()._read_data()
         await self.idle_task.stop()
+        if self._seat.socket or self._seat.turned_away:
+            # Hypercorn's task of pings sleeps on for its whole interval.
+            self._seat.scope.cancel()
 
 
 async def _refuse(stream: trio.SocketStream) -> None:
@@ -168,6 +256,7 @@ class _Server:
     backend: NodeBackend
     policy: guard.Policy
     body_timeout_s: float
+    send_timeout_s: float
 
     async def rpc(self, request: Request) -> Response:
         guard.check_headers(self.policy, request.headers.raw)
@@ -200,7 +289,8 @@ class _Server:
         except Rejection:
             await websocket.close(1008)
             return
-        await websocket.accept()
+        if not await _accept(websocket):
+            return
         wanted, slow, sends = Subscriptions(), False, trio.Lock()
         async with self.backend.events() as channel, trio.open_nursery() as nursery:
             nursery.start_soon(_take_requests, websocket, wanted, sends, nursery.cancel_scope)
@@ -208,15 +298,14 @@ class _Server:
                 text = ""
                 for number in wanted.of(event):
                     text = text or json.dumps(to_json(event))
-                    with trio.move_on_after(SEND_TIMEOUT_S) as sending:
-                        async with sends:
-                            await websocket.send_text(f'{{"id": {number}, "event": {text}}}')
-                    slow = slow or sending.cancelled_caught
+                    began = trio.current_time()
+                    async with sends:
+                        await websocket.send_text(f'{{"id": {number}, "event": {text}}}')
+                    slow = slow or trio.current_time() - began > self.send_timeout_s
                 if slow:
                     break
             nursery.cancel_scope.cancel()
-        with trio.move_on_after(1.0):
-            await websocket.close(1013 if slow else 1001, reasons.READER_TOO_SLOW.code if slow else None)
+        await _close(websocket, slow)
 
     async def get_chunk(self, request: Request) -> Response:
         guard.check_headers(self.policy, request.headers.raw)
@@ -241,13 +330,21 @@ class _Server:
         except Rejection:
             await websocket.close(1008)
             return
-        await websocket.accept()
+        if not await _accept(websocket):
+            return
+        slow = False
         async with self.backend.events() as channel, trio.open_nursery() as nursery:
             nursery.start_soon(_watch_close, websocket, nursery.cancel_scope)
             async for event in channel:
+                if event.kind in _QUIET:
+                    continue
+                began = trio.current_time()
                 await websocket.send_text(json.dumps(to_json(event)))
+                slow = trio.current_time() - began > self.send_timeout_s
+                if slow:
+                    break
             nursery.cancel_scope.cancel()
-            await websocket.close(1001)
+        await _close(websocket, slow)
 
     async def _body(self, request: Request, bytes_max: int) -> bytes:
         """The body, within its bounds of size and time."""
@@ -262,6 +359,23 @@ class _Server:
                     raise Rejection(reasons.BODY_TOO_LARGE, f"at most {bytes_max} bytes are accepted")
             return bytes(body)
         raise Rejection(reasons.BODY_TOO_SLOW, f"the body took longer than {self.body_timeout_s:g} s")
+
+
+async def _accept(websocket: WebSocket) -> bool:
+    """Open it, unless there are as many as may be: then it is told so and closed."""
+    place = _place.get(None)
+    fits = place is None or place.become_socket()
+    await websocket.accept()
+    if not fits:
+        await websocket.close(1013, reasons.TOO_BUSY.code)
+    return fits
+
+
+async def _close(websocket: WebSocket, slow: bool) -> None:
+    """Say goodbye, unless the client went first."""
+    if websocket.client_state is WebSocketState.CONNECTED:
+        with suppress(WebSocketDisconnect, RuntimeError):
+            await websocket.close(1013 if slow else 1001, reasons.READER_TOO_SLOW.code if slow else None)
 
 
 async def _take_requests(

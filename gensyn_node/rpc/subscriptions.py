@@ -17,10 +17,22 @@ SUBSCRIPTIONS_MAX = 16
 """On one connection."""
 
 Topic = Literal[
-    "new_block", "transaction", "validator_set_update", "evidence", "task", "dispute", "governance", "heartbeat"
+    "new_block",
+    "new_header",
+    "transaction",
+    "validator_set_update",
+    "evidence",
+    "task",
+    "dispute",
+    "governance",
+    "heartbeat",
+    "round_step",
+    "vote",
 ]
-_KINDS = {"new_block": "block"}
+_KINDS = {"new_block": "block", "new_header": "header"}
 """Topics whose events have another name at the source."""
+CONSENSUS_KINDS = frozenset({"round_step", "vote"})
+"""Those that do not come from blocks."""
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -71,6 +83,8 @@ class Subscriptions:
 
 def _wants(wanted: tuple[str, bytes | None, bytes | None], event: Event) -> bool:
     kind, name, account = wanted
+    if event.kind == "gap" and isinstance(event.data, dict):
+        return bool((event.data["of"] == "consensus") == (kind in CONSENSUS_KINDS))
     if kind != event.kind:
         return False
     if name is None and account is None:

@@ -51,6 +51,7 @@ async def operators_see(backend: Backend, name: bytes, height: int) -> None:
     assert (await backend.health()).healthy
     state = await backend.consensus_state()
     assert state.height > height
+    assert state.rounds and all(one.proposer for one in state.rounds if one.round <= state.round)
     assert state.step in ("propose", "prevote", "precommit", "new_round")
     assert (await backend.unconfirmed_transactions(0, 30)).total == 0
     assert not (await backend.check_transaction(proof.transaction)).applied  # its nonce is used
@@ -97,7 +98,7 @@ def test_chain_and_ledger_as_the_interface_shows_them(tmp_path: Path) -> None:
             assert genesis == cluster.genesis
             kinds = set()
             with trio.fail_after(60):
-                while not {"block", "transaction", "task"} <= kinds:
+                while not {"block", "header", "transaction", "task", "round_step", "vote"} <= kinds:
                     event = await events.receive()
                     kinds.add(event.kind)
                     json.dumps(to_json(event))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import httpx
@@ -182,6 +183,92 @@ def test_a_socket_gets_what_it_asked_for(node: FakeNode) -> None:
     assert subscribed == {"id": 5, "subscribed": "transaction"}
     assert refused["error"]["data"]["code"] == "E1707"
     assert (event["id"], event["event"]["data"]["transaction_id"]) == (5, "07" * 32)
+
+
+def test_headers_steps_and_votes_are_topics_and_a_gap_is_told_to_those_it_concerns() -> None:
+    wanted = Subscriptions()
+    for number, topic in enumerate(("new_header", "round_step", "vote", "new_block")):
+        wanted.handle(json.dumps({"id": number, "subscribe": topic}))
+    assert wanted.of(Event("header", 8, None)) == [0]
+    assert wanted.of(Event("round_step", 8, {})) == [1]
+    assert wanted.of(Event("vote", 8, {})) == [2]
+    assert wanted.of(Event("gap", 8, {"of": "consensus", "lost": 3})) == [1, 2]
+    assert wanted.of(Event("gap", 8, {"of": "blocks", "lost": 3})) == [0, 3]
+
+
+async def flood(node: FakeNode, kind: str) -> None:
+    """Events of 256 KiB until the node has no subscriber any more."""
+    with trio.fail_after(30), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        while node.senders:
+            for sender in list(node.senders):
+                await sender.send(Event(kind, 8, {"text": "x" * (1 << 18)}))
+
+
+@pytest.mark.parametrize("path", ["/ws", "/events"])
+def test_a_reader_that_takes_nothing_is_cut(node: FakeNode, path: str) -> None:
+    async def main() -> None:
+        async with serving(node, send_timeout_s=0.2) as address:
+            async with open_websocket_url(address.replace("http", "ws") + path, message_queue_size=1) as socket:
+                if path == "/ws":
+                    await socket.send_message('{"id": 5, "subscribe": "new_block"}')
+                    assert json.loads(await socket.get_message()) == {"id": 5, "subscribed": "new_block"}
+                while not node.senders:  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+                await flood(node, "block")
+                with pytest.raises(ConnectionClosed), trio.fail_after(20):
+                    while True:
+                        await socket.get_message()
+            async with httpx.AsyncClient() as client:
+                assert (await client.get(f"{address}/v1/health")).status_code == 200
+
+    trio.run(main)
+
+
+def test_a_reader_that_is_slow_is_told_so(node: FakeNode) -> None:
+    """It reads on, yet an event took longer to go out than one may: it gets the code, in order, after that event."""
+
+    async def main() -> ConnectionClosed:
+        async with (
+            serving(node, send_timeout_s=1.0) as address,
+            open_websocket_url(
+                address.replace("http", "ws") + "/events", message_queue_size=1, max_message_size=1 << 26
+            ) as socket,
+            trio.open_nursery() as nursery,
+        ):
+            while not node.senders:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+            nursery.start_soon(flood, node, "block")
+            await trio.sleep(1.5)
+            try:
+                with trio.fail_after(20):
+                    while True:
+                        await socket.get_message()
+            except ConnectionClosed as closed:
+                return closed
+        raise AssertionError("still open")
+
+    reason = trio.run(main).reason
+    assert (reason.code, reason.reason) == (1013, "E1716")
+
+
+def test_sockets_have_a_bound_of_their_own(node: FakeNode) -> None:
+    async def main() -> tuple[int, int, str | None]:
+        async with serving(node, connections_max=1, sockets_max=2) as address, AsyncExitStack() as stack:
+            url = address.replace("http", "ws") + "/ws"
+            for _ in range(2):
+                await stack.enter_async_context(open_websocket_url(url))
+            async with open_websocket_url(url) as third:
+                with pytest.raises(ConnectionClosed) as caught:
+                    await third.get_message()
+            status = 503
+            async with httpx.AsyncClient() as client:
+                with trio.fail_after(10):
+                    while status == 503:  # the third's connection is not yet gone
+                        await trio.sleep(0.05)
+                        status = (await client.get(f"{address}/v1/health")).status_code
+            return status, caught.value.reason.code, caught.value.reason.reason
+
+    assert trio.run(main) == (200, 1013, "E1713")
 
 
 def test_a_foreign_page_opens_no_socket(node: FakeNode) -> None:
