@@ -92,10 +92,8 @@ def tx(
         )
         if proof:
             found = value["proof"]
-            say(
-                f"Proof: holds. {found['hashes']} hashes lead from it, {found['index'] + 1} of {found['total']}, "
-                f"to the data root {short(found['data_root'])} of block {found['height']}."
-            )
+            place = f"{found['index'] + 1} of {found['total']} in block {found['height']}"
+            say(f"\nThe proof holds: {place}, data root {short(found['data_root'])}.")
             say("The header is this node's word: gensyn chain light verifies headers.")
 
     emit(as_json, value, show)

@@ -231,8 +231,4 @@ def _propose(
             "proposal": client.call("proposal", number=number),
         }
 
-    def show() -> None:
-        show_proposal(value["proposal"])
-        say(f"Vote: gensyn gov vote {number} yes")
-
-    emit(as_json, value, show)
+    emit(as_json, value, lambda: show_proposal(value["proposal"]))

@@ -76,7 +76,7 @@ def test_a_transaction_with_its_proof(gensyn: Program, node: FakeNode, address: 
     assert code == 0
     assert "E1205 too little money" in text and encode_address(ADDRESS) in text
     node.shown_proof, node.data_root = SHOWN, bytes.fromhex(HEADER["header"]["data_root"])  # type: ignore[arg-type]
-    assert "holds" in gensyn("chain", "tx", NAME, "--proof")[1]
+    assert "The proof holds: 2 of 3 in block 7" in gensyn("chain", "tx", NAME, "--proof")[1]
     assert gensyn.json("chain", "tx", NAME, "--proof")["proof"]["holds"] is True
     node.data_root = bytes(32)
     code, text = gensyn("chain", "tx", NAME, "--proof", "--json")
