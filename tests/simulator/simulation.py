@@ -14,6 +14,7 @@ from typing import Any
 
 from consensus.tendermint.effects import Effect
 from consensus.tendermint.inputs import Input, StartHeight
+from consensus.tendermint.proposer import ProposerSchedule
 from consensus.tendermint.round import RoundState
 from consensus.tendermint.types import (
     Block,
@@ -52,7 +53,9 @@ PAUSE_MS = (50, 5_000)
 FULL_MS = (200, 4_000)
 JUMP_MS = 1_000
 HEAL_ROUNDS = 10
-"""After healing the first height may take as long as so many further rounds take that end in time-outs,"""
+"""After healing the first height may take as long as so many further rounds take that end in time-outs, and as many as
+it takes for the turn to come to each honest validator: where all of them are needed and one is locked on a value of an
+early round, only that one proposes what it can vote for (arXiv 1807.04938, lemma 7),"""
 NEXT_ROUNDS = 5
 """each height after it as so many rounds from the first,"""
 CATCH_UP_MS = 10_000
@@ -271,9 +274,21 @@ class Simulation:
         raise Violation(f"no progress within {passed} ms after healing: (heights, rounds) {lengths}, goal {goal}")
 
     def _bound_ms(self, heights: int) -> int:
-        reached = max(self.nodes[number].core.machine.state.round for number in self.honest)
-        first = sum(map(self._round_ms, range(reached, reached + HEAL_ROUNDS)))
+        cores = [self.nodes[number].core for number in sorted(self.honest)]
+        reached = max(core.machine.state.round for core in cores)
+        ahead = max(cores, key=lambda core: core.height)
+        rounds = max(HEAL_ROUNDS, self._rounds_until_all_had_a_turn(ahead.validators, reached))
+        first = sum(map(self._round_ms, range(reached, reached + rounds)))
         return first + (heights - 1) * sum(map(self._round_ms, range(NEXT_ROUNDS))) + CATCH_UP_MS
+
+    def _rounds_until_all_had_a_turn(self, validators: ValidatorSet, reached: int) -> int:
+        """From the round after `reached` on, of the honest ones."""
+        waiting = {self.nodes[n].address for n in self.honest} & {v.address for v in validators.validators}
+        proposers, round = ProposerSchedule(validators), reached
+        while waiting:
+            round += 1
+            waiting.discard(proposers.of(round))
+        return round - reached + 1
 
     def _round_ms(self, round: int) -> int:
         """Of a round in which everything times out."""

@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulator.application import Violation
 from tests.simulator.coverage import RARE_STATES
-from tests.simulator.schedule import BYZANTINE_KINDS, Schedule, draw
+from tests.simulator.schedule import BYZANTINE_KINDS, DAMAGES, Schedule, draw
 from tests.simulator.simulation import Simulation, run
 
 CALM = Schedule([1, 1, 1, 1], {}, fault_ms=1_000)
@@ -52,6 +52,27 @@ def test_without_faults_every_height_takes_one_round() -> None:
     assert coverage.seen["decisions"] >= 80
     assert coverage.seen["decisions above round 0"] == 0
     assert coverage.seen["height taken over by block sync"] == 0
+
+
+def test_one_lock_that_all_wait_for_ends_when_its_owner_proposes() -> None:
+    # Ten of 31 are Byzantine, so each honest vote is needed, and the validator locked in round 0 has a power of one.
+    alone = Schedule(
+        [1, 3, 1, 2, 1, 1, 1, 1, 10, 10],
+        {9: "random"},
+        fault_ms=8_000,
+        drop=0.4,
+        filter=0.6,
+        filtered=("prevote",),
+        partition_every_ms=600,
+        partitions=("ring",),
+        scripted=tuple(tuple(int(machine in apart) for machine in range(20)) for apart in ((11,), (10, 19), (2,))),
+        crash_every_ms=3_000,
+        pause_every_ms=2_000,
+        damages=DAMAGES,
+        skew_ms=80,
+        jump_every_ms=3_000,
+    )
+    assert run(313_964, alone).seen["decisions above round 0"] > 0
 
 
 def test_a_third_of_the_power_missing_stops_the_chain_without_forking_it() -> None:
