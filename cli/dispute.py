@@ -13,6 +13,13 @@ from cli.output import emit, facts, say, short, table
 app = typer.Typer(help="Disputes and their moves.", no_args_is_help=True, rich_markup_mode=None)
 DisputeArgument = Annotated[str, typer.Argument(help="The dispute's id.")]
 POLL_S = 0.5
+ENDINGS = {
+    "arbitration": "the chain computed the disputed piece itself",
+    "move": "a party's move contradicted what it claimed",
+    "clock": "a party's clock ran out",
+    "another_dispute": "another dispute about the same work was decided first",
+}
+"""What the ledger's word for the end of a dispute means."""
 
 
 @app.command("list")
@@ -76,7 +83,7 @@ def watch(
             if value["final"]:
                 break
             time.sleep(POLL_S)
-    emit(as_json, value, lambda: say(f"Over: {value['outcome'] or value['state']}. {value['record']['how']}"))
+    emit(as_json, value, lambda: say(f"Over: {value['outcome'] or value['state']}. {_why(value)}"))
 
 
 def _show(value: dict[str, Any]) -> None:
@@ -93,12 +100,19 @@ def _show(value: dict[str, Any]) -> None:
             ("Operator", replay["operator"] or "not known yet"),
             ("Turn", value["turn"] or "nobody's"),
             ("Outcome", value["outcome"] or value["state"]),
-            ("Why", value["record"]["how"]),
+            ("Why", _why(value)),
             ("Played again", replay["outcome"] or "undecided by moves alone"),
         ]
     )
     for move in replay["moves"]:
         say(_move(move))
+
+
+def _why(value: dict[str, Any]) -> str:
+    """How the dispute ended, in a sentence; the game, played again, knows it best."""
+    how = value["record"]["how"]
+    ending = ENDINGS.get(how, how)
+    return f"{ending}: {value['replay']['why']}" if value["replay"]["why"] else ending
 
 
 def _move(move: dict[str, Any]) -> str:

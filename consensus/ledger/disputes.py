@@ -25,6 +25,9 @@ from consensus.ledger.records import (
     DISPUTE_INITIAL,
     DISPUTE_OPEN,
     DISPUTE_SEGMENT,
+    ENDED_BY_ARBITRATION,
+    ENDED_BY_CLOCK,
+    ENDED_BY_MOVE,
     TURN_CHALLENGER,
     TURN_DEFENDER,
     Challenger,
@@ -42,7 +45,7 @@ from proofs.dataset import DatasetTensor
 from proofs.pinpoint import CHALLENGER, DEFENDER, Claim, Game, Move
 from proofs.pinpoint.context import Context
 from proofs.pinpoint.game import forfeit, open_game, play
-from proofs.pinpoint.types import BOTH_WRONG, CHALLENGER_WRONG, DEFENDER_WRONG, EVIDENCE, INITIAL, SEGMENT
+from proofs.pinpoint.types import BOTH_WRONG, CHALLENGER_WRONG, DEFENDER_WRONG, EVIDENCE, INITIAL, SEGMENT, Arbitrate
 
 CLOCK = "clock"
 """Due item: the party in turn may have run out of time."""
@@ -218,7 +221,7 @@ def clock_due(state: State, height: int, dispute_id: bytes, serial: int) -> None
     loser = DEFENDER if dispute.turn == TURN_DEFENDER else CHALLENGER
     game = forfeit(load_game(state, dispute_id), loser, f"the {dispute.turn}'s clock ran out")
     state.emit("dispute_timed_out", dispute_id, turn=dispute.turn)
-    resolve(state, height, dispute_id, game)
+    resolve(state, height, dispute_id, game, ENDED_BY_CLOCK)
 
 
 # --- moves
@@ -255,7 +258,8 @@ def dispute_move(state: State, call: Call, message: DisputeMove) -> None:
         state.put(keys.game(dispute.dispute_id), game)
         _give_turn(state, call.height, dispute.dispute_id, game)
     else:
-        resolve(state, call.height, dispute.dispute_id, game)
+        how = ENDED_BY_ARBITRATION if isinstance(move, Arbitrate) else ENDED_BY_MOVE
+        resolve(state, call.height, dispute.dispute_id, game, how)
 
 
 def _party(dispute: DisputeRecord, sender: bytes) -> int:
@@ -269,8 +273,8 @@ def _party(dispute: DisputeRecord, sender: bytes) -> int:
 # --- outcomes
 
 
-def resolve(state: State, height: int, dispute_id: bytes, game: Game) -> None:
-    """Do what the game's outcome says."""
+def resolve(state: State, height: int, dispute_id: bytes, game: Game, how: str) -> None:
+    """Do what the game's outcome says; `how` is one of the ENDED_BY words."""
     if game.outcome is None:
         raise InvariantViolation("a game without outcome cannot be resolved")
     outcome = _OUTCOMES[game.outcome]
@@ -284,7 +288,7 @@ def resolve(state: State, height: int, dispute_id: bytes, game: Game) -> None:
         state.emit("dispute_taken_over", dispute_id, why=game.why)
         _start_game(state, height, dispute_id)
         return
-    _close(state, height, dispute_id, outcome, game.why)
+    _close(state, height, dispute_id, outcome, how, game.why)
     if outcome != DISPUTE_CHALLENGER_WRONG:
         winner = lead.address if outcome == DISPUTE_DEFENDER_WRONG else None
         _defender_wrong(state, height, state.dispute(dispute_id), winner)
@@ -305,15 +309,15 @@ def _slash_lead(state: State, height: int, dispute: DisputeRecord, winner: bytes
     state.change_dispute(dispute.dispute_id, challengers=challengers)
 
 
-def _close(state: State, height: int, dispute_id: bytes, outcome: str, how: str) -> None:
+def _close(state: State, height: int, dispute_id: bytes, outcome: str, how: str, why: str) -> None:
     dispute = state.dispute(dispute_id)
     settlement.release_challengers(state, height, dispute)
-    state.change_dispute(dispute_id, state=outcome, resolved_height=height, how=how[:128], phase="")
+    state.change_dispute(dispute_id, state=outcome, resolved_height=height, how=how, phase="")
     state.put(keys.game(dispute_id), None)
     instalment = state.instalment(dispute.task_id, dispute.instalment)
     left = tuple(other for other in instalment.open_disputes if other != dispute_id)
     state.change_instalment(dispute.task_id, dispute.instalment, open_disputes=left)
-    state.emit("dispute_resolved", dispute_id, task=dispute.task_id, outcome=outcome, how=how)
+    state.emit("dispute_resolved", dispute_id, task=dispute.task_id, outcome=outcome, how=how, why=why)
 
 
 def _defender_wrong(state: State, height: int, dispute: DisputeRecord, winner: bytes | None) -> None:

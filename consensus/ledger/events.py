@@ -54,7 +54,7 @@ EVENTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "dispute_moved": ("dispute", ("mover", "turn", "move", "phase", "bytes")),
     "dispute_timed_out": ("dispute", ("turn",)),
     "dispute_taken_over": ("dispute", ("why",)),
-    "dispute_resolved": ("dispute", ("task", "outcome", "how")),
+    "dispute_resolved": ("dispute", ("task", "outcome", "how", "why")),
     "proposal_submitted": ("proposal number", ("proposer", "title", "voting_end_height")),
     "vote_cast": ("proposal number", ("voter", "validator", "choice")),
     "proposal_ended": ("proposal number", ("state", "effect_height")),

@@ -304,6 +304,11 @@ DISPUTE_DEFENDER_WRONG = "defender_wrong"
 DISPUTE_CHALLENGER_WRONG = "challenger_wrong"
 DISPUTE_BOTH_WRONG = "both_wrong"
 DISPUTE_MOOT = "moot"
+
+ENDED_BY_ARBITRATION = "arbitration"
+ENDED_BY_MOVE = "move"
+ENDED_BY_CLOCK = "clock"
+ENDED_BY_ANOTHER = "another_dispute"
 """Ended without ruling, because another dispute proved the same solver wrong first."""
 
 TURN_DEFENDER = "defender"
@@ -374,12 +379,13 @@ class DisputeRecord(Struct):
     defender_clock_blocks: Small
     challenger_clock_blocks: Small
     phase: Text
-    """Phase of the game, for people."""
+    """Name of the game's phase, a type of `proofs.pinpoint.types`; empty when it is over."""
     opened_height: Count
     resolved_height: Count
     moves: tuple[MoveRecord, ...]
     how: Text
-    """How it ended: `arbitration`, `time-out`, `bad move`…"""
+    """One of the ENDED_BY words, empty while open. Sentences are made when shown: what is stored is the same in every
+    release, however it words them."""
 
 
 # --- the certificate's content

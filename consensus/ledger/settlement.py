@@ -10,6 +10,7 @@ from consensus.ledger.providers import end_duty
 from consensus.ledger.records import (
     DISPUTE_EVIDENCE,
     DISPUTE_MOOT,
+    ENDED_BY_ANOTHER,
     INSTALMENT_INVALID,
     INSTALMENT_READY,
     INSTALMENT_SETTLED,
@@ -265,7 +266,9 @@ def end_moot(state: State, height: int, dispute_id: bytes) -> None:
     """End a dispute without a ruling."""
     dispute = state.dispute(dispute_id)
     release_challengers(state, height, dispute)
-    how = "another dispute was decided first"
-    state.change_dispute(dispute_id, state=DISPUTE_MOOT, resolved_height=height, how=how)
+    state.change_dispute(dispute_id, state=DISPUTE_MOOT, resolved_height=height, how=ENDED_BY_ANOTHER)
     state.put(keys.game(dispute_id), None)
-    state.emit("dispute_resolved", dispute_id, task=dispute.task_id, outcome=DISPUTE_MOOT, how=how)
+    why = "another dispute was decided first"
+    state.emit(
+        "dispute_resolved", dispute_id, task=dispute.task_id, outcome=DISPUTE_MOOT, how=ENDED_BY_ANOTHER, why=why
+    )

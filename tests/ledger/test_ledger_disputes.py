@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from typing import get_args
 
 import msgspec
 import pytest
 from ledger_world import GSN, Actor, Run, World, key, spec
 
-from consensus.ledger import queries
+from consensus.ledger import disputes, queries
 from consensus.ledger.duties import audits, duties
 from consensus.ledger.execute import execute_block
 from consensus.ledger.messages import (
@@ -28,7 +29,7 @@ from consensus.ledger.messages import (
 from consensus.ledger.parameters import Parameters, devnet_parameters
 from consensus.ledger.schedule import game_blocks_max
 from gensyn_node.primitives.codec import encode
-from proofs.pinpoint.types import Name, PostStates
+from proofs.pinpoint.types import Finished, Game, Name, Phase, PostStates
 from proofs.state import evidence_root
 
 CREW = ("alice", "bob", "carol", "dave")
@@ -223,7 +224,7 @@ def test_a_party_with_time_left_does_not_lose_by_the_clock() -> None:
         assert world.dispute(task_id).state == "open"
     world.block()
     assert world.dispute(task_id).state == "defender_wrong"
-    assert "clock" in world.dispute(task_id).how
+    assert world.dispute(task_id).how == "clock"
 
 
 def test_the_clock_runs_over_the_whole_game_not_per_move() -> None:
@@ -350,6 +351,47 @@ def test_a_move_that_proves_nothing_loses_for_its_author() -> None:
     challenge(world, others[0], task_id, find(world, task_id))
     world.do(solver.name, DisputeMove(world.dispute(task_id).dispute_id, encode(PostStates(bytes(96)))))
     assert world.dispute(task_id).state == "defender_wrong"
+
+
+def test_programs_that_word_an_ending_otherwise_have_the_same_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = disputes.play, disputes.forfeit
+    roots = []
+    for words in "as it is now", "as a later release says it":
+
+        def say(game: Game, words: str = words) -> Game:
+            phase = game.phase
+            told = msgspec.structs.replace(phase, why=words) if isinstance(phase, Finished) else phase
+            return msgspec.structs.replace(game, phase=told)
+
+        monkeypatch.setattr(disputes, "play", lambda *game, say=say: say(rules[0](*game)))
+        monkeypatch.setattr(disputes, "forfeit", lambda *game, say=say: say(rules[1](*game)))
+        world, task_id, solver, others = cheated()
+        challenge(world, others[0], task_id, wrong(0))  # its finder never moves
+        challenge(world, others[1], task_id, wrong(1))
+        challenge(world, others[2], task_id, find(world, task_id))
+        play(world, solver)
+        world.step()
+        world.do(others[1].name, DisputeMove(world.dispute(task_id, 1).dispute_id, encode(Name(0, bytes(32)))))
+        play(world, others[2])
+        world.until(lambda world=world, task_id=task_id: "solver_slashed" in world.kinds())
+        ended = [world.dispute(task_id, number) for number in range(3)]
+        assert [(one.state, one.how) for one in ended] == [
+            ("moot", "another_dispute"),
+            ("challenger_wrong", "move"),
+            ("defender_wrong", "arbitration"),
+        ]
+        told = [event.get("why") for event in world.events if event.kind == "dispute_resolved"]
+        assert words in told
+        roots.append(world.ledger.root)
+    assert roots[0] == roots[1]
+
+
+def test_the_names_of_phases_that_the_ledger_stores_stay_as_they_are() -> None:
+    """`DisputeRecord.phase` is a part of the state: who renames a phase parts from the chain."""
+    assert [phase.__name__ for phase in get_args(Phase)] == [
+        *("AwaitStates", "NameState", "AwaitValues", "NameChunk", "AwaitChunk", "NameValue", "AwaitEntries"),
+        *("NameEntry", "AwaitTiles", "NameTile", "AwaitPieces", "NamePiece", "AwaitEvidence", "Finished"),
+    ]
 
 
 def test_both_may_be_wrong_and_then_both_are_slashed_and_nobody_wins() -> None:
