@@ -72,7 +72,7 @@ def _worst(pairs: Sequence[tuple[str, torch.Tensor, torch.Tensor, torch.Tensor]]
         return float(value.double().square().mean().sqrt())
 
     def kind(name: str) -> str:
-        return name.split(".")[1] if name.startswith("optimizer.") else "parameter"
+        return name.split(".")[1] if name.startswith("optimizer.") else name.split(".")[0]
 
     largest: dict[str, float] = {}
     for name, start, eager, _ in pairs:

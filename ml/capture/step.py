@@ -65,27 +65,30 @@ class Step:
 def make_step(module: nn.Module, loss: LossFunction, optimizer: Optimizer) -> Step:
     """The training step of `module` under `loss` and `optimizer`.
 
-    State order: parameters, constants (buffers), then the optimizer's slots; names as `StateEntry` says. Buffers are
-    constants: a module that changes its own buffers is refused by the capture.
+    State order: parameters, buffers, then the optimizer's slots; names as `StateEntry` says. A buffer that the module
+    changes in its forward pass (running statistics, counters) has its new value after the step.
     """
     parameters = {name: value.detach() for name, value in module.named_parameters()}
-    constants = {name: value.detach() for name, value in module.named_buffers()}
+    buffers = {name: value.detach() for name, value in module.named_buffers()}
     state = {f"parameter.{name}": value for name, value in parameters.items()}
-    state |= {f"constant.{name}": value for name, value in constants.items()}
+    state |= {f"buffer.{name}": value for name, value in buffers.items()}
     for slot in optimizer.slots():
         state |= {f"optimizer.{slot}.{name}": torch.zeros_like(value) for name, value in parameters.items()}
     if isinstance(optimizer, AdamW):
         state |= {name: torch.ones(()) for name in POWERS}
 
     def run(state: Tensors, batch: Tensors) -> tuple[Tensors, torch.Tensor]:
-        held = {name: state[f"constant.{name}"] for name in constants}
-
-        def objective(weights: Tensors) -> torch.Tensor:
-            return loss(lambda *inputs: functional_call(module, {**weights, **held}, inputs), batch)
+        def objective(weights: Tensors) -> tuple[torch.Tensor, Tensors]:
+            # Copies, made inside: what the module writes stays in this call. `functional_call` puts new tensors, too,
+            # into the dict that it is given.
+            held = {**weights, **{name: state[f"buffer.{name}"].clone() for name in buffers}}
+            value = loss(lambda *inputs: functional_call(module, held, inputs), batch)
+            return value, {f"buffer.{name}": held[name] for name in buffers}
 
         weights = {name: state[f"parameter.{name}"] for name in parameters}
-        gradients, value = grad_and_value(objective)(weights)
+        gradients, (value, changed) = grad_and_value(objective, has_aux=True)(weights)
         moved = _sgd(optimizer, state, gradients) if isinstance(optimizer, Sgd) else _adamw(optimizer, state, gradients)
+        moved |= {name: item.detach() for name, item in changed.items()}
         return {name: moved.get(name, state[name]) for name in state}, value
 
     return Step(tuple(state), state, run)

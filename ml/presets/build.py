@@ -111,10 +111,10 @@ def _uniform(bound: float) -> Uniform:
 
 
 def load_parameters(module: nn.Module, program: Program, state: Sequence[torch.Tensor]) -> None:
-    """Put the parameters and constants of a state into the module they were captured from, in place."""
+    """Put the parameters and buffers of a state into the module they were captured from, in place."""
     values = {entry.name: value for entry, value in zip(program.state, state, strict=True)}
     with torch.no_grad():
-        for kind, named in (("parameter", module.named_parameters()), ("constant", module.named_buffers())):
+        for kind, named in (("parameter", module.named_parameters()), ("buffer", module.named_buffers())):
             for name, target in named:
                 target.copy_(values[f"{kind}.{name}"])
 

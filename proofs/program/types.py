@@ -67,7 +67,7 @@ class StateEntry(Struct):
     """One tensor of the state: parameter, optimizer moment, buffer or constant."""
 
     name: str
-    """`parameter.<name>`, `buffer.<name>`, `constant.<name>` or `optimizer.<slot>.<name>`."""
+    """`parameter.<name>`, `buffer.<name>` (constant or not), `constant.<name>` or `optimizer.<slot>.<name>`."""
     type: TensorType
     initial: Fill | Uniform | Given | Seed
 

@@ -13,6 +13,7 @@ from ml import reasons
 from ml.capture.check import check_against_eager
 from ml.capture.step import AdamW, Sgd
 from ml.capture.trace import capture
+from ml.interpreter import Interpreter
 from ml.presets import Built, build
 from ml.presets.configuration import parse_optimizer, parse_preset
 from proofs.program.types import Program
@@ -89,7 +90,7 @@ class Many(nn.Module):
 
 def test_many_operations_equal_eager() -> None:
     program = captured(Many())
-    assert any(entry.name == "constant.scale" for entry in program.state)
+    assert any(entry.name == "buffer.scale" for entry in program.state)
 
 
 def test_library_cross_entropy_and_ignored_labels() -> None:
@@ -213,3 +214,36 @@ def test_a_preset_leaves_no_memory_as_it_found_it(preset: dict[str, object]) -> 
     finally:
         torch.use_deterministic_algorithms(False)
     assert all(bool(torch.isfinite(value).all()) for value in module.parameters())
+
+
+class Counting(nn.Module):
+    """Writes its buffers: one in place, one by assignment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 3)
+        self.register_buffer("average", torch.zeros(3))
+        self.register_buffer("calls", torch.tensor(7))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.linear(x)
+        self.average.mul_(0.9).add_(y.detach().mean(0) * 0.1)
+        self.calls = self.calls + 1
+        return y - self.average
+
+
+def test_buffers_that_a_module_changes_are_state() -> None:
+    torch.manual_seed(1)
+    module, batch = Counting(), {"x": torch.randn(4, 6)}
+    program = capture(module, square_loss, Sgd(0.1), batch)
+    check_against_eager(program, module, square_loss, Sgd(0.1), batch)
+    state = [*module.state_dict().values()]
+    names = [entry.name for entry in program.state]
+    assert names == ["parameter.linear.weight", "parameter.linear.bias", "buffer.average", "buffer.calls"]
+    ordered = dict(zip(module.state_dict(), state, strict=True))
+    values = [ordered[name.partition(".")[2]] for name in names]
+    moved, _ = Interpreter(program).step(values, [batch["x"]], 0)
+    assert int(module.calls) == 7, "capture and check leave the module as it was"
+    module(batch["x"])
+    assert int(moved[3]) == int(module.calls) == 8
+    assert torch.allclose(moved[2], module.average, atol=1e-6) and bool(moved[2].abs().sum() > 0)
