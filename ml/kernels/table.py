@@ -1,4 +1,4 @@
-"""The kernels of rep-v1 on this CPU by operator name, for everything that is not fused into elementwise loops."""
+"""The kernels of rep-v1 on this CPU by operator name; elementwise operators may be fused into loops instead."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from proofs.program.types import Node, TensorType
 
 Kernel = Callable[[Sequence[torch.Tensor]], torch.Tensor]
 """A node's inputs → its output; inputs may have any strides, outputs may be views of inputs."""
+Types = tuple[TensorType, ...]
 
 
 def full(dtype: str, bits: int, shape: tuple[int, ...]) -> torch.Tensor:
@@ -28,22 +29,18 @@ def full(dtype: str, bits: int, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.from_numpy(raw).view(kind).view(()).expand(shape)
 
 
-def _move(operator: str, attributes: tuple[int, ...], output: TensorType) -> Kernel:
-    triples = [attributes[start : start + 3] for start in range(0, len(attributes), 3)]
-    match operator:
-        case "reshape":
-            return lambda inputs: inputs[0].reshape(output.shape)
-        case "permute":
-            return lambda inputs: inputs[0].permute(attributes)
-        case "broadcast_to":
-            return lambda inputs: inputs[0].expand(output.shape)
-        case "slice":
-            cut = tuple(slice(*triple) for triple in triples)
-            return lambda inputs: inputs[0][cut]
-        case "concatenate":
-            return lambda inputs: torch.cat(list(inputs), attributes[0])
+def _triples(node: Node) -> list[tuple[int, ...]]:
+    return [node.attributes[start : start + 3] for start in range(0, len(node.attributes), 3)]
+
+
+def _slice(node: Node, types: Types, output: TensorType) -> Kernel:
+    cut = tuple(slice(*triple) for triple in _triples(node))
+    return lambda inputs: inputs[0][cut]
+
+
+def _pad(node: Node, types: Types, output: TensorType) -> Kernel:
     inside = tuple(
-        slice(low, size - high, gap + 1) for (low, high, gap), size in zip(triples, output.shape, strict=True)
+        slice(low, size - high, gap + 1) for (low, high, gap), size in zip(_triples(node), output.shape, strict=True)
     )
 
     def pad(inputs: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -54,7 +51,23 @@ def _move(operator: str, attributes: tuple[int, ...], output: TensorType) -> Ker
     return pad
 
 
-def _numpy(node: Node) -> Kernel:
+def _elementwise(node: Node, types: Types, output: TensorType) -> Kernel:
+    dtypes = tuple(item.dtype for item in types)
+    run = compile_group(single(node.operator, dtypes, node.attributes, output.dtype, output.shape))
+    return lambda values: run(values)[0]
+
+
+def _full(node: Node, types: Types, output: TensorType) -> Kernel:
+    filled = full(DTYPES[node.attributes[0]], node.attributes[1], output.shape)
+    return lambda _: filled
+
+
+def _iota(node: Node, types: Types, output: TensorType) -> Kernel:
+    index = torch.from_numpy(compute_value(node, []))
+    return lambda _: index
+
+
+def _definition(node: Node, types: Types, output: TensorType) -> Kernel:
     """The definition itself, for operators too rare to need a kernel."""
 
     def run(inputs: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -63,37 +76,34 @@ def _numpy(node: Node) -> Kernel:
     return run
 
 
-def kernel(node: Node, inputs: tuple[TensorType, ...], output: TensorType) -> Kernel:
+KERNELS: dict[str, Callable[[Node, Types, TensorType], Kernel]] = {
+    **dict.fromkeys(FUSIBLE, _elementwise),
+    **dict.fromkeys(("sin", "cos", "remainder", "floor_divide", "uniform"), _definition),
+    "reshape": lambda node, types, output: lambda inputs: inputs[0].reshape(output.shape),
+    "permute": lambda node, types, output: lambda inputs: inputs[0].permute(node.attributes),
+    "broadcast_to": lambda node, types, output: lambda inputs: inputs[0].expand(output.shape),
+    "slice": _slice,
+    "concatenate": lambda node, types, output: lambda inputs: torch.cat(list(inputs), node.attributes[0]),
+    "pad": _pad,
+    "matmul": lambda node, types, output: lambda inputs: matmul(inputs[0], inputs[1]),
+    "sum_last": lambda node, types, output: lambda inputs: rows.sum_last(inputs[0]),
+    "sum_first": lambda node, types, output: lambda inputs: rows.sum_first(inputs[0]),
+    "max_last": lambda node, types, output: lambda inputs: rows.max_last(inputs[0]),
+    "argmax_last": lambda node, types, output: lambda inputs: rows.argmax_last(inputs[0]),
+    "embedding": lambda node, types, output: lambda inputs: rows.embedding(inputs[0], inputs[1]),
+    "embedding_grad": lambda node, types, output: (
+        lambda inputs: rows.embedding_grad(inputs[0], inputs[1], node.attributes[0])
+    ),
+    "take_last": lambda node, types, output: lambda inputs: rows.take_last(inputs[0], inputs[1]),
+    "scatter_last": lambda node, types, output: (
+        lambda inputs: rows.scatter_last(inputs[0], inputs[1], node.attributes[0])
+    ),
+    "full": _full,
+    "iota": _iota,
+}
+"""Operator -> (node, input types, output type) -> its kernel."""
+
+
+def kernel(node: Node, inputs: Types, output: TensorType) -> Kernel:
     """The kernel of one node of these types."""
-    name, attributes = node.operator, node.attributes
-    if name in FUSIBLE:
-        run = compile_group(single(name, tuple(item.dtype for item in inputs), attributes, output.dtype, output.shape))
-        return lambda values: run(values)[0]
-    match name:
-        case "matmul":
-            return lambda values: matmul(values[0], values[1])
-        case "sum_last":
-            return lambda values: rows.sum_last(values[0])
-        case "sum_first":
-            return lambda values: rows.sum_first(values[0])
-        case "max_last":
-            return lambda values: rows.max_last(values[0])
-        case "argmax_last":
-            return lambda values: rows.argmax_last(values[0])
-        case "embedding":
-            return lambda values: rows.embedding(values[0], values[1])
-        case "embedding_grad":
-            return lambda values: rows.embedding_grad(values[0], values[1], attributes[0])
-        case "take_last":
-            return lambda values: rows.take_last(values[0], values[1])
-        case "scatter_last":
-            return lambda values: rows.scatter_last(values[0], values[1], attributes[0])
-        case "full":
-            filled = full(DTYPES[attributes[0]], attributes[1], output.shape)
-            return lambda _: filled
-        case "iota":
-            index = torch.from_numpy(compute_value(node, []))
-            return lambda _: index
-        case "reshape" | "permute" | "broadcast_to" | "slice" | "concatenate" | "pad":
-            return _move(name, attributes, output)
-    return _numpy(node)
+    return KERNELS[node.operator](node, inputs, output)

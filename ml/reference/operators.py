@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
-from gensyn_node.primitives.errors import InvariantViolation
 from ml.kernels.elementwise import TORCH_DTYPES
 from ml.reference import elementary
 from ml.reference.elementary import Tensor, bits, canonical
 from proofs.arithmetic import constants
-from proofs.program.operators import OPERATORS, infer
+from proofs.program.operators import infer
 from proofs.program.shapes import DTYPES
 from proofs.program.types import Node, Program
 from proofs.program.validate import input_types
@@ -168,69 +168,79 @@ def _uniform(key: Tensor, counter: Tensor, stream: int, shape: tuple[int, ...]) 
     return ((words >> 8).to(torch.float32) * elementary.number(2.0**-24, key)).reshape(shape)
 
 
-def _move(operator: str, inputs: Sequence[Tensor], attributes: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
-    x = inputs[0]
-    triples = [attributes[3 * axis : 3 * axis + 3] for axis in range(x.ndim)]
-    match operator:
-        case "reshape":
-            return x.reshape(shape)
-        case "permute":
-            return x.permute(attributes)
-        case "broadcast_to":
-            return x.expand(shape)
-        case "slice":
-            return x[tuple(slice(*triple) for triple in triples)]
-        case "concatenate":
-            return torch.cat(list(inputs), attributes[0])
-    out = torch.zeros(shape, dtype=x.dtype, device=x.device)
-    places = zip(triples, x.shape, strict=True)
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One node to compute."""
+
+    node: Node
+    inputs: Sequence[Tensor]
+    shape: tuple[int, ...]
+    """Of the output."""
+    device: torch.device
+
+    @property
+    def attribute(self) -> int:
+        """The first attribute."""
+        return self.node.attributes[0]
+
+
+def _triples(call: Call) -> list[tuple[int, ...]]:
+    attributes = call.node.attributes
+    return [attributes[start : start + 3] for start in range(0, len(attributes), 3)]
+
+
+def _slice(call: Call) -> Tensor:
+    return call.inputs[0][tuple(slice(*triple) for triple in _triples(call))]
+
+
+def _pad(call: Call) -> Tensor:
+    x = call.inputs[0]
+    out = torch.zeros(call.shape, dtype=x.dtype, device=x.device)
+    places = zip(_triples(call), x.shape, strict=True)
     out[tuple(slice(low, low + (size - 1) * (gap + 1) + 1, gap + 1) for (low, _, gap), size in places)] = x
     return out
 
 
+def _rows(x: Tensor) -> Tensor:
+    """The 2-D view."""
+    return x.reshape(-1, x.shape[-1] if x.ndim else 1)
+
+
+def _iota(call: Call) -> Tensor:
+    axis, rank = call.node.attributes[0], len(call.shape)
+    line = torch.arange(call.shape[axis], device=call.device)
+    return line.reshape([-1 if i == axis else 1 for i in range(rank)]).expand(call.shape)
+
+
+REFERENCE: dict[str, Callable[[Call], Tensor]] = {
+    **{name: lambda call: canonical(ELEMENTWISE[call.node.operator](*call.inputs)) for name in ELEMENTWISE},
+    "where": lambda call: torch.where(call.inputs[0], call.inputs[1], call.inputs[2]),
+    "cast": lambda call: cast(call.inputs[0], DTYPES[call.attribute]),
+    "reshape": lambda call: call.inputs[0].reshape(call.shape),
+    "permute": lambda call: call.inputs[0].permute(call.node.attributes),
+    "broadcast_to": lambda call: call.inputs[0].expand(call.shape),
+    "slice": _slice,
+    "concatenate": lambda call: torch.cat(list(call.inputs), call.attribute),
+    "pad": _pad,
+    "matmul": lambda call: canonical(matmul(*call.inputs)),
+    "sum_last": lambda call: canonical(sum_rows(_rows(call.inputs[0]).T.contiguous())),
+    "sum_first": lambda call: canonical(sum_rows(_rows(call.inputs[0]))),
+    "argmax_last": lambda call: _argmax(call.inputs[0]),
+    "max_last": lambda call: canonical(call.inputs[0].gather(-1, _argmax(call.inputs[0]))),
+    "embedding": lambda call: _embedding(*call.inputs),
+    "embedding_grad": lambda call: canonical(_embedding_grad(call.inputs[0], call.inputs[1], call.attribute)),
+    "take_last": lambda call: _take(*call.inputs),
+    "scatter_last": lambda call: _scatter(call.inputs[0], call.inputs[1], call.attribute),
+    "full": lambda call: _full(DTYPES[call.attribute], call.node.attributes[1], call.shape, call.device),
+    "iota": _iota,
+    "uniform": lambda call: _uniform(call.inputs[0], call.inputs[1], call.attribute, call.shape),
+}
+"""Operator -> its formula in torch, NaNs of arithmetic canonical; the result has the output's elements in order."""
+
+
 def compute(node: Node, inputs: Sequence[Tensor], shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """The output of a node, contiguous, NaNs of arithmetic canonical."""
-    name, attributes = node.operator, node.attributes
-    if name in ELEMENTWISE:
-        return canonical(ELEMENTWISE[name](*inputs)).contiguous()
-    if OPERATORS[name].family == "movement":
-        return _move(name, inputs, attributes, shape).contiguous()
-    x = inputs[0] if inputs else torch.empty(0, device=device)
-    columns = x.shape[-1] if x.ndim else 1
-    match name:
-        case "where":
-            result = torch.where(x, inputs[1], inputs[2])
-        case "cast":
-            result = cast(x, DTYPES[attributes[0]])
-        case "matmul":
-            result = canonical(matmul(x, inputs[1]))
-        case "sum_last":
-            result = canonical(sum_rows(x.reshape(-1, columns).T.contiguous())).reshape(shape)
-        case "sum_first":
-            result = canonical(sum_rows(x.reshape(-1, columns)))
-        case "argmax_last":
-            result = _argmax(x)
-        case "max_last":
-            result = canonical(x.gather(-1, _argmax(x)))
-        case "embedding":
-            result = _embedding(x, inputs[1])
-        case "embedding_grad":
-            result = canonical(_embedding_grad(x, inputs[1], attributes[0]))
-        case "take_last":
-            result = _take(x, inputs[1])
-        case "scatter_last":
-            result = _scatter(x, inputs[1], attributes[0])
-        case "full":
-            result = _full(DTYPES[attributes[0]], attributes[1], shape, device)
-        case "iota":
-            axis = attributes[0]
-            line = torch.arange(shape[axis], device=device).reshape([-1 if i == axis else 1 for i in range(len(shape))])
-            result = line.expand(shape)
-        case "uniform":
-            result = _uniform(x, inputs[1], attributes[0], shape)
-        case _:
-            raise InvariantViolation(f"no reference for {name}")
-    return result.contiguous()
+    """The output of a node, contiguous."""
+    return REFERENCE[node.operator](Call(node, inputs, shape, device)).reshape(shape).contiguous()
 
 
 def run(

@@ -111,6 +111,8 @@ FUNCTIONS: dict[str, Callable[..., Array]] = {
     "logical_xor": np.logical_xor,
 }
 """Operator -> function of arrays; `where` and `cast` are special."""
+OPERATORS = (*FUNCTIONS, "where", "cast")
+"""Every elementwise operator."""
 
 
 def apply(operator: str, inputs: Sequence[Array], attributes: tuple[int, ...]) -> Array:

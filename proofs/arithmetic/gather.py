@@ -26,9 +26,6 @@ Array = npt.NDArray[Any]
 Sources = list[tuple[TensorType, I64Array]]
 """For every input its type and, per element of the output tile, the input element it takes (-1: none)."""
 
-MOST_PIECES = TILE * TILE
-"""No more pieces than elements of a tile."""
-
 
 def sources_of(job: Job) -> Sources:
     """Which input elements the elements of the output tile take."""
@@ -89,6 +86,11 @@ def _planned(job: Job) -> tuple[Sources, list[int]]:
 def pieces(job: Job) -> int:
     """Number of pieces."""
     return len(_planned(job)[1]) - 1
+
+
+def most_pieces(inputs: tuple[TensorType, ...], output: TensorType) -> int:
+    """No more pieces than elements of a tile."""
+    return TILE * TILE
 
 
 def compute(job: Job, piece: int, accumulator: Array | None, reader: TileReader) -> Array:

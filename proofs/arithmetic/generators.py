@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gensyn_node.primitives.errors import InvariantViolation
 from proofs.arithmetic.elementary import F32Array, I64Array
 from proofs.arithmetic.movement import unravel
 from proofs.philox import philox4x32, unit_uniform
-from proofs.program.types import BOOL, ITEM_BYTES, Node, TensorType
+from proofs.program.types import BOOL, ITEM_BYTES, TensorType
 from proofs.tensors import NUMPY_DTYPES
 
 Array = npt.NDArray[Any]
@@ -41,10 +40,6 @@ def uniform(key: I64Array, counter: int, stream: int, linear: I64Array) -> F32Ar
     return unit_uniform(words[position.reshape(-1), linear % 4])
 
 
-def generate(node: Node, output: TensorType, linear: I64Array) -> Array:
-    """Elements of `full` or `iota` at the linear numbers."""
-    if node.operator == "full":
-        return filled(output.dtype, node.attributes[1], len(linear))
-    if node.operator == "iota":
-        return unravel(linear, output.shape)[node.attributes[0]]
-    raise InvariantViolation(f"{node.operator} is not a generator")
+def index_along(axis: int, output: TensorType, linear: I64Array) -> I64Array:
+    """Elements of `iota` at the linear numbers."""
+    return unravel(linear, output.shape)[axis]

@@ -6,13 +6,15 @@ This is their whole definition: `source` says which element of one input each ou
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gensyn_node.primitives.errors import InvariantViolation
 from proofs.arithmetic.elementary import I64Array
 from proofs.program.types import Node, TensorType
+
+Attributes = tuple[int, ...]
+Types = Sequence[TensorType]
 
 
 def unravel(linear: I64Array, shape: tuple[int, ...]) -> list[I64Array]:
@@ -43,31 +45,38 @@ def broadcast_source(linear: I64Array, output: tuple[int, ...], shape: tuple[int
 
 def source(node: Node, inputs: Sequence[TensorType], output: TensorType, number: int, linear: I64Array) -> I64Array:
     """For output elements `linear`, the elements of input `number` that they take; -1 where they take none."""
-    shape = inputs[number].shape
-    attributes = node.attributes
-    match node.operator:
-        case "reshape":
-            return linear
-        case "broadcast_to":
-            return broadcast_source(linear, output.shape, shape)
-        case "permute":
-            indices = unravel(linear, output.shape)
-            return ravel([indices[attributes.index(axis)] for axis in range(len(shape))], shape, len(linear))
-        case "slice":
-            indices = unravel(linear, output.shape)
-            moved = [attributes[3 * axis] + index * attributes[3 * axis + 2] for axis, index in enumerate(indices)]
-            return ravel(moved, shape, len(linear))
-        case "concatenate":
-            return _concatenate_source(attributes[0], inputs, output, number, linear)
-        case "pad":
-            return _pad_source(attributes, shape, output, linear)
-        case operator:
-            raise InvariantViolation(f"{operator} is not a movement operator")
+    return SOURCES[node.operator](node.attributes, inputs, output, number, linear)
+
+
+def _reshape_source(
+    attributes: Attributes, inputs: Types, output: TensorType, number: int, linear: I64Array
+) -> I64Array:
+    return linear
+
+
+def _broadcast_to_source(
+    attributes: Attributes, inputs: Types, output: TensorType, number: int, linear: I64Array
+) -> I64Array:
+    return broadcast_source(linear, output.shape, inputs[number].shape)
+
+
+def _permute_source(
+    attributes: Attributes, inputs: Types, output: TensorType, number: int, linear: I64Array
+) -> I64Array:
+    shape, indices = inputs[number].shape, unravel(linear, output.shape)
+    return ravel([indices[attributes.index(axis)] for axis in range(len(shape))], shape, len(linear))
+
+
+def _slice_source(attributes: Attributes, inputs: Types, output: TensorType, number: int, linear: I64Array) -> I64Array:
+    indices = unravel(linear, output.shape)
+    moved = [attributes[3 * axis] + index * attributes[3 * axis + 2] for axis, index in enumerate(indices)]
+    return ravel(moved, inputs[number].shape, len(linear))
 
 
 def _concatenate_source(
-    axis: int, inputs: Sequence[TensorType], output: TensorType, number: int, linear: I64Array
+    attributes: Attributes, inputs: Types, output: TensorType, number: int, linear: I64Array
 ) -> I64Array:
+    axis = attributes[0]
     before = sum(type_.shape[axis] for type_ in inputs[:number])
     size, total = inputs[number].shape[axis], output.shape[axis]
     # Seen as (outer, axis, inner) whatever the rank: up to 64 inputs are asked for each piece.
@@ -80,7 +89,8 @@ def _concatenate_source(
     return np.where((along >= 0) & (along < size), (outer * size + along) * inner + within, np.int64(-1))
 
 
-def _pad_source(attributes: tuple[int, ...], shape: tuple[int, ...], output: TensorType, linear: I64Array) -> I64Array:
+def _pad_source(attributes: Attributes, inputs: Types, output: TensorType, number: int, linear: I64Array) -> I64Array:
+    shape = inputs[number].shape
     inside = np.ones(len(linear), np.bool_)
     moved: list[I64Array] = []
     for axis, index in enumerate(unravel(linear, output.shape)):
@@ -89,3 +99,14 @@ def _pad_source(attributes: tuple[int, ...], shape: tuple[int, ...], output: Ten
         moved.append(shifted // (interior + 1))
         inside &= (shifted >= 0) & (shifted % (interior + 1) == 0) & (moved[-1] < shape[axis])
     return np.where(inside, ravel(moved, shape, len(linear)), np.int64(-1))
+
+
+SOURCES: dict[str, Callable[[Attributes, Types, TensorType, int, I64Array], I64Array]] = {
+    "reshape": _reshape_source,
+    "permute": _permute_source,
+    "broadcast_to": _broadcast_to_source,
+    "slice": _slice_source,
+    "concatenate": _concatenate_source,
+    "pad": _pad_source,
+}
+"""Movement operator -> (attributes, input types, output type, input number, output elements) -> its elements, or -1."""

@@ -21,12 +21,15 @@ Array = npt.NDArray[Any]
 
 SCATTER_IDS = 64
 """Ids of a piece of the embedding gradient: at most 4 tiles of ids (8 KiB each) and 2 of the gradient (4 KiB each)."""
-LOOKUPS_PER_TILE = TILE // 4
-"""Most pieces of a lookup's tile."""
 
 
 def one_piece(job: Job) -> int:
     """Generators compute a tile in one piece."""
+    return 1
+
+
+def most_generator_pieces(inputs: tuple[TensorType, ...], output: TensorType) -> int:
+    """The same for every tile."""
     return 1
 
 
@@ -43,7 +46,9 @@ def compute_generator(job: Job, piece: int, accumulator: Array | None, reader: T
             values, ids = read_block(reader, 0, rows, (0, 1)), read_block(reader, 1, rows, (0, 1))
             columns = np.arange(column, column + job.shape[1])
             return np.where(ids == columns, values, values.dtype.type(0))
-    return generators.generate(job.node, job.output, linear).reshape(job.shape)
+        case "iota":
+            return generators.index_along(job.node.attributes[0], job.output, linear).reshape(job.shape)
+    return generators.filled(job.output.dtype, job.node.attributes[1], len(linear)).reshape(job.shape)
 
 
 def rows_per_piece(type_: TensorType) -> int:
@@ -54,6 +59,11 @@ def rows_per_piece(type_: TensorType) -> int:
 def lookup_pieces(job: Job) -> int:
     """Number of pieces of embedding and take_last."""
     return -(-job.shape[0] // rows_per_piece(job.inputs[0]))
+
+
+def most_lookup_pieces(inputs: tuple[TensorType, ...], output: TensorType) -> int:
+    """An upper bound for every tile."""
+    return TILE // rows_per_piece(inputs[0])
 
 
 def compute_lookup(job: Job, piece: int, accumulator: Array | None, reader: TileReader) -> Array:
@@ -76,14 +86,14 @@ def compute_lookup(job: Job, piece: int, accumulator: Array | None, reader: Tile
     return result
 
 
-def scatter_blocks(ids: TensorType) -> int:
+def most_scatter_pieces(inputs: tuple[TensorType, ...], output: TensorType) -> int:
     """Pieces of every tile of an embedding gradient."""
-    return -(-ids.elements // SCATTER_IDS)
+    return -(-inputs[1].elements // SCATTER_IDS)
 
 
 def scatter_pieces(job: Job) -> int:
     """Number of pieces of embedding_grad."""
-    return scatter_blocks(job.inputs[1])
+    return most_scatter_pieces(job.inputs, job.output)
 
 
 def compute_scatter(job: Job, piece: int, accumulator: Array | None, reader: TileReader) -> Array:

@@ -49,11 +49,11 @@ def pieces(job: Job) -> int:
     return len(_matrices(job)) * _chunks(job.inputs)
 
 
-def most_pieces(inputs: tuple[TensorType, ...]) -> int:
+def most_pieces(inputs: tuple[TensorType, ...], output: TensorType) -> int:
     """An upper bound for every tile."""
     if len(inputs[1].shape) == 2:
         return _chunks(inputs)
-    return min(TILE, TILE // inputs[0].shape[-2] + 2) * _chunks(inputs)
+    return min(TILE, TILE // output.shape[-2] + 2) * _chunks(inputs)
 
 
 def compute(job: Job, piece: int, accumulator: Array | None, reader: TileReader) -> Array:

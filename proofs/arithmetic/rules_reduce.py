@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gensyn_node.primitives.limits import PIECE_INPUT_BYTES_MAX, TILE
+from proofs.arithmetic.definitions import halve
 from proofs.arithmetic.elementary import canonical
 from proofs.arithmetic.jobs import Job, TileReader, continued, read_block
-from proofs.arithmetic.whole import halve
 from proofs.program.types import ITEM_BYTES, TensorType
 from proofs.tensors import NUMPY_DTYPES, tile_grid
 
@@ -25,15 +25,19 @@ def _tiles_per_piece(type_: TensorType) -> int:
     return PIECE_INPUT_BYTES_MAX // (TILE * TILE * ITEM_BYTES[type_.dtype])
 
 
-def most_pieces(operator: str, type_: TensorType) -> int:
-    """Pieces of every tile: tiles along the reduced direction by tiles per piece, rounded up."""
-    length = tile_grid(type_)[0 if operator == "sum_first" else 1]
-    return -(-length // _tiles_per_piece(type_))
+def most_pieces_last(inputs: tuple[TensorType, ...], output: TensorType) -> int:
+    """Pieces of every tile of a reduction along the last axis: tiles of a row by tiles per piece, rounded up."""
+    return -(-tile_grid(inputs[0])[1] // _tiles_per_piece(inputs[0]))
+
+
+def most_pieces_first(inputs: tuple[TensorType, ...], output: TensorType) -> int:
+    """The same along the rows of the 2-D view."""
+    return -(-tile_grid(inputs[0])[0] // _tiles_per_piece(inputs[0]))
 
 
 def pieces(job: Job) -> int:
     """Number of pieces."""
-    return most_pieces(job.node.operator, job.inputs[0])
+    return (most_pieces_first if job.node.operator == "sum_first" else most_pieces_last)(job.inputs, job.output)
 
 
 def _range(job: Job, piece: int, length: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from hashlib import sha256
 import numpy as np
 
 from gensyn_node.primitives.errors import InvariantViolation
-from proofs.arithmetic import elementwise, whole
+from proofs.arithmetic import definitions, elementwise
 from proofs.arithmetic.elementary import F32Array
 
 _EXPECTED = "630db5756ea4bc038d8941cf7b4d23024089e3eee48e65fc93ce07b7ea5b4f4d"
@@ -36,8 +36,8 @@ def fingerprint() -> str:
     seen.update(elementwise.cast(x, "i64").tobytes())
     finite = np.where(np.abs(x) < np.float32(1e9), x, np.float32(0.5)).reshape(16, 32)
     with np.errstate(all="ignore"):
-        seen.update(whole.matmul(finite, np.ascontiguousarray(finite.T)).tobytes())
-        seen.update(whole.sum_rows(finite).tobytes())
+        seen.update(definitions.matmul(finite, np.ascontiguousarray(finite.T)).tobytes())
+        seen.update(definitions.sum_rows(finite).tobytes())
     return seen.hexdigest()
 
 

@@ -22,7 +22,7 @@ from pinpoint_world import (
 )
 
 from proofs import merkle, tensors
-from proofs.arithmetic import whole
+from proofs.arithmetic import definitions
 from proofs.pinpoint import arbitration, strategy
 from proofs.pinpoint import types as t
 from proofs.pinpoint.game import open_game, play
@@ -146,7 +146,7 @@ def test_a_made_up_input_is_refused(chunk: int) -> None:
     forged = strategy.respond(game, world.oracle(forger), context)
     assert isinstance(forged, t.Arbitrate)
     assert isinstance(game.phase, t.AwaitEvidence)
-    leaf = tensors.leaf_of(tensors.tile_of(whole.matmul(truth.values(0)[2], own), game.phase.tile))
+    leaf = tensors.leaf_of(tensors.tile_of(definitions.matmul(truth.values(0)[2], own), game.phase.tile))
     span = msgspec.structs.replace(game.phase.span, challenger=leaf)
     game = t.Game(game.claim, game.moves, msgspec.structs.replace(game.phase, span=span))
     index = context.list_index_of(WEIGHTS) or 0
