@@ -9,7 +9,7 @@ import typer
 
 from cli.options import HomeOption, JsonOption, NodeOption, TokenOption, client_of, home_of
 from cli.output import emit, facts, short, table
-from cli.progress import byte_bar
+from cli.progress import byte_bar, count_bar
 
 if TYPE_CHECKING:
     from ml.data.manifest import Manifest
@@ -19,9 +19,19 @@ app = typer.Typer(help="Data sets, named by their content.", no_args_is_help=Tru
 
 @app.command()
 def add(
-    file: Annotated[Path, typer.Argument(help="A .npz, .safetensors, .csv or text file.")],
-    label: Annotated[str, typer.Option("--label", help="For .csv: the column of classes.")] = "",
-    context: Annotated[int, typer.Option("--context", help="For text: characters of a record.", min=1)] = 64,
+    file: Annotated[
+        Path, typer.Argument(help="A .npz, .safetensors, .csv, .parquet or text file, or a folder of images by class.")
+    ],
+    label: Annotated[str, typer.Option("--label", help="Tables: the column of classes.")] = "",
+    target: Annotated[
+        list[str] | None, typer.Option("--target", help="Tables: a column of numbers to predict.")
+    ] = None,
+    context: Annotated[int, typer.Option("--context", help="Text: tokens of a record (64 if left out).", min=0)] = 0,
+    tokens: Annotated[str, typer.Option("--tokens", help="Text: characters or bytes.")] = "characters",
+    tokenizer: Annotated[Path | None, typer.Option("--tokenizer", help="Text: a tokenizer.json to use.")] = None,
+    size: Annotated[int, typer.Option("--size", help="Images: pixels a side.", min=0)] = 0,
+    gray: Annotated[bool, typer.Option("--gray", help="Images: one channel.")] = False,
+    validation: Annotated[float, typer.Option("--validation", help="Share of the records to hold out.")] = 0.0,
     offline: Annotated[bool, typer.Option("--offline", help="Keep it in the home, do not upload.")] = False,
     home: HomeOption = None,
     node: NodeOption = None,
@@ -30,12 +40,17 @@ def add(
 ) -> None:
     """Make a data set of a file and give it to the node, which serves it to the network."""
     from gensyn_node.sdk.datasets import make_dataset, upload_dataset
+    from ml.data.sources import DataOptions
 
-    folder, manifest = make_dataset(home_of(home), file, context=context, label=label)
-    value = _described(folder, manifest)
+    options = DataOptions(validation, label, tuple(target or ()), context, tokens, tokenizer, size, gray)
+    with count_bar("Reading", as_json) as records:
+        made = make_dataset(home_of(home), file, options, records)
+    value = _described(made.folder, made.manifest)
+    if made.held_out is not None:
+        value["held_out"] = str(made.held_out)
     if not offline:
         with client_of(home, node, token_file) as client, byte_bar("Uploading", as_json) as progress:
-            value["manifest_blob"] = upload_dataset(client, folder, manifest, progress).hex()
+            value["manifest_blob"] = upload_dataset(client, made.folder, made.manifest, progress).hex()
     emit(as_json, value, lambda: facts(value.items()))
 
 

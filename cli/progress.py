@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TransferSpeedColumn,
+)
 
 from cli.output import console
 
@@ -21,9 +29,22 @@ def waiting(title: str, as_json: bool) -> Iterator[None]:
 
 
 @contextmanager
+def count_bar(title: str, as_json: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar of things counted; the block gets a `progress(done, total)`."""
+    with _bar(title, as_json, (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())) as update:
+        yield update
+
+
+@contextmanager
 def byte_bar(title: str, as_json: bool) -> Iterator[Callable[[int, int], None]]:
     """A bar of bytes; the block gets a `progress(done, total)`."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with _bar(title, as_json, columns) as update:
+        yield update
+
+
+@contextmanager
+def _bar(title: str, as_json: bool, columns: Sequence[ProgressColumn]) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=console, disable=as_json or not console.is_terminal, transient=True) as bar:
         task = bar.add_task(title, total=None)
 

@@ -8,7 +8,7 @@ subtree, and the tree over such subtrees' roots has the same root: the pinpoint 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from gensyn_node.primitives.hashing import HASH_BYTES
@@ -48,6 +48,34 @@ def fold(scheme: Scheme, hashes: Sequence[bytes]) -> bytes:
         odd = level[-1:] if len(level) % 2 else []
         level = [*map(node, level[0::2], level[1::2]), *odd]
     return level[0]
+
+
+class Growing:
+    """A tree whose leaf hashes come one after another: only the roots of its complete subtrees are kept."""
+
+    def __init__(self, scheme: Scheme) -> None:
+        self._scheme = scheme
+        self._peaks: list[tuple[int, bytes]] = []
+        """(height, root) of the subtrees, heights falling."""
+
+    def add(self, hashes: Iterable[bytes]) -> None:
+        """Append leaf hashes."""
+        node, peaks = self._scheme.node, self._peaks
+        for hash_ in hashes:
+            height = 0
+            while peaks and peaks[-1][0] == height:
+                hash_ = node(peaks.pop()[1], hash_)
+                height += 1
+            peaks.append((height, hash_))
+
+    def root(self) -> bytes:
+        """The root of the tree over everything added, as `fold` gives it."""
+        if not self._peaks:
+            return self._scheme.empty
+        result = self._peaks[-1][1]
+        for _, peak in reversed(self._peaks[:-1]):
+            result = self._scheme.node(peak, result)
+        return result
 
 
 def root(leaves: Sequence[bytes], scheme: Scheme = SHA256) -> bytes:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from gensyn_node.config.home import Home
 from gensyn_node.primitives.errors import Rejection
@@ -12,37 +15,53 @@ from gensyn_node.sdk.client import NodeClient, Progress
 
 if TYPE_CHECKING:
     from ml.data.manifest import Manifest
+    from ml.data.sources import DataOptions
 
 FOLDER = "datasets"
 
 
-def make_dataset(home: Home, file: Path, *, context: int | None = None, label: str = "") -> tuple[Path, Manifest]:
-    """Turn a file into a data set in the home; its folder and manifest.
+@dataclass(frozen=True, slots=True)
+class MadeDataset:
+    """A data set in the home, and the part that was held out of it."""
 
-    .npz and .safetensors: arrays as they are. .csv: `label` names the column of classes. Anything else is text, in
-    records of `context` + 1 characters.
+    folder: Path
+    manifest: Manifest
+    held_out: Path | None
+    """The held-out records as a data set of their own; None when there are none."""
+
+
+def make_dataset(
+    home: Home, file: Path, options: DataOptions | None = None, progress: Callable[[int, int], None] | None = None
+) -> MadeDataset:
+    """Turn a file, or a folder of images, into a data set in the home. Raises Rejection BAD_DATA_FILE, BAD_DATASET.
+
+    `progress` is called with (records done, records in all).
     """
-    from ml.data import sources
+    from ml.data.sources import open_source
 
-    if not file.is_file():
+    if not file.exists():
         raise Rejection(reasons.BAD_DATA_FILE, f"there is no file {file}")
-    match file.suffix.lower():
-        case ".npz":
-            source = sources.from_npz(file)
-        case ".safetensors":
-            source = sources.from_arrays(_read_safetensors(file))
-        case ".csv":
-            source = sources.from_csv(file, label)
-        case _:
-            source = sources.from_text(file, context or 64)
-    temporary = home.path / FOLDER / f".{file.name}.new"
-    manifest = source.write(temporary)
-    folder = home.path / FOLDER / manifest.root.hex()
-    if folder.exists():
-        _remove(temporary)
-    else:
-        temporary.replace(folder)
-    return folder, manifest
+    source = open_source(file, options)
+    datasets = home.path / FOLDER
+    datasets.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".new-", dir=datasets) as temporary:
+        train, held_out = Path(temporary, "train"), Path(temporary, "held-out")
+        manifest = source.write(train, held_out, progress)
+        folder = _keep(datasets, train)
+        kept = _keep(datasets, held_out) if source.validation is not None else None
+    return MadeDataset(folder, manifest, kept)
+
+
+def _keep(datasets: Path, made: Path) -> Path:
+    """Move a new data set to its name, which is its root; what is there already stays."""
+    from ml.data.manifest import manifest_path, read_manifest
+
+    folder = datasets / read_manifest(manifest_path(made).read_bytes()).root.hex()
+    if not manifest_path(folder).is_file():
+        if folder.exists():
+            _remove(folder)
+        made.replace(folder)
+    return folder
 
 
 def list_datasets(home: Home) -> list[tuple[Path, Manifest]]:
@@ -86,16 +105,6 @@ def download_dataset(
             progress(done, total)
     open_dataset(folder)
     return manifest
-
-
-def _read_safetensors(file: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return dict(load_file(file))
-    except (OSError, SafetensorError, ValueError) as error:
-        raise Rejection(reasons.BAD_DATA_FILE, f"{file} is no safetensors file: {error}") from None
 
 
 def _remove(folder: Path) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gensyn_node.config.home import Home
 from gensyn_node.sdk.datasets import make_dataset
-from gensyn_node.sdk.task_build import capture_program
+from gensyn_node.sdk.task_build import capture_program, data_options
 from gensyn_node.sdk.task_file import TaskFile
 
 if TYPE_CHECKING:
@@ -39,9 +39,8 @@ def evaluate_model(
     from ml.checkpoint import load_state
     from ml.presets import load_parameters
 
-    context = task.model.context if isinstance(task.model.context, int) else None
-    folder, manifest = make_dataset(home, base / task.data.train, context=context)
-    built = capture_program(task, folder, manifest)
+    made = make_dataset(home, base / task.data.train, data_options(task, base))
+    built = capture_program(task, made.folder, made.manifest)
     state, _ = load_state(model, built.program.state)
     load_parameters(built.module, built.program, state)
     built.module.eval()

@@ -23,6 +23,7 @@ from proofs.program.validate import gas_of_step
 
 if TYPE_CHECKING:
     from ml.data.manifest import Manifest
+    from ml.data.sources import DataOptions
     from ml.presets import Built
 
 BLOCK_MS_MIN = 100
@@ -41,6 +42,8 @@ class BuiltTask:
     folder: Path
     """The data set on this machine."""
     manifest: Manifest
+    held_out: Path | None
+    """The records held out of it, a data set on this machine that nobody gets; None without any."""
 
 
 def build_task(home: Home, task: TaskFile, base: Path, block_interval_ms: int) -> BuiltTask:
@@ -48,7 +51,8 @@ def build_task(home: Home, task: TaskFile, base: Path, block_interval_ms: int) -
 
     `Rejection`: BAD_DATA_FILE, TASK_TOO_LARGE, or what capture says (E15).
     """
-    folder, manifest = make_dataset(home, base / task.data.train, context=_context(task.model))
+    made = make_dataset(home, base / task.data.train, data_options(task, base))
+    folder, manifest = made.folder, made.manifest
     built = capture_program(task, folder, manifest)
     _check_first_batch(built, folder, task.train.batch_size)
     encoded = encode(built.program)
@@ -76,7 +80,7 @@ def build_task(home: Home, task: TaskFile, base: Path, block_interval_ms: int) -
         endpoints=(),
     )
     parameters = sum(entry.type.elements for entry in built.program.state if entry.name.startswith("parameter."))
-    return BuiltTask(spec, built.program, gas_of_step(built.program), parameters, folder, manifest)
+    return BuiltTask(spec, built.program, gas_of_step(built.program), parameters, folder, manifest, made.held_out)
 
 
 def capture_program(task: TaskFile, folder: Path, manifest: Manifest) -> Built:
@@ -113,8 +117,7 @@ def _classes(model: ModelTable, folder: Path, manifest: Manifest) -> int:
     """The classes given, or as many as the labels show; labels outside are refused."""
     from ml.data.dataset import open_dataset
 
-    labels = open_dataset(folder, check=False).array("y")
-    low, high = int(labels.min()), int(labels.max())
+    low, high = open_dataset(folder, check=False).extent("y")
     classes = model.classes if isinstance(model.classes, int) else len(manifest.vocabulary) or max(2, high + 1)
     if low < 0 or high >= classes:
         raise Rejection(
@@ -128,8 +131,21 @@ def _optimizer(task: TaskFile) -> dict[str, Any]:
     return plain
 
 
-def _context(model: ModelTable) -> int | None:
-    return model.context if isinstance(model.context, int) else None
+def data_options(task: TaskFile, base: Path) -> DataOptions:
+    """How the task's data is read; paths are relative to `base`."""
+    from ml.data.sources import DataOptions
+
+    data, context = task.data, task.model.context
+    return DataOptions(
+        validation=data.validation,
+        label=data.label,
+        target=data.target,
+        context=context if isinstance(context, int) else 0,
+        tokens=data.tokens,
+        tokenizer=base / data.tokenizer if data.tokenizer else None,
+        size=data.size,
+        gray=data.gray,
+    )
 
 
 def _manifest_blob(folder: Path) -> bytes:

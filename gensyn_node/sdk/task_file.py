@@ -49,6 +49,21 @@ class DataTable(Table, frozen=True):
     """`[data]`: files, relative to the task file."""
 
     train: Annotated[str, Meta(min_length=1, max_length=1000)]
+    """.npz, .safetensors, .csv, .parquet, a folder with a folder of images for each class, or text."""
+    validation: Share = 0.0
+    """Share of the records that is held out."""
+    label: Annotated[str, Meta(max_length=1000)] = ""
+    """Tables: the column of classes."""
+    target: Annotated[tuple[Annotated[str, Meta(max_length=1000)], ...], Meta(max_length=1000)] = ()
+    """Tables: columns of numbers to predict."""
+    tokens: Literal["characters", "bytes"] = "characters"
+    """Text."""
+    tokenizer: Annotated[str, Meta(max_length=1000)] = ""
+    """Text: a tokenizer.json."""
+    size: Annotated[int, Meta(ge=0, le=4096)] = 0
+    """Images: pixels a side; 0 leaves them as they are."""
+    gray: bool = False
+    """Images: one channel instead of three."""
 
 
 class OptimizerTable(Table, frozen=True):
@@ -129,7 +144,14 @@ REMEDIES: dict[str, str] = {
     "model.context": "write how many characters the model sees at once, at least 2",
     "model.width": "write a multiple of heads, such as 64",
     "data": 'add a table [data] with train = "digits.npz"',
-    "data.train": "write the path of a .npz, .safetensors or text file",
+    "data.train": "write the path of a .npz, .safetensors, .csv, .parquet or text file, or of a folder of images",
+    "data.validation": "write a share from 0 to below 1, such as 0.1",
+    "data.label": "write the name of the table's column of classes",
+    "data.target": 'write the names of the table\'s columns to predict, such as ["price"]',
+    "data.tokens": 'write "characters" or "bytes"',
+    "data.tokenizer": "write the path of a tokenizer.json",
+    "data.size": "write how many pixels a side the images are to have",
+    "data.gray": "write true or false",
     "train": "add a table [train] with steps, batch_size and optimizer",
     "train.steps": f"write a whole number from 1 to {STEPS_MAX}",
     "train.batch_size": "write a whole number from 1 to 65536",
@@ -240,6 +262,10 @@ activation = "relu"            # relu, gelu, tanh or sigmoid
 
 [data]
 train = "digits.npz"           # mlp: arrays x (n, features) and y (n) in .npz or .safetensors; gpt: a text file
+# validation = 0.1             # share of the records that is held out, for you to check the model with
+# label = "species"            # .csv, .parquet: the column of classes; or target = ["price"] for numbers
+# tokens = "bytes"             # text: characters or bytes; or tokenizer = "tokenizer.json"
+# size = 32                    # a folder with a folder of images for each class: pixels a side; gray = true
 
 [train]
 steps = 600

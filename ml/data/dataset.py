@@ -14,6 +14,7 @@ from ml import reasons
 from ml.data.manifest import Manifest, ShardedTensor, manifest_path, read_manifest, shard_path
 from proofs import tensors
 from proofs.blobs import blob_id_of
+from proofs.growing import GrowingTensor
 from proofs.program.types import Program
 from proofs.sampling import batch_indices
 
@@ -38,6 +39,11 @@ class Dataset:
         """A whole tensor (records, …); a memory map when it has one shard."""
         parts = self._parts[name]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def extent(self, name: str) -> tuple[int, int]:
+        """The smallest and the greatest number of an integer tensor."""
+        parts = self._parts[name]
+        return min(int(part.min()) for part in parts), max(int(part.max()) for part in parts)
 
     def rows(self, name: str, numbers: NDArray[np.int64]) -> Array:
         """Copies of these records."""
@@ -81,7 +87,10 @@ def open_dataset(directory: str | Path, expected_root: bytes | None = None, chec
     dataset = Dataset(manifest, parts)
     if check:
         for item in manifest.tensors:
-            if tensors.root_of(dataset.array(item.tensor.name), item.tensor.type) != item.tensor.root:
+            whole = GrowingTensor(item.tensor.record)
+            for part in parts[item.tensor.name]:
+                whole.add(part)
+            if whole.root() != item.tensor.root:
                 raise Rejection(reasons.BAD_DATASET, f"{item.tensor.name} does not have the root that it should have")
     return dataset
 

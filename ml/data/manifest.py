@@ -18,6 +18,7 @@ from ml.files import write_atomically
 from proofs import tensors
 from proofs.blobs import blob_id_of
 from proofs.dataset import DatasetTensor, dataset_root
+from proofs.growing import GrowingTensor
 from proofs.program.types import ITEM_BYTES, TensorType
 
 SHARD_BYTES = 64 << 20
@@ -81,43 +82,95 @@ def shard_path(directory: str | Path, blob_id: bytes) -> Path:
     return Path(directory) / f"{blob_id.hex()}.shard"
 
 
+class DatasetWriter:
+    """Writes records as they come: no more than one shard of each tensor is held; f32 NaNs become canonical."""
+
+    def __init__(self, directory: str | Path, types: Mapping[str, TensorType], shard_bytes: int = SHARD_BYTES) -> None:
+        """`types`: the type of one record by tensor name."""
+        os.makedirs(directory, exist_ok=True)
+        self._directory = Path(directory)
+        self._tensors = {name: _TensorWriter(self._directory, types[name], shard_bytes) for name in sorted(types)}
+
+    def add(self, chunk: Mapping[str, Array]) -> None:
+        """Append consecutive records, as many of each tensor."""
+        for name, writer in self._tensors.items():
+            writer.add(chunk[name])
+
+    def finish(self, vocabulary: Sequence[str] = ()) -> Manifest:
+        """Write what is left, and the manifest. Raises Rejection BAD_DATASET."""
+        sharded = tuple(writer.finish(name) for name, writer in self._tensors.items())
+        counts = {item.tensor.records for item in sharded}
+        if len(counts) != 1 or 0 in counts:
+            raise _unequal(counts)
+        manifest = Manifest(1, sharded, tuple(vocabulary))
+        encoded = encode(manifest)
+        if len(encoded) > MESSAGE_BYTES_MAX:
+            raise Rejection(reasons.BAD_DATASET, f"a manifest of {len(encoded)} bytes, at most {MESSAGE_BYTES_MAX}")
+        write_atomically(manifest_path(self._directory), encoded)
+        return manifest
+
+
+class _TensorWriter:
+    def __init__(self, directory: Path, record: TensorType, shard_bytes: int) -> None:
+        self._directory = directory
+        self._record = record
+        self._stride = max(1, shard_bytes // max(1, record.elements * ITEM_BYTES[record.dtype]))
+        self._waiting: list[Array] = []
+        self._shards: list[Shard] = []
+        self._tensor = GrowingTensor(record)
+
+    def add(self, records: Array) -> None:
+        if records.dtype == np.float32:
+            records = np.where(np.isnan(records), np.uint32(0x7FC00000).view(np.float32), records)
+        self._tensor.add(records)
+        while len(records):
+            room = self._stride - sum(map(len, self._waiting))
+            self._waiting.append(records[:room])
+            if len(records) >= room:
+                self._write()
+            records = records[room:]
+
+    def _write(self) -> None:
+        part = np.concatenate(self._waiting)
+        data = part.astype(part.dtype.newbyteorder("<"), copy=False).tobytes()
+        identity = blob_id_of(data)
+        write_atomically(shard_path(self._directory, identity), data)
+        self._shards.append(Shard(identity, len(part), len(data)))
+        self._waiting = []
+
+    def finish(self, name: str) -> ShardedTensor:
+        if self._waiting:
+            self._write()
+        count = sum(shard.records for shard in self._shards)
+        return ShardedTensor(DatasetTensor(name, self._record, count, self._tensor.root()), tuple(self._shards))
+
+
 def write_dataset(
     directory: str | Path,
     arrays: Mapping[str, Array],
     vocabulary: Sequence[str] = (),
     shard_bytes: int = SHARD_BYTES,
 ) -> Manifest:
-    """Write arrays of equally many records (f32, i64, bool or u8) as a data set; f32 NaNs become canonical.
-
-    Raises Rejection BAD_DATASET.
-    """
+    """Write arrays of equally many records (f32, i64, bool or u8) as a data set. Raises Rejection BAD_DATASET."""
     counts = {len(array) if array.ndim else 0 for array in arrays.values()}
-    if not arrays or len(counts) != 1 or 0 in counts:
-        raise Rejection(reasons.BAD_DATASET, f"tensors with {sorted(counts)} records; all need the same, at least one")
-    os.makedirs(directory, exist_ok=True)
-    sharded = tuple(_write_tensor(Path(directory), name, arrays[name], shard_bytes) for name in sorted(arrays))
-    manifest = Manifest(1, sharded, tuple(vocabulary))
-    write_atomically(manifest_path(directory), encode(manifest))
-    return manifest
+    if len(counts) != 1 or 0 in counts:
+        raise _unequal(counts)
+    types = {}
+    for name, array in arrays.items():
+        try:
+            whole = tensors.type_of(array)
+        except KeyError:
+            known = "float32, int64, bool and uint8 exist"
+            raise Rejection(reasons.BAD_DATASET, f"{name} is {array.dtype}; {known}") from None
+        types[name] = TensorType(whole.dtype, whole.shape[1:])
+    writer = DatasetWriter(directory, types, shard_bytes)
+    writer.add(arrays)
+    return writer.finish(vocabulary)
 
 
-def _write_tensor(directory: Path, name: str, array: Array, shard_bytes: int) -> ShardedTensor:
-    try:
-        type_ = tensors.type_of(array)
-    except KeyError:
-        raise Rejection(reasons.BAD_DATASET, f"{name} is {array.dtype}; float32, int64, bool and uint8 exist") from None
-    if array.dtype == np.float32:
-        array = np.where(np.isnan(array), np.uint32(0x7FC00000).view(np.float32), array)
-    record = TensorType(type_.dtype, type_.shape[1:])
-    stride = max(1, shard_bytes // max(1, record.elements * ITEM_BYTES[record.dtype]))
-    shards = []
-    for start in range(0, len(array), stride):
-        part = np.ascontiguousarray(array[start : start + stride])
-        data = part.astype(part.dtype.newbyteorder("<"), copy=False).tobytes()
-        identity = blob_id_of(data)
-        write_atomically(shard_path(directory, identity), data)
-        shards.append(Shard(identity, len(part), len(data)))
-    return ShardedTensor(DatasetTensor(name, record, len(array), tensors.root_of(array)), tuple(shards))
+def _unequal(counts: set[int]) -> Rejection:
+    message = f"tensors with {sorted(counts)} records; all need the same, at least one"
+    return Rejection(reasons.BAD_DATASET, message)
 
 
 def read_manifest(data: bytes) -> Manifest:

@@ -133,7 +133,11 @@ def test_the_wheel_ships_the_six_packages_and_nothing_else(wheel: Path) -> None:
     assert {name for name in names if not name.endswith(".dist-info")} == set(PACKAGES)
 
 
-def test_the_wheel_installs_and_gensyn_runs_from_another_directory(wheel: Path, tmp_path: Path) -> None:
+def test_the_wheel_installs_and_gensyn_runs_from_another_directory(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A source tree on the path would count as installed already.
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     environment = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True, timeout=120)
     # The dependencies are the running environment's, seen through a .pth file; the six packages come from the wheel.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from gensyn_node.primitives.codec import decode, encode
 from gensyn_node.primitives.errors import Rejection
 from ml import reasons
 from ml.data.dataset import open_dataset
-from ml.data.manifest import Manifest, manifest_path, read_manifest, shard_path, write_dataset
-from ml.data.sources import from_arrays, from_csv, from_npz, from_text
+from ml.data.manifest import DatasetWriter, Manifest, manifest_path, read_manifest, shard_path, write_dataset
+from ml.data.sources import from_arrays
 from ml.data.split import split_records
 from ml.presets import Built
+from proofs.growing import GrowingTensor
+from proofs.program.types import TensorType
 from proofs.sampling import batch_indices
+from proofs.tensors import root_of
 
 
 def refused(call: object, *arguments: object, **keywords: object) -> str:
@@ -113,72 +117,54 @@ def test_nans_become_canonical(tmp_path: Path) -> None:
     assert open_dataset(tmp_path).array("x").view(np.uint32).tolist() == [[0x7FC00000], [0x3F800000]]
 
 
-def test_npz(tmp_path: Path) -> None:
-    path = tmp_path / "data.npz"
-    np.savez(path, x=np.ones((10, 3)), y=np.arange(10, dtype=np.int32))
-    source = from_npz(path, validation=0.3)
-    assert source.train["x"].dtype == np.float32 and source.train["y"].dtype == np.int64
-    assert len(source.train["y"]) == 7 and len(source.validation["y"]) == 3
-    assert sorted([*source.train["y"], *source.validation["y"]]) == list(range(10))
-    np.savez(path, x=np.ones((10, 3)), y=np.arange(9))
-    assert "same first dimension" in refused(from_npz, path)
-    np.savez(path, x=np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    assert "plain" in refused(from_npz, path)
-    np.savez(path, x=np.array(["text"]))
-    assert "numbers" in refused(from_npz, path)
-    path.write_bytes(b"PK\x03\x04 not really")
-    refused(from_npz, path)
-    refused(from_npz, tmp_path / "none")
-    refused(from_arrays, {"x": np.array([1 << 63], np.uint64)})
-    refused(from_arrays, {})
-    refused(from_arrays, {"x": np.ones((4, 2), np.float32)}, 1.0)
-
-
-def test_csv(tmp_path: Path) -> None:
-    path = tmp_path / "data.csv"
-    path.write_text("a,kind,b\n1,cat,2.5\n3,dog,-1e3\n5,cat,0\n")
-    source = from_csv(path, "kind")
-    assert source.vocabulary == ("cat", "dog")
-    assert source.train["x"].tolist() == [[1, 2.5], [3, -1000], [5, 0]] and source.train["y"].tolist() == [0, 1, 0]
-    path.write_text("a,label\n1,10\n2,9\n3,10\n")
-    assert from_csv(path, "label").vocabulary == ("9", "10")
-    for text, word in (
-        ("a,b\n1,2\n", "header"),
-        ("kind,kind\n1,2\n", "header"),
-        ("a,kind\n", "rows"),
-        ("a,kind\n1\n", "line 2"),
-        ("a,kind\n1,2\nx,2\n", "line 3"),
-        ("a,kind\nnan,2\n", "finite"),
-    ):
-        path.write_text(text)
-        assert word in refused(from_csv, path, "kind")
-    path.write_bytes(b"\xff\xfe\x00")
-    refused(from_csv, path, "kind")
-
-
-def test_text(tmp_path: Path) -> None:
-    path = tmp_path / "text.txt"
-    path.write_text("hello wörld, hello 🦆!" * 10, encoding="utf-8")
-    source = from_text(path, 8, validation=0.2)
-    tokens, letters = source.train["tokens"], source.vocabulary
-    assert tokens.dtype == np.uint8 and tokens.shape[1] == 9 and letters == tuple(sorted(letters))
-    assert "".join(letters[token] for token in tokens[0]) == "hello wör"
-    assert tokens[0, 8] == tokens[1, 0]
-    assert len(source.validation["tokens"]) > 0
-    raw = from_text(path, 8, tokens="bytes")
-    assert bytes(raw.train["tokens"][0]) == "hello wö".encode() and raw.vocabulary == ()
-    many = tmp_path / "many.txt"
-    many.write_text("".join(chr(0x4E00 + index) for index in range(400)), encoding="utf-8")
-    assert from_text(many, 8).train["tokens"].dtype == np.int64
-    assert "fewer" in refused(from_text, path, 10_000)
-    refused(from_text, path, 8, tokens="words")
-    refused(from_text, path, 0)
-    path.write_bytes(b"\xff\xff")
-    refused(from_text, path, 8)
-
-
 def test_the_split_is_fixed() -> None:
     train, held_out = split_records(1000, 0.1)
     assert len(train) == 900 and len(held_out) == 100
     assert np.array_equal(split_records(1000, 0.1)[1], held_out)
     assert sorted([*train, *held_out]) == list(range(1000))
+
+
+def test_records_in_memory(tmp_path: Path) -> None:
+    source = from_arrays({"x": np.ones((10, 3)), "y": np.arange(10, dtype=np.int32)}, 0.3, ("a",))
+    assert source.validation is not None
+    train, held_out = source.train.arrays(), source.validation.arrays()
+    assert train["x"].dtype == np.float32 and train["y"].dtype == np.int64 and source.vocabulary == ("a",)
+    assert len(train["y"]) == 7 and len(held_out["y"]) == 3
+    assert sorted([*train["y"], *held_out["y"]]) == list(range(10))
+    manifest = source.write(tmp_path / "train", tmp_path / "held-out")
+    assert open_dataset(tmp_path / "train", manifest.root).array("y").tolist() == train["y"].tolist()
+    assert open_dataset(tmp_path / "held-out").array("y").tolist() == held_out["y"].tolist()
+    refused(from_arrays, {"x": np.array([1 << 63], np.uint64)})
+    refused(from_arrays, {})
+    refused(from_arrays, {"x": np.ones((4, 2), np.float32), "y": np.ones(5)})
+    refused(from_arrays, {"x": np.ones((4, 0), np.float32)})
+    refused(from_arrays, {"x": np.ones((4, 2), np.float32)}, 1.0)
+
+
+def test_data_larger_than_what_is_held(tmp_path: Path, mlp_sgd: Built) -> None:
+    # 96 MB in shards of 4 MB: neither writing nor checking nor reading a batch may hold more than a few shards.
+    types = {"x": TensorType("f32", (1500,)), "y": TensorType("i64", ())}
+    generator = np.random.default_rng(5)
+    tracemalloc.start()
+    writer = DatasetWriter(tmp_path, types, shard_bytes=4 << 20)
+    for _ in range(40):
+        writer.add({"x": generator.random((400, 1500), np.float32), "y": generator.integers(0, 9, 400)})
+    manifest = writer.finish()
+    dataset = open_dataset(tmp_path, manifest.root)
+    rows = dataset.rows("x", np.array([0, 15_999, 700, 699]))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert manifest.records == 16_000 and len(manifest.blobs) > 20 and rows.shape == (4, 1500)
+    assert peak < 32 << 20
+    assert dataset.extent("y") == (0, 8)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.integers(1, 70), min_size=1, max_size=8), st.sampled_from([(), (1,), (5,), (33, 40), (2, 3, 31)]))
+def test_a_growing_tensor_has_the_root_of_the_whole(parts: list[int], shape: tuple[int, ...]) -> None:
+    generator = np.random.default_rng(sum(parts))
+    arrays = [generator.integers(0, 255, (count, *shape)).astype(np.uint8) for count in parts]
+    growing = GrowingTensor(TensorType("u8", shape))
+    for array in arrays:
+        growing.add(array)
+    assert growing.root() == root_of(np.concatenate(arrays))
