@@ -93,6 +93,11 @@ counts as our bug and drops the message; an `InvariantViolation` ends the networ
 """
 
 
+GossipTaker: TypeAlias = Callable[[PeerId, bytes], Awaitable[None]]
+"""(sender, data) -> None: takes a bulk message, or raises as a `GossipValidator` does. May wait, and should let other
+tasks work when it takes longer than a millisecond."""
+
+
 class Gossip(Protocol):
     """Best-effort broadcast. Nothing may depend on it for liveness: whatever is missing is asked for by request."""
 
@@ -106,6 +111,14 @@ class Gossip(Protocol):
 
         `per_second` bounds what one neighbour may send on this topic (burst: four seconds' worth).
         Own messages do not come back.
+        """
+
+    async def subscribe_bulk(self, topic: str, take: GossipTaker, *, per_second: float = 200.0) -> None:
+        """Join a topic (once) of which there is much and nothing is urgent: everything else goes before it.
+
+        `take` gets one message at a time and checks it as well; what it took is passed on. Messages wait for it in a
+        queue with a bound for each neighbour, and for the neighbours behind the frames of all other topics; what does
+        not fit is lost and counted.
         """
 
 

@@ -10,6 +10,10 @@ GOSSIP_QUEUE_MESSAGES = 2048
 """Frames waiting for one neighbour; the library's 32 loses most of a burst."""
 GOSSIP_QUEUE_BYTES = 32 * MIB
 """Bytes waiting for one neighbour: what a stalled one can make us hold."""
+GOSSIP_BULK_MESSAGES = 256
+"""Bulk messages (transactions) of one neighbour that wait to be checked."""
+GOSSIP_BULK_BYTES = 1 * MIB
+"""Their bytes: some seconds of a node's work. More would be checked too late to be of use."""
 GOSSIP_REMEMBERED = 32_768
 """Message ids a topic remembers so that nothing is delivered twice."""
 

@@ -18,7 +18,7 @@ import trio
 
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from p2p import bounds, reasons
-from p2p.api import GossipMessage, GossipValidator, PeerId
+from p2p.api import GossipMessage, GossipTaker, GossipValidator, PeerId
 from p2p.host import Host
 from p2p.peers import PeerTable
 from p2p.pubsub import GuardedPubsub, Hooks, Incoming, make_pubsub, running_pubsub
@@ -30,12 +30,21 @@ _TOPIC = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
 @dataclass(slots=True)
-class _Joined:
+class _Topic:
     topic: str
+    rate: RateLimiter
+
+
+@dataclass(slots=True)
+class _Joined(_Topic):
     validate: GossipValidator
     deliver: trio.MemorySendChannel[GossipMessage]
-    rate: RateLimiter
     seen: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
+
+
+@dataclass(slots=True)
+class _Bulk(_Topic):
+    take: GossipTaker
 
 
 class GossipService:
@@ -54,10 +63,10 @@ class GossipService:
         self._table = table
         self._counters = counters
         self._fatal = fatal
-        self._joined: dict[str, _Joined] = {}
+        self._joined: dict[str, _Topic] = {}
         self._pubsub: GuardedPubsub = make_pubsub(
             host.raw,
-            Hooks(table.admitted, self._allows, self._accept, self._deliver, table.report_soon, counters),
+            Hooks(table.admitted, self._allows, self._accept, self._take, self._deliver, table.report_soon, counters),
         )
 
     @asynccontextmanager
@@ -87,15 +96,24 @@ class GossipService:
         self, topic: str, validate: GossipValidator, *, capacity: int = 4096, per_second: float = 200.0
     ) -> trio.MemoryReceiveChannel[GossipMessage]:
         """See `api.Gossip`."""
-        name = self.wire_topic(topic)
-        if not _TOPIC.fullmatch(topic) or name in self._joined:
-            raise InvariantViolation(f"topic {topic!r} is no name or is joined twice")
         send, receive = trio.open_memory_channel[GossipMessage](capacity)
-        self._joined[name] = _Joined(topic, validate, send, RateLimiter(per_second))
+        name = self._enter(_Joined(topic, RateLimiter(per_second), validate, send))
         await self._pubsub.join(name)
         return receive
 
-    # Called by the library for each message, synchronously, one after the other -----------------------------------
+    async def subscribe_bulk(self, topic: str, take: GossipTaker, *, per_second: float = 200.0) -> None:
+        """See `api.Gossip`."""
+        name = self._enter(_Bulk(topic, RateLimiter(per_second), take))
+        await self._pubsub.join(name, bulk=True)
+
+    def _enter(self, joined: _Topic) -> str:
+        name = self.wire_topic(joined.topic)
+        if not _TOPIC.fullmatch(joined.topic) or name in self._joined:
+            raise InvariantViolation(f"topic {joined.topic!r} is no name or is joined twice")
+        self._joined[name] = joined
+        return name
+
+    # Called for each message ----------------------------------------------------------------------------------------
 
     def _accept(self, incoming: Incoming) -> bool:
         """Whether to deliver the message and send it on. Raises only what must not happen: then it is dropped."""
@@ -104,26 +122,54 @@ class GossipService:
             return False
         if incoming.sender == self._me:
             return True
+        if not isinstance(joined, _Joined):
+            raise InvariantViolation(f"a message of {joined.topic!r} went past the queue for bulk")
         try:
-            if len(incoming.data) > bounds.GOSSIP_BYTES_MAX:
-                raise Rejection(reasons.GOSSIP_TOO_LARGE, f"{len(incoming.data)} bytes on {joined.topic}")
+            _check_size(joined, incoming)
             joined.validate(incoming.sender, incoming.data)
         except Rejection as rejection:
-            self._counters["gossip_refused"] += 1
-            self._table.report_soon(incoming.sender, rejection)
+            self._refuse(incoming, rejection)
             return False
         except InvariantViolation as error:
             self._fatal(error)
             raise
         except Exception as error:
-            self._counters["validator_failures"] += 1
-            log.error("validator_failed", topic=joined.topic, error=repr(error), exc_info=True)
+            self._failed(joined, error)
             raise
         return True
 
+    async def _take(self, incoming: Incoming) -> bool:
+        """Let a bulk message be taken; whether to send it on. Nothing is raised: the next one waits."""
+        joined = self._joined.get(incoming.topic)
+        if not isinstance(joined, _Bulk):
+            return False
+        try:
+            _check_size(joined, incoming)
+            self._counters[f"gossip_received_bytes:{joined.topic}"] += len(incoming.data)
+            await joined.take(incoming.sender, incoming.data)
+        except Rejection as rejection:
+            self._refuse(incoming, rejection)
+            return False
+        except InvariantViolation as error:
+            self._fatal(error)
+            return False
+        except Exception as error:  # noqa: BLE001  (ours, and no reason to take no more)
+            self._failed(joined, error)
+            return False
+        self._counters["gossip_received"] += 1
+        return True
+
+    def _refuse(self, incoming: Incoming, rejection: Rejection) -> None:
+        self._counters["gossip_refused"] += 1
+        self._table.report_soon(incoming.sender, rejection)
+
+    def _failed(self, joined: _Topic, error: Exception) -> None:
+        self._counters["validator_failures"] += 1
+        log.error("validator_failed", topic=joined.topic, error=repr(error), exc_info=True)
+
     def _deliver(self, incoming: Incoming) -> None:
         joined = self._joined.get(incoming.topic)
-        if joined is None or incoming.sender == self._me:
+        if not isinstance(joined, _Joined) or incoming.sender == self._me:
             return
         # The library forgets after two minutes; a replay after that must not arrive a second time.
         digest = hashlib.sha256(incoming.data).digest()
@@ -151,3 +197,8 @@ class GossipService:
         if sender == author:
             self._table.report_soon(sender, Rejection(reasons.GOSSIP_RATE, f"more than its share of {joined.topic}"))
         return False
+
+
+def _check_size(joined: _Topic, incoming: Incoming) -> None:
+    if len(incoming.data) > bounds.GOSSIP_BYTES_MAX:
+        raise Rejection(reasons.GOSSIP_TOO_LARGE, f"{len(incoming.data)} bytes on {joined.topic}")

@@ -26,6 +26,7 @@ from libp2p.tools.anyio_service import background_trio_service
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from p2p import bounds, reasons
 from p2p.api import PeerId
+from p2p.bulk import BulkQueue
 from p2p.guard import log
 
 PROTOCOL = "/meshsub/1.1.0"
@@ -48,6 +49,7 @@ class Hooks:
     admitted: Callable[[PeerId], Awaitable[bool]]
     allows: Callable[[PeerId, PeerId, str], bool]
     accept: Callable[[Incoming], bool]
+    take: Callable[[Incoming], Awaitable[bool]]
     deliver: Callable[[Incoming], None]
     misbehaves: Callable[[PeerId, Rejection], None]
     counters: Counter[str]
@@ -60,6 +62,7 @@ def check_library() -> None:
         (pubsub_module, "env_to_send_in_RPC"),
         (gossipsub_module, "env_to_send_in_RPC"),
         (Pubsub, "push_msg"),
+        (Pubsub, "get_message_id"),
         (Pubsub, "stream_handler"),
         (Pubsub, "notify_subscriptions"),
         (Pubsub, "get_hello_packet"),
@@ -75,30 +78,58 @@ def check_library() -> None:
 
 
 class BoundedQueue(RpcQueue):  # type: ignore[misc]
-    """Frames waiting for one neighbour, bounded in number and in bytes (the library: 32 frames)."""
+    """Frames waiting for one neighbour, bounded in number and in bytes (the library: 32 frames).
+
+    Frames of bulk topics go after all others and have half of the room: the library's order is that of arrival, in
+    which a vote waits for every transaction before it and is lost when they fill the queue.
+    """
 
     lost: ClassVar[Counter[str]] = Counter()
     """Frames not queued, all neighbours of the process."""
+    bulk_topics: ClassVar[set[str]] = set()
+    """Wire names; of all networks of the process, since the library makes the queues."""
 
     def __init__(self) -> None:
         super().__init__(bounds.GOSSIP_QUEUE_MESSAGES, bounds.GOSSIP_RPC_BYTES_MAX)
         self.waiting_bytes = 0
+        self._bulk_frames = self._bulk_bytes = 0
 
     def push(self, rpc: Any, priority: bool = False) -> bool:
         """False if the frame does not fit any more."""
-        size = rpc.ByteSize()
-        if self.waiting_bytes + size > bounds.GOSSIP_QUEUE_BYTES or not super().push(rpc, priority):
+        size, bulk = rpc.ByteSize(), self._is_bulk(rpc)
+        fits = self.waiting_bytes + size <= bounds.GOSSIP_QUEUE_BYTES
+        if bulk and fits:
+            fits = (
+                self._bulk_frames < bounds.GOSSIP_QUEUE_MESSAGES // 2
+                and self._bulk_bytes + size <= bounds.GOSSIP_QUEUE_BYTES // 2
+            )
+        if not fits or not super().push(rpc, priority=not bulk):
             self.lost["gossip_queue_full"] += 1
             return False
-        self.waiting_bytes += size
+        self._count(size, 1, bulk=bulk)
         return True
 
     async def pop(self) -> Any:
         """The next frame, None at the end."""
         rpc = await super().pop()
         if rpc is not None:
-            self.waiting_bytes -= rpc.ByteSize()
+            self._count(-rpc.ByteSize(), -1, bulk=self._is_bulk(rpc))
         return rpc
+
+    def _count(self, size: int, frames: int, *, bulk: bool) -> None:
+        self.waiting_bytes += size
+        if bulk:
+            self._bulk_frames += frames
+            self._bulk_bytes += size
+
+    def _is_bulk(self, rpc: Any) -> bool:
+        """Whether the frame carries bulk messages and nothing else (subscriptions and control never wait)."""
+        return (
+            bool(rpc.publish)
+            and not rpc.subscriptions
+            and not rpc.HasField("control")
+            and all(topic in self.bulk_topics for message in rpc.publish for topic in message.topicIDs)
+        )
 
 
 def _no_sender_record(host: Any) -> tuple[bytes, bool]:
@@ -129,10 +160,21 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]
         )
         self._hooks = hooks
         self._accepted: Incoming | None = None
+        self._bulk_topics: set[str] = set()
+        self._bulk: BulkQueue[tuple[ID, Any]] = BulkQueue(
+            items_per_peer=bounds.GOSSIP_BULK_MESSAGES, bytes_per_peer=bounds.GOSSIP_BULK_BYTES
+        )
+        self._taken: tuple[Any, bool] = (None, False)
         self._writing: WeakKeyDictionary[Any, trio.Lock] = WeakKeyDictionary()
 
-    async def join(self, topic: str) -> None:
-        """Subscribe and validate. The library's own channel stays empty: see `notify_subscriptions`."""
+    async def join(self, topic: str, *, bulk: bool = False) -> None:
+        """Subscribe and validate. The library's own channel stays empty: see `notify_subscriptions`.
+
+        What comes on a `bulk` topic is taken by `run_bulk`.
+        """
+        if bulk:
+            self._bulk_topics.add(topic)
+            BoundedQueue.bulk_topics.add(topic)
         self.set_topic_validator(topic, self._validate, False)
         await self.subscribe(topic)
 
@@ -168,6 +210,28 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]
             author = str(ID(msg.from_id)) if msg.from_id else ""
             if not self._hooks.allows(sender, author, msg.topicIDs[0]):
                 return
+            if msg.topicIDs[0] in self._bulk_topics:
+                if not self._is_settled(msg) and not self._bulk.put(sender, (msg_forwarder, msg), msg.ByteSize()):
+                    self._hooks.counters["gossip_bulk_lost"] += 1
+                return
+        await self._push(msg_forwarder, msg)
+
+    async def run_bulk(self) -> None:
+        """Take bulk messages one after the other, until cancelled."""
+        while True:
+            forwarder, message = await self._bulk.take()
+            if not self._is_settled(message):
+                incoming = Incoming(message.topicIDs[0], message.data, str(forwarder))
+                self._taken = (message, await self._hooks.take(incoming))
+                await self._push(forwarder, message)
+
+    def _is_settled(self, msg: Any) -> bool:
+        """Whether the message was accepted or refused before."""
+        name = self.get_message_id(msg)
+        return self.seen_messages.has(name) or self.validation_cache.get(name) is not None
+
+    async def _push(self, msg_forwarder: ID, msg: Any) -> None:
+        sender = str(msg_forwarder)
         try:
             await super().push_msg(msg_forwarder, msg)
         except Exception as error:
@@ -178,6 +242,9 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]
 
     def _validate(self, msg_forwarder: ID, msg: Any) -> bool:
         incoming = Incoming(msg.topicIDs[0], msg.data, str(msg_forwarder))
+        if incoming.topic in self._bulk_topics and msg_forwarder != self.my_id:
+            message, accepted = self._taken
+            return message is msg and accepted
         self._accepted = incoming if self._hooks.accept(incoming) else None
         return self._accepted is not None
 
@@ -233,4 +300,7 @@ async def running_pubsub(pubsub: GuardedPubsub) -> AsyncIterator[None]:
     """Pubsub outside, router inside; the host comes inside both."""
     async with background_trio_service(pubsub), background_trio_service(pubsub.router):
         await pubsub.wait_until_ready()
-        yield
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pubsub.run_bulk)
+            yield
+            nursery.cancel_scope.cancel()

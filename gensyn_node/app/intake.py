@@ -27,12 +27,15 @@ from gensyn_node.primitives import codec
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.primitives.reasons import BAD_SIGNATURE, MALFORMED, NOT_CANONICAL, TOO_LARGE
 from p2p.api import Gossip, GossipMessage, Peers, RequestFailed, RequestRefused, Requests
+from p2p.bulk import let_others_work
 from p2p.reasons import OUT_OF_SEASON
 
 RECENT_BLOCKS_MAX = 8
 """Proposed blocks whose transactions are kept for peers that lack them."""
 NEVER_PASSED_ON = frozenset({MALFORMED, NOT_CANONICAL, TOO_LARGE, BAD_SIGNATURE, WRONG_CHAIN})
 """What is wrong with a transaction wherever the chain is: nobody who checks passes it on."""
+CHECKED_AT_ONCE = 8
+"""Transactions checked before votes and blocks get their turn: about a millisecond."""
 REQUEST_TIMEOUT_S = 4.0
 FETCH_TIMEOUT_S = 8.0
 """For all requests of one proposal."""
@@ -88,10 +91,9 @@ class Intake:
         async with trio.open_nursery() as nursery:
             votes = await gossip.subscribe(wire.TOPIC_VOTES, self._check_votes, per_second=200.0)
             proposals = await gossip.subscribe(wire.TOPIC_PROPOSALS, self._check_compact, per_second=20.0)
-            transactions = await gossip.subscribe(wire.TOPIC_TRANSACTIONS, self._check_transactions, per_second=100.0)
+            await gossip.subscribe_bulk(wire.TOPIC_TRANSACTIONS, self._take_transactions, per_second=100.0)
             nursery.start_soon(self._read, votes, self._take_votes, nursery)
             nursery.start_soon(self._read, proposals, self._take_compact, nursery)
-            nursery.start_soon(self._read, transactions, self._take_nothing, nursery)
 
     async def _read(self, channel: trio.MemoryReceiveChannel[GossipMessage], take: Take, nursery: trio.Nursery) -> None:
         async for message in channel:
@@ -120,7 +122,7 @@ class Intake:
         for item in verified:
             await self._driver.offer(item)
 
-    def _check_transactions(self, sender: str, data: bytes) -> None:
+    async def _take_transactions(self, sender: str, data: bytes) -> None:
         """Takes what is new, and passes the batch on only if something was.
 
         Every transaction is checked here, before it is passed on, its signature once in its life: whoever sends a
@@ -128,7 +130,9 @@ class Intake:
         """
         batch: wire.TransactionBatch = codec.decode(wire.TransactionBatch, data)
         taken, refused = 0, []
-        for encoded in batch.transactions:
+        for number, encoded in enumerate(batch.transactions):
+            if number % CHECKED_AT_ONCE == 0:
+                await let_others_work()
             try:
                 self._pool.add(encoded)
                 taken += 1
@@ -140,13 +144,11 @@ class Intake:
                     refused.append(encoded)
         if not taken:
             raise Rejection(OUT_OF_SEASON, "no transaction of the batch is new and possible here")
-        for encoded in refused:
+        for number, encoded in enumerate(refused):
+            if number % CHECKED_AT_ONCE == 0:
+                await let_others_work()
             # Passed on with the others, to neighbours with another head, who would blame a forgery on us.
             self._pool.check_signature(encoded)
-
-    async def _take_nothing(self, message: GossipMessage, nursery: trio.Nursery) -> None:
-        """Transactions are taken when they are checked."""
-        await trio.lowlevel.checkpoint()
 
     def _check_compact(self, sender: str, data: bytes) -> None:
         compact: wire.CompactProposal = codec.decode(wire.CompactProposal, data)

@@ -135,13 +135,13 @@ def test_a_forged_transaction_is_blamed_on_who_sends_it_and_not_passed_on(tmp_pa
         elsewhere = codec.encode(structs.replace(transaction, chain_id="devnet-other"))
         for bad, code in ((forged, "bad_signature"), (elsewhere, "signed_for_other_chain"), (b"\xc1", "malformed")):
             with pytest.raises(Rejection) as caught:
-                rig.intake._check_transactions("peer", codec.encode(wire.TransactionBatch((bad,))))
+                await rig.intake._take_transactions("peer", codec.encode(wire.TransactionBatch((bad,))))
             assert caught.value.reason.name == code
             board = ScoreBoard(60.0)
             board.charge("peer", caught.value, 0.0)
             assert board.score("peer", 0.0) < 0
         # The forgery has another id: the true transaction is not mistaken for it.
-        rig.intake._check_transactions("peer", codec.encode(wire.TransactionBatch((good,))))
+        await rig.intake._take_transactions("peer", codec.encode(wire.TransactionBatch((good,))))
         assert len(rig.bench.pool) == 1
 
     run(scenario)
@@ -165,12 +165,12 @@ def test_a_transaction_s_signature_is_checked_once_whatever_is_sent_again(
         good = [transfer(cluster, sender, 0, 5, b"\2" * 20) for sender in range(3)]
         forged = codec.encode(structs.replace(decode_transaction(good[0]), signature=b"\1" * 64))
         for batch in ((good[0],), (good[0], good[1]), (good[1], good[2])):
-            rig.intake._check_transactions("peer", codec.encode(wire.TransactionBatch(batch)))
+            await rig.intake._take_transactions("peer", codec.encode(wire.TransactionBatch(batch)))
         for _ in range(3):
             with pytest.raises(Rejection):
-                rig.intake._check_transactions("peer", codec.encode(wire.TransactionBatch((forged,))))
+                await rig.intake._take_transactions("peer", codec.encode(wire.TransactionBatch((forged,))))
             with pytest.raises(Rejection) as caught:
-                rig.intake._check_transactions("peer", codec.encode(wire.TransactionBatch(tuple(good))))
+                await rig.intake._take_transactions("peer", codec.encode(wire.TransactionBatch(tuple(good))))
             assert caught.value.reason.name == "out_of_season"  # all are known: nothing is passed on, nobody blamed
         assert checks == 4
         block = await rig.bench.build(None)
@@ -196,7 +196,7 @@ def test_transactions_that_the_ledger_refuses_cost_no_signature_and_are_not_pass
         message = sign_transaction(poor, cluster.genesis.chain_id, 0, FEE_NANO, Transfer(b"\2" * 20, 1))
         monkeypatch.setattr(crypto, "verify", never)
         with pytest.raises(Rejection) as caught:
-            rig.intake._check_transactions("peer", codec.encode(wire.TransactionBatch((codec.encode(message),))))
+            await rig.intake._take_transactions("peer", codec.encode(wire.TransactionBatch((codec.encode(message),))))
         assert caught.value.reason.name == "out_of_season"
 
     run(scenario)
@@ -218,7 +218,7 @@ def test_a_forgery_that_the_ledger_refuses_here_is_not_passed_on_beside_others(t
             verdicts = []
             for intake in (rig.intake, behind.intake):
                 try:
-                    intake._check_transactions("peer", batch)
+                    await intake._take_transactions("peer", batch)
                     verdicts.append("")
                 except Rejection as rejection:
                     verdicts.append(rejection.reason.name)
