@@ -34,6 +34,13 @@ SENDER_FULL = reason(
     "E1125", "sender_full", "The account has too many pending transactions.", "Wait for some to be included."
 )
 
+NODE_BEHIND = reason(
+    "E1126",
+    "node_behind",
+    "The next block is overdue and more waits for it than it can hold; the node takes no transactions until it comes.",
+    "Send it again in a second.",
+)
+
 
 class PendingTransaction(Struct):
     """What the mempool knows of a transaction."""

@@ -10,6 +10,8 @@ GOSSIP_QUEUE_MESSAGES = 2048
 """Frames waiting for one neighbour; the library's 32 loses most of a burst."""
 GOSSIP_QUEUE_BYTES = 32 * MIB
 """Bytes waiting for one neighbour: what a stalled one can make us hold."""
+GOSSIP_READ_BYTES = 64 * KIB
+"""Read ahead from one neighbour's gossip stream."""
 GOSSIP_BULK_MESSAGES = 256
 """Bulk messages (transactions) of one neighbour that wait to be checked."""
 GOSSIP_BULK_BYTES = 1 * MIB

@@ -132,6 +132,31 @@ class BoundedQueue(RpcQueue):  # type: ignore[misc]
         )
 
 
+class ReadAhead:
+    """A neighbour's stream, read in large parts and given out in small ones.
+
+    The library asks for a frame's length byte by byte, and Yamux answers each read, however short, with a window
+    update: a frame to encrypt, send, decrypt and read.
+    """
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self._ahead = memoryview(b"")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    async def read(self, count: int) -> bytes:
+        """Up to `count` bytes, as the stream gives them."""
+        if not self._ahead:
+            self._ahead = memoryview(await self._raw.read(bounds.GOSSIP_READ_BYTES))
+        elif count > 1:
+            # Once a frame: a row of frames that are already here must not keep all other tasks waiting.
+            await trio.lowlevel.checkpoint()
+        part, self._ahead = self._ahead[:count], self._ahead[count:]
+        return bytes(part)
+
+
 def _no_sender_record(host: Any) -> tuple[bytes, bool]:
     """Instead of a signed address record in every frame (made, sent, verified each time, and of no use to us)."""
     return b"", False
@@ -185,7 +210,7 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]
             await stream.reset()
             return
         try:
-            await super().stream_handler(stream)
+            await super().stream_handler(ReadAhead(stream))
         except Exception as error:
             self._hooks.misbehaves(peer, Rejection(reasons.MALFORMED_GOSSIP, f"{error!r}"[:200]))
             raise

@@ -170,7 +170,8 @@ class Backend(OperatorReads):
         return views.transaction_view(data, place.height, place.index, results[place.index])
 
     async def submit_transaction(self, data: bytes) -> bytes:
-        """Check, keep, spread; the transaction's id."""
+        """Check, keep, spread; the transaction's id. `Rejection` NODE_BEHIND while the node cannot keep up."""
+        self._node.pool.admission.check()
         return await self._node.chain.submit_transaction(data)
 
     async def wait_transaction(self, transaction_id: bytes, timeout_s: float) -> rpc.TransactionView | None:

@@ -132,6 +132,7 @@ class Intake:
         taken, refused = 0, []
         for number, encoded in enumerate(batch.transactions):
             if number % CHECKED_AT_ONCE == 0:
+                await self._pool.admission.wait_open()
                 await let_others_work()
             try:
                 self._pool.add(encoded)

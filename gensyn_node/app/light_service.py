@@ -98,6 +98,7 @@ class LightService:
         """Answer `METHOD_SUBMIT`. A transaction that is refused is its sender's mistake, and no hostile peer's."""
         await trio.lowlevel.checkpoint()
         try:
+            self._pool.admission.check()
             self._pool.add(request)
         except Rejection as rejection:
             if rejection.reason != KNOWN:

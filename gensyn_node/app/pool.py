@@ -11,6 +11,7 @@ from consensus.ledger.messages import decode_transaction, transaction_id, verify
 from consensus.mempool import KNOWN, PendingTransaction
 from consensus.pool import CheckedMempool
 from consensus.signatures import SignatureCache
+from gensyn_node.app.admission import Admission
 from gensyn_node.app.chain import Chain, CommittedBlock
 from gensyn_node.primitives import limits
 from gensyn_node.primitives.errors import Rejection
@@ -25,6 +26,7 @@ class Pool:
         self._mempool = CheckedMempool()
         self._arrived = trio.Event()
         self._fresh: list[JournalEntry] = []
+        self.admission = Admission(self.__len__)
         self.refusals: Counter[str] = Counter()
         """How many transactions were refused since the start, by reason name."""
         self.accepted = 0
@@ -117,3 +119,4 @@ class Pool:
         included = {transaction_id(data) for data in committed.block.transactions}
         dropped = self._mempool.after_block(self._chain.view(), committed.head.height, committed.block.transactions)
         self.dropped += sum(pending.id not in included for pending in dropped)
+        self.admission.after_block()
