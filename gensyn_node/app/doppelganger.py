@@ -3,8 +3,9 @@
 The signer's record says how far this node has signed; a signature of our key beyond it, or another one at the same
 place, was given by somebody else (or by us before the record was put back to an older one, which is no better). After a
 start nothing is signed until some heights were decided without such a signature, or a time has passed since the first
-neighbour came: when everybody restarts, nobody decides anything and the time must be enough. The watch goes on for as
-long as the node runs.
+neighbour came: when everybody restarts, nobody decides anything and the time must be enough. One neighbour alone, which
+could replay old heights or deny that the chain has begun, never makes the time shorter, and nor do several that do not
+agree where the chain is. The watch goes on for as long as the node runs.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ from gensyn_node.primitives.errors import Rejection
 from gensyn_node.storage import reasons
 from gensyn_node.storage.signer import Signer, SignState, SignStep, is_beyond
 
+NEIGHBOURS_ENOUGH = 2
+"""Neighbours that must agree on the head before the listening ends early; fewer when there are fewer others."""
+NEW_CHAIN_MS = 600_000
+"""A chain whose genesis is older has been running, whatever the neighbours say."""
 LOOK_INTERVAL_S = 0.1
 """How often the neighbours' heads are looked at during the watch."""
 
@@ -44,8 +49,16 @@ class Neighbours(Protocol):
     """What the watch asks about the network."""
 
     @property
-    def expected(self) -> bool:
-        """Whether there is anybody to hear."""
+    def others(self) -> int:
+        """Validators of the chain beside this node."""
+
+    @property
+    def head(self) -> int:
+        """This node's own height."""
+
+    @property
+    def genesis_age_ms(self) -> int:
+        """Milliseconds since the chain's genesis, below 0 before it."""
 
     @property
     def heads(self) -> tuple[int, ...]:
@@ -93,7 +106,6 @@ class Watch:
         self._heights_left = heights
         self._wait_s = wait_s
         self._listening = wait_s > 0
-        self._heard_enough = trio.Event()
         self._found = trio.Event()
         self._twin = ""
 
@@ -135,11 +147,10 @@ class Watch:
         if vote.validator == self._address:
             self._report((vote.height, vote.round, int(_STEPS[vote.kind])))
 
-    def decided(self) -> None:
-        """A height was decided by the votes that came in, none of them ours."""
-        self._heights_left -= 1
-        if self._heights_left <= 0:
-            self._heard_enough.set()
+    def decided(self, height: int) -> None:
+        """A height was decided by the votes that came in, none of them ours; one below our record says nothing."""
+        if height >= self._signer.state.height:
+            self._heights_left -= 1
 
     def _see(self, place: tuple[int, int, int], message: bytes, signature: bytes) -> None:
         if is_beyond(self._signer.state, place, message) and crypto.verify(self._signer.public_key, message, signature):
@@ -162,26 +173,28 @@ class Watch:
             raise Rejection(reasons.TWIN_FOUND, f"our key has signed at {self._twin}, and it was not this node")
 
     async def _listen(self, neighbours: Neighbours, allowed: Callable[[], Awaitable[None]]) -> None:
-        if self._listening and neighbours.expected:
-            state = self._signer.state
-            log.info("watch_started", signed=state.height, seconds=self._wait_s)
+        if self._listening and neighbours.others:
+            log.info("watch_started", signed=self._signer.state.height, seconds=self._wait_s)
             # Without a neighbour there is nothing to hear, and nobody to whom a signature could go.
             while not neighbours.heads:  # noqa: ASYNC110  (heads come with handshakes and pings)
                 await trio.sleep(LOOK_INTERVAL_S)
             with trio.move_on_after(self._wait_s):
-                async with trio.open_nursery() as nursery:
-                    if not state.height:
-                        nursery.start_soon(self._begin_with, neighbours)
-                    await self._heard_enough.wait()
-                    nursery.cancel_scope.cancel()
+                while not self._heard_enough(neighbours):  # noqa: ASYNC110
+                    await trio.sleep(LOOK_INTERVAL_S)
             while neighbours.syncing:  # noqa: ASYNC110  (blocks are still being shown to us, our own votes among them)
                 await trio.sleep(LOOK_INTERVAL_S)
         self._listening = False
         log.info("watch_over", may_sign=self.may_sign)
         await allowed()
 
-    async def _begin_with(self, neighbours: Neighbours) -> None:
-        """A key that never signed has nothing to fear in a chain that has not begun."""
-        while max(neighbours.heads, default=1) > 0:  # noqa: ASYNC110
-            await trio.sleep(LOOK_INTERVAL_S)
-        self._heard_enough.set()
+    def _heard_enough(self, neighbours: Neighbours) -> bool:
+        """Whether the listening may end before its time.
+
+        Enough neighbours agree where the chain is, and heights were decided in silence or the chain has yet to begin:
+        a key that never signed has nothing to fear there.
+        """
+        heads, head = neighbours.heads, neighbours.head
+        if len(heads) < min(NEIGHBOURS_ENOUGH, neighbours.others) or max(heads) > head + 1:
+            return False
+        fresh = not self._signer.state.height and neighbours.genesis_age_ms <= NEW_CHAIN_MS
+        return self._heights_left <= 0 or (fresh and not head and not max(heads))

@@ -274,7 +274,7 @@ class Driver:
                 self._spawn(self._validate, effect)
             case effects.Decide(height, _, block, commit):
                 if self._watch is not None:
-                    self._watch.decided()
+                    self._watch.decided(height)
                 return await self._finish_height(height, block, commit)
             case effects.EvidenceFound(evidence) if evidence.first.validator == self.core.address and self._watch:
                 # Somebody has our key. The others will prove it without our help.

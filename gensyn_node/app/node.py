@@ -195,10 +195,20 @@ class Node:
     # --- what the watch asks
 
     @property
-    def expected(self) -> bool:
-        """Whether the chain has other validators."""
+    def others(self) -> int:
+        """Validators of the chain beside this node."""
         own = self.settings.consensus_key.address
-        return any(member.address != own for member in self.ledger.state.validators.validators)
+        return sum(member.address != own for member in self.ledger.state.validators.validators)
+
+    @property
+    def head(self) -> int:
+        """This node's own height."""
+        return self.ledger.head.height
+
+    @property
+    def genesis_age_ms(self) -> int:
+        """Milliseconds since the chain's genesis, below 0 before it."""
+        return wall_clock_ms() - self.settings.genesis.time_ms
 
     @property
     def heads(self) -> tuple[int, ...]:

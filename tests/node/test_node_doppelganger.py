@@ -46,9 +46,11 @@ HEIGHT, ROUND = 9, 1
 class Neighbours:
     """What a node would see of the network."""
 
-    expected: bool = True
+    others: int = 3
     syncing: bool = False
-    heads: tuple[int, ...] = field(default=(HEIGHT - 1,))
+    heads: tuple[int, ...] = field(default=(HEIGHT - 1, HEIGHT - 1))
+    head: int = HEIGHT - 1
+    genesis_age_ms: int = 1_000
 
 
 def vote(height: int, round_: int, kind: VoteType, block: bytes, key: SecretKey = KEY) -> Vote:
@@ -169,22 +171,53 @@ def test_when_everybody_restarts_the_time_is_enough(signer: Signer) -> None:
 def test_heights_decided_in_silence_end_it_early(signer: Signer) -> None:
     watch = watch_of(signer)
 
-    async def two_heights() -> None:
-        for _ in range(2):
+    neighbours = Neighbours()
+    assert listen(watch, neighbours, heights(watch, neighbours, HEIGHT, HEIGHT + 1)) == [2]
+
+
+def heights(watch: Watch, neighbours: Neighbours, *decided: int) -> Callable[[], Awaitable[None]]:
+    """Decides these heights, one a second."""
+
+    async def decide() -> None:
+        for height in decided:
             await trio.sleep(1)
             assert not watch.may_sign
-            watch.decided()
+            neighbours.head = height
+            watch.decided(height)
 
-    assert listen(watch, Neighbours(), two_heights) == [2]
+    return decide
+
+
+@pytest.mark.parametrize(
+    ("heads", "others", "seconds"),
+    [
+        ((HEIGHT + 1,), 3, 5),  # one neighbour may replay old heights to us, and keep the twin's from us
+        ((HEIGHT + 1,), 1, 2),  # nobody else is there
+        ((HEIGHT + 1, HEIGHT + 1), 3, 2),
+        ((HEIGHT + 1, HEIGHT + 40), 3, 5),  # others know of a later head
+        ((HEIGHT + 1, 0, HEIGHT + 2), 3, 2),  # who is behind is no contradiction
+    ],
+)
+def test_heights_in_silence_count_where_neighbours_agree(
+    signer: Signer, heads: tuple[int, ...], others: int, seconds: int
+) -> None:
+    watch, neighbours = watch_of(signer), Neighbours(heads=heads, others=others)
+    assert listen(watch, neighbours, heights(watch, neighbours, HEIGHT, HEIGHT + 1)) == [seconds]
+
+
+def test_heights_below_the_record_end_no_listening(signer: Signer) -> None:
+    """A database older than the record decides them again; our own votes are in them."""
+    watch, neighbours = watch_of(signer), Neighbours()
+    assert listen(watch, neighbours, heights(watch, neighbours, HEIGHT - 2, HEIGHT - 1)) == [5]
 
 
 def test_a_lone_validator_and_a_watch_of_no_time_sign_at_once(signer: Signer) -> None:
-    assert listen(watch_of(signer), Neighbours(expected=False), nothing) == [0]
+    assert listen(watch_of(signer), Neighbours(others=0), nothing) == [0]
     assert listen(watch_of(signer, 0), Neighbours(), nothing) == [0]
 
 
 def test_a_new_key_in_a_new_chain_waits_for_a_neighbour_only(tmp_path: Path) -> None:
-    neighbours = Neighbours(heads=())
+    neighbours = Neighbours(heads=(), head=0)
 
     async def arrival() -> None:
         await trio.sleep(1)
@@ -208,7 +241,13 @@ def test_the_time_begins_with_the_first_neighbour(signer: Signer) -> None:
 def test_a_new_key_in_an_old_chain_listens(tmp_path: Path) -> None:
     """A copy of the home made before its first start would sign the first heights a second time."""
     fresh = Signer.create(tmp_path / "state", KEY)
-    assert listen(watch_of(fresh), Neighbours(heads=(0, 40)), nothing) == [5]
+    for neighbours in (
+        Neighbours(heads=(0, 40), head=0),
+        Neighbours(heads=(0,), head=0),  # the first who comes may be lying
+        Neighbours(heads=(0, 0), head=12),  # we know ourselves that it has begun
+        Neighbours(heads=(0, 0), head=0, genesis_age_ms=86_400_000),
+    ):
+        assert listen(watch_of(fresh), neighbours, nothing) == [5]
 
 
 def test_nothing_is_signed_while_old_blocks_are_coming(signer: Signer) -> None:
