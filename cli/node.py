@@ -39,17 +39,16 @@ def init(
 ) -> None:
     """Make a home: keys, a commented config.toml, an empty chain."""
     from consensus.ledger.genesis import genesis_hash
-    from gensyn_node.app.startup import init_storage
+    from gensyn_node.app.new_home import make_home
     from gensyn_node.config import reasons
     from gensyn_node.config.genesis import read_genesis
     from gensyn_node.config.node_config import parse_config
     from gensyn_node.config.template import render_config
-    from gensyn_node.keys.keyring import ACCOUNT, CONSENSUS, P2P, Keyring, new_key
+    from gensyn_node.keys.keyring import ACCOUNT, CONSENSUS, P2P, new_key
     from gensyn_node.keys.passphrase import find_passphrase
     from gensyn_node.keys.recovery import words_of
     from gensyn_node.primitives.bech32 import encode_address
     from gensyn_node.primitives.errors import Rejection
-    from gensyn_node.storage.files import replace_file
 
     place, chain = home_of(home), read_genesis(genesis)
     if place.config.exists():
@@ -59,11 +58,7 @@ def init(
     )
     passphrase = None if plain else find_passphrase(new=True, file=passphrase_file)
     keys = {name: new_key() for name in (ACCOUNT, CONSENSUS, P2P)}
-    place.make()
-    for name, key in keys.items():
-        Keyring(place.keys).add(name, key, passphrase)
-    init_storage(place, chain, keys[CONSENSUS])
-    replace_file(place.config, render_config(config).encode())
+    make_home(place, chain, keys, passphrase, render_config(config))
     value = {
         "home": str(place.path),
         "chain_id": chain.chain_id,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from consensus.ledger.parameters import Parameters
 from consensus.ledger.records import Genesis
-from gensyn_node.app.startup import init_storage
+from gensyn_node.app.new_home import make_home
 from gensyn_node.config import node_config
 from gensyn_node.config.home import Home
 from gensyn_node.config.node_config import NodeConfig, Role, parse_config
@@ -165,12 +165,7 @@ def _config(number: int, plan: NodePlan, p2p: int, rpc: int, seeds: tuple[str, .
 def _write_home(home: Home, config: NodeConfig, genesis: Genesis, keys: NodeKeys) -> None:
     text = render_config(config)
     parse_config(text, f"{home.path.name}/config.toml")
-    home.make()
-    home.config.write_text(text, "utf-8")
-    init_storage(home, genesis, keys.consensus)
-    ring = Keyring(home.keys)
-    for name, key in ((ACCOUNT, keys.account), (CONSENSUS, keys.consensus), (P2P, keys.p2p)):
-        ring.add(name, key, None)
+    make_home(home, genesis, {ACCOUNT: keys.account, CONSENSUS: keys.consensus, P2P: keys.p2p}, None, text)
 
 
 def _write_client(devnet: Devnet, genesis: Genesis, keys: DevnetKeys) -> None:
