@@ -88,7 +88,7 @@ class Watch(Protocol):
     def see_conflict(self, vote: Vote) -> None:
         """One of two votes that contradict each other."""
 
-    def decided(self) -> None:
+    def decided(self, height: int) -> None:
         """A height was decided here."""
 
 

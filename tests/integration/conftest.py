@@ -25,7 +25,7 @@ def nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
 @pytest.fixture(scope="session")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Tell:
-    """A scenario of `devnet/scenarios` by name, told once however many tests look at it."""
+    """A scenario of `devnet/scenarios` by name, told once however many tests look at it: they are one xdist group."""
     told: dict[str, Told] = {}
 
     def tell(name: str) -> Told:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from integration_net import Told, recompute
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("stories")]
 
 
 def test_the_final_state_is_that_of_a_plain_loop_whatever_the_processor(story: Callable[[str], Told]) -> None:

@@ -17,7 +17,7 @@ from proofs.pinpoint.strategy import expected_moves
 from proofs.pinpoint.types import SEGMENT, Claim, Target
 from proofs.program.types import Program
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("stories")]
 
 Tell = Callable[[str], Told]
 ACCURACY = 0.95
