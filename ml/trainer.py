@@ -18,7 +18,9 @@ from ml.checkpoint import State, load_state, root_of_given, root_of_state, save_
 from ml.data.dataset import Dataset, open_dataset
 from ml.interpreter import Interpreter, canonical, has_odd_nan
 from ml.kernels.threads import set_threads
+from ml.native.interpreter import NativeInterpreter
 from ml.worker.messages import Fault, Job, state_path
+from proofs.classes import NATIVE, REP_V1
 from proofs.program.initial import initial_tensor
 from proofs.program.types import Given, Program
 
@@ -34,7 +36,7 @@ class Cancelled(Exception):  # noqa: N818  (it names the event)
 class Run:
     """Everything that decides the bits of every state of a training."""
 
-    interpreter: Interpreter
+    interpreter: Interpreter | NativeInterpreter
     dataset: Dataset
     seed: bytes
     given: dict[str, torch.Tensor]
@@ -62,7 +64,9 @@ def open_run(job: Job) -> Run:
     """Check and open what a job names. Raises Rejection."""
     set_threads(job.threads)
     program: Program = decode(Program, job.program, max_bytes=PROGRAM_BYTES_MAX)
-    interpreter = Interpreter(program)
+    if job.arithmetic not in (REP_V1, NATIVE):
+        raise Rejection(reasons.BAD_REQUEST, f"arithmetic {job.arithmetic[:20]!r} is neither {REP_V1} nor {NATIVE}")
+    interpreter = NativeInterpreter(program) if job.arithmetic == NATIVE else Interpreter(program)
     if len(job.seed) != 32:
         raise Rejection(reasons.BAD_REQUEST, f"a seed of {len(job.seed)} bytes, it has 32")
     dataset = open_dataset(job.dataset_directory)

@@ -18,6 +18,7 @@ from gensyn_node.primitives.codec import Struct, decode, encode
 from gensyn_node.primitives.crypto import SecretKey
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.primitives.hashing import tagged_hash
+from proofs.classes import REP_V1
 from proofs.dataset import DatasetTensor
 
 ROLE_SOLVER = 1
@@ -30,7 +31,7 @@ SMALL_BYTES_MAX = 1_024
 DECODED_REMEMBERED_MAX = 8_192
 """Decoded transactions that are kept, none longer than `SMALL_BYTES_MAX`: a few blocks' worth, some 15 MiB at most."""
 
-ARITHMETIC_REP_V1 = "rep-v1"
+ARITHMETIC_REP_V1 = REP_V1
 """The reproducible arithmetic class: equal bits on every machine."""
 
 

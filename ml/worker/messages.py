@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gensyn_node.primitives.codec import Struct
+from proofs.classes import REP_V1
 
 FRAME_BYTES_MAX = 8 << 20
 """One frame between a node and its own worker: a game with its evidence is far below this."""
@@ -43,6 +44,8 @@ class Job(Struct):
     """Threads of the kernels; the bits do not depend on it."""
     fault: Fault | None = None
     """Only for rehearsals: a party that stands for a wrong result."""
+    arithmetic: str = REP_V1
+    """The task's arithmetic class; in NATIVE the bits depend on the machine and on `threads`."""
 
 
 class Train(Struct, tag=0):
