@@ -120,6 +120,11 @@ class Operations:
             flat = self.reshape(x, (x.type.elements // _product(rest), _product(rest)))
             summed = self.apply("sum_first", flat)
             return self.reshape(summed, (*([1] * len(axes)), *rest) if keep else rest)
+        lead = next((axis for axis in range(rank) if axis not in axes), rank)
+        if 0 < lead < rank and axes[lead:] == tuple(range(rank - len(axes[lead:]), rank)):
+            # First the last axes, as they lie, then the first ones: nothing is moved.
+            inner = self.sum(x, axes[lead:], keep)
+            return self.sum(inner, axes[:lead], keep)
         return self.last_reduction("sum_last", x, axes, keep)
 
     def mean(self, x: Value, axes: tuple[int, ...] = (), keep: bool = False) -> Value:

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gensyn_node.primitives.errors import Rejection
 from ml import reasons
-from ml.capture import movement  # noqa: F401  (registers its rules)
+from ml.capture import convolution, movement  # noqa: F401  (they register their rules)
 from ml.capture.builder import Builder
 from ml.capture.lowering import RULES
 from ml.capture.operations import Operations, Value

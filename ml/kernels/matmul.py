@@ -209,7 +209,9 @@ def _panels(s, first, end):  # type: ignore[no-untyped-def]
 
 
 def matmul(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """f32 (..., M, K) @ (..., K, N) with equal leading dimensions, or with a right operand (K, N); any strides."""
+    """f32 (..., M, K) @ (..., K, N), leading dimensions as the operator's rule has them; any strides."""
+    if left.ndim < right.ndim:
+        left = left.expand(*right.shape[:-2], *left.shape[-2:])
     rows, terms, columns = left.shape[-2], left.shape[-1], right.shape[-1]
     out = torch.empty((*left.shape[:-1], columns), dtype=torch.float32)
     if out.numel() == 0:

@@ -11,6 +11,7 @@ from ml.kernels import rows
 from ml.kernels.elementwise import TORCH_DTYPES, compile_group, single
 from ml.kernels.emit import FUSIBLE
 from ml.kernels.matmul import matmul
+from ml.kernels.windows import windows
 from proofs.arithmetic.whole import compute_value
 from proofs.program.shapes import DTYPES
 from proofs.program.types import Node, TensorType
@@ -51,6 +52,11 @@ def _pad(node: Node, types: Types, output: TensorType) -> Kernel:
     return pad
 
 
+def _windows(node: Node, types: Types, output: TensorType) -> Kernel:
+    outside = full(output.dtype, node.attributes[0], ())
+    return lambda inputs: windows(inputs[0], node.attributes, outside)
+
+
 def _elementwise(node: Node, types: Types, output: TensorType) -> Kernel:
     dtypes = tuple(item.dtype for item in types)
     run = compile_group(single(node.operator, dtypes, node.attributes, output.dtype, output.shape))
@@ -85,6 +91,7 @@ KERNELS: dict[str, Callable[[Node, Types, TensorType], Kernel]] = {
     "slice": _slice,
     "concatenate": lambda node, types, output: lambda inputs: torch.cat(list(inputs), node.attributes[0]),
     "pad": _pad,
+    "windows": _windows,
     "matmul": lambda node, types, output: lambda inputs: matmul(inputs[0], inputs[1]),
     "sum_last": lambda node, types, output: lambda inputs: rows.sum_last(inputs[0]),
     "sum_first": lambda node, types, output: lambda inputs: rows.sum_first(inputs[0]),

@@ -92,8 +92,9 @@ def cast(x: Tensor, dtype: str) -> Tensor:
 
 
 def matmul(left: Tensor, right: Tensor) -> Tensor:
-    """C starts at +0 and for k ascending becomes C + A[:, k] * B[k, :]."""
-    out = torch.zeros((*left.shape[:-1], right.shape[-1]), dtype=torch.float32, device=left.device)
+    """C starts at +0 and for k ascending becomes C + A[:, k] * B[k, :]; A may repeat."""
+    lead = right.shape[:-2] or left.shape[:-2]
+    out = torch.zeros((*lead, left.shape[-2], right.shape[-1]), dtype=torch.float32, device=left.device)
     for k in range(left.shape[-1]):
         out = torch.add(out, torch.mul(left[..., :, k : k + 1], right[..., k : k + 1, :]))
     return out
@@ -201,6 +202,26 @@ def _pad(call: Call) -> Tensor:
     return out
 
 
+def _windows(call: Call) -> Tensor:
+    x, attributes = call.inputs[0], call.node.attributes
+    axes = len(attributes) // 6
+    lead = x.ndim - axes
+    dtype = next(name for name, kind in TORCH_DTYPES.items() if kind == x.dtype)
+    outside = _full(dtype, attributes[0], (), x.device)
+    for axis in range(axes):
+        size, count, start, step, dilation, interior = attributes[1 + 6 * axis : 7 + 6 * axis]
+        k, o = torch.arange(size, device=x.device), torch.arange(count, device=x.device)
+        place = start + step * o + dilation * k[:, None]
+        position = torch.div(place, interior, rounding_mode="floor")
+        # Axes done before have become two: the place within the window, and the window.
+        at = lead + 2 * axis
+        inside = (position * interior == place) & (position >= 0) & (position < x.shape[at])
+        flat = torch.where(inside, position, 0).reshape(-1)
+        taken = x.index_select(at, flat).reshape(*x.shape[:at], size, count, *x.shape[at + 1 :])
+        x = torch.where(inside.reshape(size, count, *[1] * (axes - axis - 1)), taken, outside)
+    return x.permute(*range(lead), *range(lead, x.ndim, 2), *range(lead + 1, x.ndim, 2))
+
+
 def _rows(x: Tensor) -> Tensor:
     """The 2-D view."""
     return x.reshape(-1, x.shape[-1] if x.ndim else 1)
@@ -222,6 +243,7 @@ REFERENCE: dict[str, Callable[[Call], Tensor]] = {
     "slice": _slice,
     "concatenate": lambda call: torch.cat(list(call.inputs), call.attribute),
     "pad": _pad,
+    "windows": _windows,
     "matmul": lambda call: canonical(matmul(*call.inputs)),
     "sum_last": lambda call: canonical(sum_rows(_rows(call.inputs[0]).T.contiguous())),
     "sum_first": lambda call: canonical(sum_rows(_rows(call.inputs[0]))),

@@ -67,9 +67,28 @@ def pad(node: Node, inputs: Inputs, output: TensorType) -> Array:
     return padded
 
 
+def windows(node: Node, inputs: Inputs, output: TensorType) -> Array:
+    """Axis by axis: take the elements that the windows show, put the bits where they show none."""
+    x, attributes = inputs[0], node.attributes
+    axes = len(attributes) // 6
+    lead = x.ndim - axes
+    outside = generators.filled(output.dtype, attributes[0], 1)[0]
+    for axis in range(axes):
+        size, count, start, step, dilation, interior = attributes[1 + 6 * axis : 7 + 6 * axis]
+        place = start + step * np.arange(count) + dilation * np.arange(size)[:, None]
+        position, rest = np.divmod(place, interior)
+        # Axes done before have become two: the place within the window, and the window.
+        at = lead + 2 * axis
+        inside = (rest == 0) & (position >= 0) & (position < x.shape[at])
+        taken = np.take(x, np.where(inside, position, 0), axis=at)
+        x = np.where(inside.reshape(inside.shape + (1,) * (axes - axis - 1)), taken, outside)
+    return x.transpose(*range(lead), *range(lead, x.ndim, 2), *range(lead + 1, x.ndim, 2))
+
+
 def matmul(left: F32Array, right: F32Array) -> F32Array:
-    """Every element starts at +0 and for k ascending becomes fl(acc + fl(a * b))."""
-    result = np.zeros((*left.shape[:-1], right.shape[-1]), np.float32)
+    """Every element starts at +0 and for k ascending becomes fl(acc + fl(a * b)); a left operand may repeat."""
+    lead = right.shape[:-2] or left.shape[:-2]
+    result = np.zeros((*lead, left.shape[-2], right.shape[-1]), np.float32)
     for k in range(left.shape[-1]):
         result = result + left[..., :, k : k + 1] * right[..., k : k + 1, :]
     return canonical(result)

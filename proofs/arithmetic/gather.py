@@ -2,7 +2,7 @@
 
 Every output element takes at most one element of each input. The tile's elements, in row-major order, are put into
 pieces greedily: an element starts a new piece when the distinct input tiles of the piece would exceed the bound. The
-accumulator is the output tile, zero where it is not filled yet.
+accumulator is the output tile, zero (of windows: their bits) where it is not filled yet.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gensyn_node.primitives.limits import PIECE_INPUT_BYTES_MAX, TILE, TILE_PROOF_BYTES
-from proofs.arithmetic import elementwise, movement
+from proofs.arithmetic import elementwise, generators, movement
 from proofs.arithmetic.elementary import I64Array
 from proofs.arithmetic.jobs import Job, TileReader, continued, element_numbers, read_elements
 from proofs.program.operators import OPERATORS
@@ -97,7 +97,7 @@ def compute(job: Job, piece: int, accumulator: Array | None, reader: TileReader)
     """Fill in the elements of one piece."""
     sources, cuts = _planned(job)
     part = slice(cuts[piece], cuts[piece + 1])
-    result = continued(accumulator, job.empty())
+    result = continued(accumulator, _unfilled(job))
     flat = result.reshape(-1)
     if OPERATORS[job.node.operator].family == "elementwise":
         operands = [read_elements(reader, n, type_, elements[part]) for n, (type_, elements) in enumerate(sources)]
@@ -105,6 +105,14 @@ def compute(job: Job, piece: int, accumulator: Array | None, reader: TileReader)
     else:
         _copy(flat[part], [(type_, elements[part]) for type_, elements in sources], reader)
     return result
+
+
+def _unfilled(job: Job) -> Array:
+    """The output tile before any element is taken: zeros, or the bits that windows show outside."""
+    if job.node.operator != "windows":
+        return job.empty()
+    height, width = job.shape
+    return generators.filled(job.output.dtype, job.node.attributes[0], height * width).reshape(height, width)
 
 
 def _copy(target: Array, sources: Sources, reader: TileReader) -> None:

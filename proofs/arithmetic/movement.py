@@ -101,6 +101,22 @@ def _pad_source(attributes: Attributes, inputs: Types, output: TensorType, numbe
     return np.where(inside, ravel(moved, shape, len(linear)), np.int64(-1))
 
 
+def _windows_source(
+    attributes: Attributes, inputs: Types, output: TensorType, number: int, linear: I64Array
+) -> I64Array:
+    shape, axes = inputs[number].shape, len(attributes) // 6
+    lead = len(shape) - axes
+    indices = unravel(linear, output.shape)
+    inside = np.ones(len(linear), np.bool_)
+    moved = indices[:lead]
+    for axis, (within, at) in enumerate(zip(indices[lead : lead + axes], indices[lead + axes :], strict=True)):
+        start, step, dilation, interior = attributes[3 + 6 * axis : 7 + 6 * axis]
+        position, rest = np.divmod(start + step * at + dilation * within, interior)
+        inside &= (rest == 0) & (position >= 0) & (position < shape[lead + axis])
+        moved.append(np.where(inside, position, 0))
+    return np.where(inside, ravel(moved, shape, len(linear)), np.int64(-1))
+
+
 SOURCES: dict[str, Callable[[Attributes, Types, TensorType, int, I64Array], I64Array]] = {
     "reshape": _reshape_source,
     "permute": _permute_source,
@@ -108,5 +124,6 @@ SOURCES: dict[str, Callable[[Attributes, Types, TensorType, int, I64Array], I64A
     "slice": _slice_source,
     "concatenate": _concatenate_source,
     "pad": _pad_source,
+    "windows": _windows_source,
 }
 """Movement operator -> (attributes, input types, output type, input number, output elements) -> its elements, or -1."""

@@ -59,6 +59,7 @@ ARITHMETIC: dict[str, Arithmetic] = {
     "slice": Arithmetic(definitions.slice_, _GATHERED),
     "concatenate": Arithmetic(definitions.concatenate, _GATHERED),
     "pad": Arithmetic(definitions.pad, _GATHERED),
+    "windows": Arithmetic(definitions.windows, _GATHERED),
     "full": Arithmetic(definitions.full, _GENERATED),
     "iota": Arithmetic(definitions.iota, _GENERATED),
     "uniform": Arithmetic(definitions.uniform, _GENERATED),

@@ -3,7 +3,7 @@
 A tile of the output's 2-D view (batch × M rows) may cover several matrices of the batch. Pieces go through them in
 order and, for each, through k ascending; only the rows of that matrix change. When K is not a multiple of 32, the rows
 of a batched right operand do not start at a tile's edge: then a piece has 224 terms, so that its tiles stay within
-64 KiB.
+64 KiB. The rows of a left operand that repeats may lie across two rows of tiles: then a piece has 160 terms.
 """
 
 from __future__ import annotations
@@ -24,10 +24,14 @@ TERMS = 256
 """Terms of a piece: 8 tiles of each operand."""
 TERMS_UNALIGNED = 224
 """7 tiles of the left operand and at most 8 of the right."""
+TERMS_REPEATED = 160
+"""10 tiles of the left operand and at most 6 of the right."""
 
 
 def _terms(inputs: tuple[TensorType, ...]) -> int:
     left, right = inputs
+    if len(left.shape) < len(right.shape) and left.shape[-2] % TILE:
+        return TERMS_REPEATED
     return TERMS if len(right.shape) == 2 or left.shape[-1] % TILE == 0 else TERMS_UNALIGNED
 
 
@@ -66,12 +70,14 @@ def compute(job: Job, piece: int, accumulator: Array | None, reader: TileReader)
     k_start, k_stop = chunk * terms, min(total, (chunk + 1) * terms)
     row, column = job.origin
     height, width = job.shape
-    first, last = row, row + height
+    first, last, shift = row, row + height, 0
     if len(right.shape) > 2:
         size = job.output.shape[-2]
         first, last = max(row, matrix * size), min(row + height, (matrix + 1) * size)
+        # A left operand that repeats has its matrix `matrix` again and again.
+        shift = (matrix - matrix % (left.matrix[0] // size)) * size
     result = continued(accumulator, job.empty())
-    a = read_block(reader, 0, (first, last), (k_start, k_stop))
+    a = read_block(reader, 0, (first - shift, last - shift), (k_start, k_stop))
     b = read_block(reader, 1, (matrix * total + k_start, matrix * total + k_stop), (column, column + width))
     rows = result[first - row : last - row]
     product = np.empty_like(rows)

@@ -124,6 +124,13 @@ _ROWS = (
     _movement(
         "pad", "low, high, interior per axis", shapes.pad, "zeros before, after and between neighbours along every axis"
     ),
+    _movement(
+        "windows",
+        "bits, then size, count, start, step, dilation, interior for each of the last axes",
+        shapes.windows,
+        "element (…, k, o) is x[…, i] with i * interior = start + step * o + dilation * k on every such axis, and the "
+        "bits where there is no such i",
+    ),
     Operator(
         "matmul",
         (2, 2),
@@ -132,7 +139,8 @@ _ROWS = (
         "matmul",
         1,
         "multiply_add",
-        "every element starts at +0 and for k ascending becomes fl(acc + fl(a * b))",
+        "every element starts at +0 and for k ascending becomes fl(acc + fl(a * b)); a left operand with fewer leading "
+        "dimensions repeats",
     ),
     Operator(
         "sum_last",

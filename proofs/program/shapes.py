@@ -200,17 +200,41 @@ def pad(inputs: Types, attributes: Attributes) -> TensorType:
     return TensorType(inputs[0].dtype, tuple(sizes))
 
 
+WINDOW_NUMBERS = 6
+"""Attributes of `windows` for each axis."""
+WINDOW_REACH_MAX = 1 << 40
+"""Farthest place, from the first element, that a window may look at."""
+
+
+def windows(inputs: Types, attributes: Attributes) -> TensorType:
+    """(…,S1…Sn) -> (…,k1…kn,o1…on). Attributes: bits, then for each of the last n axes (size k, count o, start, step,
+    dilation, interior)."""
+    shape, dtype = inputs[0].shape, inputs[0].dtype
+    good = len(attributes) % WINDOW_NUMBERS == 1 and len(attributes) > 1
+    require(good, reasons.BAD_ATTRIBUTES, "windows has bits and six numbers for each of the last axes")
+    require(bits_fit(dtype, attributes[0]), reasons.BAD_ATTRIBUTES, f"bits {attributes[0]} do not fit {dtype}")
+    numbers = [attributes[at : at + WINDOW_NUMBERS] for at in range(1, len(attributes), WINDOW_NUMBERS)]
+    require(len(numbers) <= len(shape), reasons.BAD_ATTRIBUTES, f"windows over {len(numbers)} axes of {len(shape)}")
+    for size, count, start, step, dilation, interior in numbers:
+        require(size >= 1 and count >= 1, reasons.BAD_SHAPE, f"{count} windows of {size}")
+        reach = abs(start) + (count - 1) * step + (size - 1) * abs(dilation)
+        good = step >= 1 and interior >= 1 and max(step, interior, abs(dilation), reach) <= WINDOW_REACH_MAX
+        require(good, reasons.BAD_ATTRIBUTES, f"windows {start} + {step} o + {dilation} k, {interior} apart")
+    lead = shape[: len(shape) - len(numbers)]
+    return TensorType(dtype, (*lead, *(each[0] for each in numbers), *(each[1] for each in numbers)))
+
+
 def matmul(inputs: Types, attributes: Attributes) -> TensorType:
-    """(…,M,K) @ (…,K,N) with equal leading dimensions, or (…,M,K) @ (K,N)."""
+    """(…,M,K) @ (…,K,N): leading dimensions equal, or the left's are the last of the right's, or the right has none."""
     no_attributes(attributes)
     left, right = inputs
     require(left.dtype == right.dtype == F32, reasons.BAD_DTYPE, "matmul is defined on f32")
     require(len(left.shape) >= 2 and len(right.shape) >= 2, reasons.BAD_SHAPE, "matmul needs rank 2 or more")
-    require(
-        len(right.shape) == 2 or left.shape[:-2] == right.shape[:-2], reasons.BAD_SHAPE, "leading dimensions differ"
-    )
+    own, other = left.shape[:-2], right.shape[:-2]
+    fits = not other or (len(own) <= len(other) and other[len(other) - len(own) :] == own)
+    require(fits, reasons.BAD_SHAPE, "leading dimensions differ")
     require(left.shape[-1] == right.shape[-2], reasons.BAD_SHAPE, f"{left.shape} @ {right.shape}")
-    return TensorType(F32, (*left.shape[:-1], right.shape[-1]))
+    return TensorType(F32, (*(other or own), left.shape[-2], right.shape[-1]))
 
 
 def reduce_last(output: str | None = None) -> Rule:

@@ -120,7 +120,7 @@ class Sorted(nn.Module):
     ("module", "word"),
     [
         (nn.Sequential(nn.Linear(6, 6), Sorted()), "1 (Sorted)"),
-        (nn.Sequential(nn.Unflatten(1, (1, 6)), nn.Conv1d(1, 2, 3)), "1 (Conv1d)"),
+        (nn.Sequential(nn.Unflatten(1, (1, 6)), nn.AdaptiveMaxPool1d(2)), "1 (AdaptiveMaxPool1d)"),
         (nn.Sequential(nn.Linear(6, 6).double(), nn.Flatten()), "float64"),
     ],
 )

@@ -113,6 +113,25 @@ def test_matmul(leading: list[int], m: int, k: int, n: int, flat_right: bool) ->
     check("matmul", [left, right], strided=bool(k % 2))
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(0, 2), st.integers(1, 40), st.integers(1, 70))
+def test_matmul_with_a_left_operand_that_repeats(batch: int, groups: int, own: int, m: int, n: int) -> None:
+    generator = np.random.default_rng(m * n)
+    left = np.clip(values("f32", (*(batch, groups)[2 - own :], m, 37), generator), -1e3, 1e3)
+    check("matmul", [left, np.clip(values("f32", (batch, groups, 37, n), generator), -1e3, 1e3)], strided=bool(n % 2))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=3), st.integers(0, 1 << 30), st.sampled_from(DTYPES))
+def test_windows(shape: list[int], seed: int, dtype: str) -> None:
+    generator = np.random.default_rng(seed)
+    attributes = [int(generator.integers(0, 2))]
+    for _ in range(int(generator.integers(1, len(shape) + 1))):
+        low, high = [1, 1, -5, 1, -4, 1], [5, 9, 6, 4, 5, 5]
+        attributes += [int(generator.integers(a, b)) for a, b in zip(low, high, strict=True)]
+    check("windows", [values(dtype, tuple(shape), generator)], tuple(attributes), strided=bool(seed % 2))
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=3), st.integers(0, 1000), st.sampled_from(["f32", "i64"]))
 def test_sums_and_maxima(shape: list[int], seed: int, dtype: str) -> None:

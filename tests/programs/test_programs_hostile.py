@@ -212,6 +212,18 @@ def _node_types(rng: random.Random, name: str) -> tuple[tuple[TensorType, ...], 
             return (one,), tuple(number for cut in cuts for number in cut)
         case "pad":
             return (one,), tuple(rng.choice([0, 0, 1, 2, 31, 33, 1000]) for _ in range(3 * len(shape)))
+        case "windows":
+            axes = rng.randint(1, max(1, min(3, len(shape))))
+            numbers = [
+                number
+                for _ in range(axes)
+                for number in (
+                    *(rng.choice([1, 2, 3, 7, 33]), rng.choice([1, 2, 31, 64, 1000])),
+                    *(rng.choice([-5, 0, 40]), rng.choice([1, 2, 33, 999])),
+                    *(rng.choice([-33, -1, 1, 2, 1000]), rng.choice([1, 1, 2, 3])),
+                )
+            ]
+            return (one,), (0, *numbers)
         case "concatenate":
             shape = shape or (3,)
             axis = rng.randrange(len(shape))
@@ -222,7 +234,8 @@ def _node_types(rng: random.Random, name: str) -> tuple[tuple[TensorType, ...], 
         case "matmul":
             lead, (m, k, n) = _shape(rng, 0, 3), (_size(rng) for _ in range(3))
             right = (k, n) if rng.random() < 0.4 else (*lead, k, n)
-            return (TensorType(F32, (*lead, m, k)), TensorType(F32, right)), ()
+            left = lead[rng.randrange(len(lead) + 1) :] if rng.random() < 0.4 and len(right) > 2 else lead
+            return (TensorType(F32, (*left, m, k)), TensorType(F32, right)), ()
         case "embedding":
             return (TensorType(dtype, _shape(rng, 2, 2)), TensorType(I64, shape)), ()
         case "embedding_grad":

@@ -128,6 +128,44 @@ def test_matmul(batch: tuple[int, ...], m: int, n: int, k: int, flat: bool, seed
     check(node("matmul"), inputs, 3)
 
 
+@settings(max_examples=40, deadline=None)
+@given(shape=shapes(1, 3), seed=st.integers(0, 1 << 32), dtype=st.sampled_from(["f32", "i64", "bool", "u8"]))
+def test_windows(shape: tuple[int, ...], seed: int, dtype: str) -> None:
+    generator = np.random.default_rng(seed)
+    axes = int(generator.integers(1, len(shape) + 1))
+    attributes = [int(generator.integers(0, 2))]
+    for _ in range(axes):
+        low, high = [1, 1, -5, 1, -4, 1], [5, 9, 6, 4, 5, 4]
+        attributes += [int(generator.integers(a, b)) for a, b in zip(low, high, strict=True)]
+    check(node("windows", *attributes), [values(generator, dtype, shape)], 4)
+
+
+def test_windows_by_their_words() -> None:
+    x = np.arange(1, 8, dtype=np.int64)
+    attributes = (99, 3, 4, -2, 2, -1, 3)
+    got = whole.compute_value(node("windows", *attributes), [x])
+    for k in range(3):
+        for o in range(4):
+            place = -2 + 2 * o - k
+            assert got[k, o] == (x[place // 3] if place % 3 == 0 and 0 <= place // 3 < 7 else 99)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    lead=st.tuples(st.integers(1, 3), st.integers(1, 4)),
+    own=st.integers(0, 2),
+    m=st.sampled_from([1, 2, 5, 20, 31, 32, 33, 40, 64]),
+    n=small,
+    k=st.sampled_from([1, 31, 159, 160, 161, 320, 400]),
+    seed=st.integers(0, 1 << 32),
+)
+def test_matmul_with_a_left_operand_that_repeats(
+    lead: tuple[int, int], own: int, m: int, n: int, k: int, seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    check(node("matmul"), [floats(generator, (*lead[2 - own :], m, k)), floats(generator, (*lead, k, n))], 4)
+
+
 @pytest.mark.parametrize(
     ("left", "right"),
     [((33, 700), (700, 40)), ((3, 20, 600), (3, 600, 5)), ((3, 20, 449), (3, 449, 33)), ((70, 1, 512), (70, 512, 2))],
