@@ -8,7 +8,21 @@ from typing import Any
 
 import typer
 
-from cli import chain, data, devnet, dispute, explain, gov, node, node_recovery, stake, task, verify, wallet
+from cli import (
+    chain,
+    data,
+    devnet,
+    dispute,
+    explain,
+    gov,
+    node,
+    node_doctor,
+    node_recovery,
+    stake,
+    task,
+    verify,
+    wallet,
+)
 from cli.output import EXIT_CODES, EXIT_INTERRUPTED, EXIT_OK, errors, fail
 from gensyn_node.primitives.errors import Rejection
 
@@ -38,6 +52,7 @@ for name, group in (
 ):
     app.add_typer(group, name=name)
 node_recovery.register(node.app)
+node_doctor.register(node.app)
 app.command("verify")(verify.verify)
 app.command("explain")(explain.explain)
 app.command("version")(explain.version)

@@ -76,11 +76,11 @@ def compile_kernels(home: Home) -> None:
         return
     cache.mkdir(parents=True)
     subprocess.run(
-        worker_command(),
+        worker_command(folders=(cache,)),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=worker_environment() | {"NUMBA_CACHE_DIR": str(cache)},
+        env=worker_environment(folder=cache) | {"NUMBA_CACHE_DIR": str(cache)},
         timeout=COMPILE_S,
         check=False,  # What is missing is compiled by the nodes.
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -73,7 +74,9 @@ class Materials:
         directory = await self._dataset(task.task_id, spec)
         initial = ""
         if spec.checkpoint_blob:
-            initial = str(await self._blob(spec.checkpoint_blob, "the initial checkpoint", largest_state(view, task)))
+            blob = await self._blob(spec.checkpoint_blob, "the initial checkpoint", largest_state(view, task))
+            initial = str(self.task_folder(task.task_id) / "initial.safetensors")
+            _link(blob, Path(initial))
         return Job(record.program, str(directory), task.seed, initial, self._threads, fault)
 
     async def _dataset(self, task_id: bytes, spec: TaskSpec) -> Path:
@@ -118,7 +121,9 @@ class Materials:
             state_path(states, step).unlink()
 
     async def publish_state(self, root: bytes, path: Path) -> bytes:
-        """Serve a state to whoever verifies; its blob id."""
+        """Serve a state to whoever verifies; its blob id. Raises Rejection STATE_UNAVAILABLE if it is no plain file."""
+        if not stat.S_ISREG((await trio.Path(path).lstat()).st_mode):
+            raise Rejection(STATE_UNAVAILABLE, f"{path.name} is not the file that the worker should have written")
         blob_id = await self._blobs.add_file(path)
         self._blobs.add_alias(root, blob_id)
         return blob_id
@@ -161,7 +166,10 @@ class Materials:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Give a blob a second name; a copy where the file system has no hard links."""
+    """Give a blob a second name; a copy where the file system has no hard links.
+
+    Both become read-only: the worker may replace its name, never change what is served under the other.
+    """
     aside = target.with_name(target.name + ".new")
     with suppress(FileNotFoundError):
         aside.unlink()
@@ -169,6 +177,7 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, aside)
     except OSError:
         shutil.copyfile(source, aside)
+    aside.chmod(0o444)
     os.replace(aside, target)
 
 

@@ -43,6 +43,7 @@ from gensyn_node.roles.status import Activity
 from gensyn_node.roles.verifier import Verifier
 from gensyn_node.roles.whistleblower import Whistleblower
 from gensyn_node.roles.worker_client import Worker, WorkerSettings
+from ml.worker.messages import Measure
 
 RETRY_BLOCKS = 3
 """Blocks to wait after a failed try at a duty."""
@@ -86,7 +87,9 @@ class RoleRunner:
         self._account = NodeAccount(self._chain, key)
         cache = settings.work_folder / "cache"
         cache.mkdir(parents=True, exist_ok=True)
-        self._worker = Worker(WorkerSettings(settings.threads, settings.memory_bytes, settings.log_path, cache))
+        self._worker = Worker(
+            WorkerSettings(settings.threads, settings.memory_bytes, settings.log_path, cache, settings.work_folder)
+        )
         materials = Materials(settings.work_folder, node.blobs, settings.threads)
         self._materials = materials
         parts = (self._chain, self._account, materials, self._worker, self.progress)
@@ -128,7 +131,7 @@ class RoleRunner:
         return self.progress.sentence
 
     @property
-    def sandbox(self) -> str:
+    def sandbox(self) -> tuple[Measure, ...]:
         """What holds the training process in; empty before it first ran."""
         return self._worker.sandbox
 
@@ -143,6 +146,7 @@ class RoleRunner:
         """Work until cancelled."""
         try:
             async with trio.open_nursery() as nursery, self._chain.blocks() as heights:
+                nursery.start_soon(self._worker.supervise)
                 await self._new_block(nursery, self._chain.head_height())
                 async for height in heights:
                     await self._new_block(nursery, height)

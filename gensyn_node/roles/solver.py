@@ -6,7 +6,6 @@ import math
 import struct
 from contextlib import aclosing
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 import trio
@@ -26,7 +25,16 @@ from gensyn_node.roles.reasons import NO_LONGER_OURS, TASK_TOO_LARGE
 from gensyn_node.roles.status import Activity
 from gensyn_node.roles.verifier import is_bad_checkpoint
 from gensyn_node.roles.worker_client import Worker
-from ml.worker.messages import Job, MemoryPredicted, PredictMemory, Progress, SegmentDone, Train, Trained
+from ml.worker.messages import (
+    Job,
+    MemoryPredicted,
+    PredictMemory,
+    Progress,
+    SegmentDone,
+    Train,
+    Trained,
+    state_path,
+)
 from proofs.program.types import Program
 
 HEARTBEAT_INTERVAL_S = 4.0
@@ -127,7 +135,8 @@ class Solver:
                     case SegmentDone() if reply.step > request.first_step:
                         done.segment_roots.append(reply.state_root)
                         done.losses.append(reply.loss)
-                        path = Path(reply.path)
+                        # The name is ours to know: what the worker calls its file could be any file of this machine.
+                        path = state_path(request.states_directory, reply.step)
                         done.state_blobs.append(await self._materials.publish_state(reply.state_root, path))
                     case Trained():
                         start = reply.initial_root

@@ -1,7 +1,8 @@
 """One training process, driven from the node's event loop: requests in, replies as they come.
 
 The process has no keys, a bare environment and no network. It is started when first needed, used for one request at a
-time, ended when a request is abandoned, and started anew after it died.
+time, ended when a request is abandoned, and started anew after it died. What it says is not believed beyond what a
+request asks for: a process that falls silent, babbles, fills the disk or works without being asked is ended.
 """
 
 from __future__ import annotations
@@ -17,12 +18,18 @@ import trio
 
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.roles.reasons import WORKER_DIED, WORKER_REFUSED
+from gensyn_node.roles.worker_limits import DEFAULT_LIMITS, Conversation, Idleness, WorkerLimits, misbehaviour
 from ml.worker.frames import LENGTH_BYTES, decode_reply, frame, frame_length
-from ml.worker.messages import Failed, Progress, Ready, Reply, Request, SegmentDone
+from ml.worker.messages import Failed, Measure, Progress, Ready, Reply, Request, SegmentDone
 from ml.worker.process import worker_command, worker_environment
+from ml.worker.sandbox import in_words
 
 START_TIMEOUT_S = 180.0
 """Importing torch on a slow disk takes a while."""
+LOG_KEPT_BYTES = 4 << 20
+"""A longer log is begun anew with the next process."""
+LAST_WORDS_BYTES = 4096
+"""Of the log's end that are looked at: the process may have written anything into it."""
 
 log = structlog.get_logger()
 
@@ -38,6 +45,9 @@ class WorkerSettings:
     """Gets the process's stderr."""
     cache_directory: Path
     """Compiled kernels are kept here between starts."""
+    folder: Path
+    """The work folder: the only place where the process may write."""
+    limits: WorkerLimits = DEFAULT_LIMITS
 
 
 class Worker:
@@ -47,8 +57,11 @@ class Worker:
         self._settings = settings
         self._process: trio.Process | None = None
         self._turn = trio.Lock()
-        self.sandbox = ""
-        """What holds the process in, in its own words; empty before the first start."""
+        self._requests = 0
+        self._ended_for = ""
+        """Why this side ended the process; empty when it did not."""
+        self.sandbox: tuple[Measure, ...] = ()
+        """What holds the process in, by its own account; empty before the first start."""
 
     @property
     def busy(self) -> bool:
@@ -65,9 +78,12 @@ class Worker:
             finished = False
             try:
                 process = self._process or await self._start()
+                self._requests += 1
                 await self._write(process, frame(request))
+                conversation = Conversation(request)
                 while not finished:
-                    reply = await self._read(process)
+                    reply = await self._answer(process)
+                    conversation.check(reply)
                     finished = not isinstance(reply, Progress | SegmentDone)
                     if isinstance(reply, Failed):
                         raise Rejection(WORKER_REFUSED, f"{reply.code} {reply.message}")
@@ -92,6 +108,23 @@ class Worker:
             if self._process is None:
                 await self._start()
 
+    async def supervise(self) -> None:
+        """Look after the process until cancelled: also one that nobody waits for."""
+        idleness, settings = Idleness(), self._settings
+        while True:
+            await trio.sleep(settings.limits.look_s)
+            process = self._process
+            if process is None:
+                continue
+            used_s = idleness.used(process.pid, self._requests, self.busy)
+            why = misbehaviour(settings.limits, settings.log_path, settings.folder, used_s)
+            if why:
+                self._ended_for = why
+                log.error("worker_ended", pid=process.pid, why=why)
+                process.kill()
+                if not self.busy:
+                    await self.stop()
+
     async def stop(self) -> None:
         """End the process, if there is one."""
         process, self._process = self._process, None
@@ -105,11 +138,15 @@ class Worker:
 
     async def _start(self) -> trio.Process:
         settings = self._settings
-        environment = worker_environment(settings.threads)
-        environment.setdefault("NUMBA_CACHE_DIR", str(settings.cache_directory))
+        environment = worker_environment(settings.threads, settings.cache_directory)
+        cache = environment.setdefault("NUMBA_CACHE_DIR", str(settings.cache_directory))
+        folders = (settings.folder, settings.cache_directory, Path(cache))
         with settings.log_path.open("ab") as errors:
+            if errors.tell() > LOG_KEPT_BYTES:
+                errors.truncate(0)
             process: trio.Process = await trio.lowlevel.open_process(
-                worker_command(settings.memory_bytes),
+                # No state is larger than the memory that it was trained in.
+                worker_command(settings.memory_bytes, folders=folders, file_bytes=settings.memory_bytes),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -117,7 +154,7 @@ class Worker:
                 cwd=settings.cache_directory,
                 start_new_session=True,
             )
-        self._process = process
+        self._process, self._ended_for = process, ""
         try:
             with trio.fail_after(START_TIMEOUT_S):
                 ready = await self._read(process)
@@ -130,7 +167,7 @@ class Worker:
             await self.stop()  # Half started, its first word would be taken for the answer to the next request.
             raise
         self.sandbox = ready.sandbox
-        log.info("worker_started", pid=process.pid, torch=ready.torch_version, sandbox=ready.sandbox)
+        log.info("worker_started", pid=process.pid, torch=ready.torch_version, sandbox=in_words(ready.sandbox))
         return process
 
     async def _write(self, process: trio.Process, data: bytes) -> None:
@@ -139,6 +176,17 @@ class Worker:
         try:
             await process.stdin.send_all(data)
         except trio.BrokenResourceError:
+            raise Rejection(WORKER_DIED, self._last_words()) from None
+
+    async def _answer(self, process: trio.Process) -> Reply:
+        """The next frame of a request under way; a process that is silent for too long is ended."""
+        silence = self._settings.limits.silence_s
+        try:
+            with trio.fail_after(silence):
+                return await self._read(process)
+        except trio.TooSlowError:
+            self._ended_for = f"it said nothing for {silence:.0f} s"
+            log.error("worker_ended", pid=process.pid, why=self._ended_for)
             raise Rejection(WORKER_DIED, self._last_words()) from None
 
     async def _read(self, process: trio.Process) -> Reply:
@@ -158,8 +206,12 @@ class Worker:
 
     def _last_words(self) -> str:
         """The last line the process wrote to its log, for the person who has to find out."""
+        if self._ended_for:
+            return f"the worker was ended: {self._ended_for}"
         try:
-            lines = self._settings.log_path.read_text("utf-8", errors="replace").strip().splitlines()
+            with self._settings.log_path.open("rb") as file:
+                file.seek(max(0, file.seek(0, 2) - LAST_WORDS_BYTES))
+                lines = file.read(LAST_WORDS_BYTES).decode("utf-8", errors="replace").strip().splitlines()
         except OSError:
             lines = []
         return f"the worker ended; its last line: {lines[-1][:200]!r}" if lines else "the worker ended without a word"

@@ -3,4 +3,4 @@
 from ml.worker.main import main
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -111,13 +111,22 @@ class Evaluate(Struct, tag=5):
 Request = Train | Verify | Respond | PredictMemory | Cancel | Evaluate
 
 
+class Measure(Struct):
+    """One thing that holds a worker in."""
+
+    name: str
+    active: bool
+    detail: str
+    """What it does, or why it is not in force."""
+
+
 class Ready(Struct, tag=16):
     """First frame of a worker: it is up."""
 
     version: str
     torch_version: str
-    sandbox: str
-    """What holds the process in, in words: see `ml.worker.sandbox.sandbox_level`."""
+    sandbox: tuple[Measure, ...]
+    """What holds the process in, see `ml.worker.sandbox`."""
 
 
 class Progress(Struct, tag=17):

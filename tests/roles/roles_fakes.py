@@ -115,7 +115,7 @@ class FakeWorker:
     def __init__(self, answer: Callable[[Any], Any]) -> None:
         self._answer = answer
         self.busy = False
-        self.sandbox = ""
+        self.sandbox = ()
 
     async def final(self, request: Any) -> Any:
         await trio.lowlevel.checkpoint()
@@ -123,6 +123,9 @@ class FakeWorker:
 
     async def warm_up(self) -> None:
         await trio.lowlevel.checkpoint()
+
+    async def supervise(self) -> None:
+        await trio.sleep_forever()
 
     async def stop(self) -> None:
         await trio.lowlevel.checkpoint()

@@ -1,0 +1,83 @@
+"""What this machine can do for the network, found by trying: the arithmetic, a training process and its sandbox.
+
+Nothing here needs a running node, and nothing is changed but a folder that is deleted again.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from gensyn_node.primitives.errors import InvariantViolation, Rejection
+from gensyn_node.roles.worker_client import Worker, WorkerSettings
+from ml.worker.messages import Measure
+from ml.worker.sandbox import readable_paths
+from proofs.arithmetic.self_check import check_machine
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    subject: str
+    """`arithmetic`, `worker` or `sandbox`."""
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+    """What the owner can do; empty when all is well."""
+
+
+_REMEDIES = {
+    "files": "Boot a kernel with Landlock (Linux 5.13, lsm=landlock,…), or run the node as a user of its own.",
+    "system calls": "Use Linux on x86-64 or ARM64, or run the node as a user of its own.",
+    "privileges": "Run the node as an ordinary user.",
+}
+
+
+def examine(threads: int, memory_bytes: int, secret_folder: Path) -> list[Finding]:
+    """Look at everything. `secret_folder`: what the worker must not be able to read."""
+    return [_arithmetic(), *trio.run(_worker, threads, memory_bytes), _secrets(secret_folder)]
+
+
+def _arithmetic() -> Finding:
+    try:
+        check_machine()
+    except InvariantViolation as violation:
+        remedy = "Remove the library that switches denormals off (built with -ffast-math) from this environment."
+        return Finding("arithmetic", "this process", ok=False, detail=str(violation), remedy=remedy)
+    return Finding("arithmetic", "this process", ok=True, detail="computes rep-v1")
+
+
+async def _worker(threads: int, memory_bytes: int) -> list[Finding]:
+    with tempfile.TemporaryDirectory(prefix="gensyn-doctor-") as name:
+        folder = Path(name)
+        worker = Worker(WorkerSettings(threads, memory_bytes, folder / "log", folder, folder))
+        try:
+            await worker.warm_up()
+        except (Rejection, OSError) as error:
+            return [Finding("worker", "start", ok=False, detail=str(error), remedy="Install gensyn again.")]
+        finally:
+            await worker.stop()
+    return [Finding("worker", "start", ok=True, detail="it starts"), *map(_of_measure, worker.sandbox)]
+
+
+def _of_measure(measure: Measure) -> Finding:
+    # Processor time is bounded by the node's own watch, not by the kernel: a worker lives for many tasks.
+    ok = measure.active or measure.name == "processor time"
+    detail = measure.detail if measure.active or not ok else "bounded by the node: a silent worker is ended"
+    return Finding("sandbox", measure.name, ok, detail, "" if ok else _REMEDIES.get(measure.name, ""))
+
+
+def _secrets(folder: Path) -> Finding:
+    """Whether the keys lie where the libraries do, which the worker reads."""
+    place = folder.resolve()
+    over = [path for path in readable_paths()[0] if place.is_relative_to(path.resolve())]
+    if over:
+        remedy = "Move the home elsewhere (--home, GENSYN_HOME)."
+        detail = f"{place} lies in {over[0]}, which training processes can read"
+        return Finding("sandbox", "keys", ok=False, detail=detail, remedy=remedy)
+    return Finding("sandbox", "keys", ok=True, detail="out of reach of training processes")
