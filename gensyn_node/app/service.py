@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import secrets
 from typing import TYPE_CHECKING
 
@@ -21,12 +22,17 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+COLLECT_AFTER_OBJECTS = 50_000
+"""Python's 700 has the collector look through a few thousand transactions again and again, and find nothing."""
+
 
 async def run_whole_node(settings: NodeSettings, *others: Service) -> None:
     """Run until SIGTERM or SIGINT, with `others` beside the interface and the roles.
 
     Raises `Rejection` when the home cannot be used, `InvariantViolation` when the node halted itself.
     """
+    gc.freeze()  # what the program itself is made of stays
+    gc.set_threshold(COLLECT_AFTER_OBJECTS, 10, 10)
     await run_node(settings, (serve_interface, serve_roles, *others))
 
 
