@@ -153,3 +153,8 @@ def _concatenate(ops: Operations, out: TensorType, parts: Sequence[Value], dim: 
     if len(parts) == 1:
         return parts[0]
     return ops.apply("concatenate", *(ops.as_dtype(part, out.dtype) for part in parts), attributes=(axis,))
+
+
+@lowers("aten.copy.default")
+def _copy(ops: Operations, out: TensorType, target: Value, source: Value, *_: Any) -> Value:
+    return ops.broadcast_to(ops.as_dtype(source, out.dtype), out.shape)

@@ -18,9 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gensyn_node.primitives.errors import Rejection
 from ml import reasons
-from ml.capture import convolution, movement  # noqa: F401  (they register their rules)
+from ml.capture import convolution, movement, normalisation, pooling  # noqa: F401  (they register their rules)
 from ml.capture.builder import Builder
 from ml.capture.lowering import RULES
+from ml.capture.normalisation import MUTATES
 from ml.capture.operations import Operations, Value
 from ml.capture.step import LossFunction, Optimizer, Step, Tensors, make_step
 from proofs.program.types import BOOL, F32, I64, U8, BatchInput, Fill, Given, Program, StateEntry, TensorType, Uniform
@@ -70,7 +71,11 @@ def _initial(name: str, initial: Initial) -> Fill | Uniform | Given:
 def _decompositions() -> dict[Any, Any]:
     aten = torch.ops.aten
     table = dict(core_aten_decompositions())
-    for own in ("native_layer_norm_backward", "embedding_dense_backward", "_softmax_backward_data"):
+    for own in (
+        *("native_layer_norm_backward", "embedding_dense_backward", "_softmax_backward_data"),
+        *("native_batch_norm_backward", "native_group_norm_backward"),
+        *("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d"),
+    ):
         table.pop(getattr(aten, own).default, None)
     table.pop(aten._log_softmax_backward_data.default, None)
     table.update(get_decompositions([aten.gelu, aten.gelu_backward, aten.elu, aten.hardtanh, aten.t, aten.std]))
@@ -112,7 +117,13 @@ def _lower(graph: fx.Graph, builder: Builder, users: Any) -> list[int]:
         elif node.target is operator.getitem:
             known[node] = known[node.args[0]][node.args[1]]
         else:
-            known[node] = _lower_node(ops, node, known, users)
+            lowered = _lower_node(ops, node, known, users)
+            for place, written in enumerate(MUTATES.get(str(node.target), ())):
+                # The operation writes into an argument: whoever reads that one later sees the new value.
+                argument = node.args[written]
+                if argument is not None and lowered[3:]:
+                    known[argument] = lowered[3 + place]
+            known[node] = lowered
     raise Rejection(reasons.NOT_TRACEABLE, "the graph has no output")
 
 
