@@ -155,6 +155,7 @@ def light(
     as_json: JsonOption = False,
 ) -> None:
     """Verify the newest header without a node: one peer shows it, others may contradict."""
+    from consensus.tendermint.types import CommitFlag
     from gensyn_node.primitives.bech32 import encode_address
     from gensyn_node.sdk.light import verified_head
 
@@ -162,7 +163,17 @@ def light(
     with waiting("Verifying the head over peers", as_json):
         head = verified_head(settings)
     block, synced = head.synced.block, head.synced
-    members = [{"address": encode_address(one.address), "power": one.power} for one in block.validators]
+    signers = {
+        one.address
+        for one, slot in zip(block.validators, block.commit.slots, strict=True)
+        if slot.flag is CommitFlag.COMMIT
+    }
+    total = sum(one.power for one in block.validators)
+    signed = sum(one.power for one in block.validators if one.address in signers)
+    members = [
+        {"address": encode_address(one.address), "power": one.power, "signed": one.address in signers}
+        for one in block.validators
+    ]
     value = {
         "chain_id": block.header.chain_id,
         "height": block.height,
@@ -173,24 +184,36 @@ def light(
         "headers_fetched": synced.fetched,
         "witnesses": len(synced.witnesses),
         "validators": members,
-        "total_power": sum(one.power for one in block.validators),
+        "total_power": total,
+        "signed_power": signed,
     }
 
     def show() -> None:
+        trusted_from = f"block {head.trusted_height}" if head.trusted_height else "the genesis"
+        say(
+            f"Verified: block {value['height']} of {value['chain_id']}, from {trusted_from}, with {synced.fetched} "
+            f"header{'' if synced.fetched == 1 else 's'} fetched. No node was trusted."
+        )
+        agreeing = f"{len(synced.witnesses)} agree, none contradicts"
         facts(
             [
-                ("Chain", value["chain_id"]),
-                ("Height", value["height"]),
                 ("Block", value["block_id"]),
                 ("State before it", value["app_hash"]),
                 ("Time", datetime.fromtimestamp(block.header.time_ms / 1000, UTC).isoformat(timespec="milliseconds")),
-                ("Trusted from", head.trusted_height or "genesis"),
-                ("Headers fetched", synced.fetched),
-                ("Witnesses", len(synced.witnesses)),
+                ("Signed by", f"{100 * signed / total:.1f} % of the voting power, more than 66.7 % is needed"),
+                ("Other peers", agreeing if synced.fetched else "asked when it was verified"),
             ]
         )
-        rows = [(one["address"], one["power"]) for one in members]
-        table("Validators", ("Address", "Power #"), rows, "none")
+        rows = [
+            (
+                encode_address(one.address),
+                f"{one.power:,}",
+                f"{100 * one.power / total:.1f} %",
+                "yes" if one.address in signers else "no",
+            )
+            for one in block.validators
+        ]
+        table("Validators", ("Address", "Power #", "Share #", "Signed"), rows, "none")
 
     emit(as_json, value, show)
 

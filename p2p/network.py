@@ -22,6 +22,8 @@ from p2p.reconnect import Keeper
 from p2p.requests import RequestService
 from p2p.scoring import ScoreBoard
 
+BOOK_FILE = "peers.bin"
+"""Addresses and bans, in the network's directory."""
 STOP_S = 5.0
 """How long peers may take to let us go."""
 
@@ -80,7 +82,7 @@ class LibP2PNetwork:
         self._counters: Counter[str] = Counter()
         self._host = host.make(config, self._counters)
         board = ScoreBoard(config.ban_seconds)
-        book = AddressBook(config.directory / "peers.bin")
+        book = AddressBook(config.directory / BOOK_FILE)
         for ban in book.load():
             board.restore(ban)
         self._table = PeerTable(config, self._host, board, self._counters)

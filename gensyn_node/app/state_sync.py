@@ -24,7 +24,7 @@ from consensus.statesync.restore import PastBlock, RestoredSets, check_past
 from consensus.tendermint.block import check_roots
 from consensus.tendermint.types import Block, Header
 from gensyn_node.app import sync_wire, wire
-from gensyn_node.app.light_source import Asker, LightSource
+from gensyn_node.app.asker import Asker
 from gensyn_node.app.restore import Anchor, check_restorable, finish, oldest_needed, restore, restored_block
 from gensyn_node.app.room import free_bytes
 from gensyn_node.app.settings import CHAIN_FOLDER, NodeSettings
@@ -33,6 +33,8 @@ from gensyn_node.app.startup import open_or_begin_again
 from gensyn_node.config.genesis import genesis_validators
 from gensyn_node.config.home import Home
 from gensyn_node.config.node_config import NodeConfig
+from gensyn_node.light.client import LightClient
+from gensyn_node.light.peers import LightPeers
 from gensyn_node.primitives import limits
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.storage.files import sync_directory
@@ -47,6 +49,8 @@ OFFERS_WAIT_S = 30.0
 """How long a newcomer waits for the first peer with a snapshot."""
 LOOK_INTERVAL_S = 1.0
 CHUNKS_PER_SECOND = 0.75 * SERVED_CHUNKS_PER_SECOND
+TRIED_FIRST_BYTES = 256 * limits.MIB
+"""Larger snapshots wait for all smaller ones: only at its end is a snapshot known to be false, whatever it cost."""
 DISK_FACTOR = 3
 """Chunks, the database made of them, and its compaction."""
 
@@ -104,7 +108,14 @@ class StateSync:
         if trust.trusted_height:
             start = LightAnchor(trust.trusted_height, bytes.fromhex(trust.trusted_hash))
         options = LightOptions(trust.trust_period_hours * 3_600_000)
-        self._light = LightSource(self._asker, genesis.chain_id, start, options, clock_ms)
+        self._light = LightClient(
+            chain_id=genesis.chain_id,
+            peers=LightPeers(network.requests, network.peers),
+            start=start,
+            options=options,
+            witnesses=0,  # a chain of few nodes has none to spare; whoever is there may contradict
+            clock_ms=clock_ms,
+        )
         self._refused: set[bytes] = set()
         self._short: Counter[str] = Counter()
         """How often a peer gave fewer headers than were asked for."""
@@ -113,9 +124,9 @@ class StateSync:
         """The height that was restored; None when no snapshot could be used. `Rejection` LIGHT_DIVERGENCE."""
         deadline = trio.current_time() + OFFERS_WAIT_S
         while True:
-            for offer in choose(await self._offers(), refused=self._refused):
-                if await self._use(offer):
-                    return offer.height
+            height = await self._try(choose(await self._offers(), refused=self._refused))
+            if height is not None:
+                return height
             if trio.current_time() >= deadline:
                 log.warning("no_snapshot_usable", refused=len(self._refused))
                 return None
@@ -130,20 +141,39 @@ class StateSync:
             found += [(info.peer, one.height, one.manifest_id) for one in (reply.offers if reply else ())]
         return found
 
-    async def _use(self, offer: Offer) -> bool:
-        """Whether the snapshot is in place now. What is false about it is blamed on those who offered it."""
-        following = await self._light.verified(offer.height + 1, offer.peers)
+    async def _try(self, offers: list[Offer]) -> int | None:
+        """The height of the first offer that is in place now; those that are large are tried last, by their size.
+
+        So a liar costs at most `TRIED_FIRST_BYTES`, or twice what the true snapshot does, and then it is banned.
+        """
+        large: list[tuple[Offer, Manifest, Anchor]] = []
+        for offer in offers:
+            proven = await self._proven(offer)
+            if proven is None:
+                continue
+            if proven[0].size > TRIED_FIRST_BYTES:
+                large.append((offer, *proven))
+            elif await self._fetch_and_restore(offer, *proven):
+                return offer.height
+        for offer, manifest, anchor in sorted(large, key=lambda one: one[1].size.bit_length()):
+            if await self._fetch_and_restore(offer, manifest, anchor):
+                return offer.height
+        return None
+
+    async def _proven(self, offer: Offer) -> tuple[Manifest, Anchor] | None:
+        """What is known before a chunk is fetched. What is false about it is blamed on those who offered it."""
+        following = await self._light.header_of(offer.height + 1, offer.peers)
         if following is None:
-            return False
+            return None
         anchor, manifest = await self._anchor(offer, following), await self._manifest(offer)
         if anchor is None or manifest is None:
-            return False
+            return None
         try:
             await trio.to_thread.run_sync(check_restorable, self._genesis, manifest, anchor)
         except Rejection as rejection:
             await self._blame(offer, rejection)
-            return False
-        return await self._fetch_and_restore(offer, manifest, anchor)
+            return None
+        return manifest, anchor
 
     async def _fetch_and_restore(self, offer: Offer, manifest: Manifest, anchor: Anchor) -> bool:
         free = free_bytes(self._home.data)

@@ -6,14 +6,21 @@ one just as well signed stops everything, and both are reported to the peers tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import structlog
 import trio
 
 from consensus.light.detector import Agrees, BadWitness, Detector, Diverges, FetchFrom, Source
-from consensus.light.reasons import DIVERGENCE, FROM_THE_FUTURE, NOT_AVAILABLE, TRUST_EXPIRED
+from consensus.light.reasons import (
+    BAD_LIGHT_OPTIONS,
+    DIVERGENCE,
+    FROM_THE_FUTURE,
+    NOT_AVAILABLE,
+    TRUST_EXPIRED,
+    WRONG_ANCHOR,
+)
 from consensus.light.skipping import Fetch, NotAvailable, Skipping, Verified
 from consensus.light.types import Anchor, LightBlock, LightOptions, Trusted, trusted_of
 from gensyn_node.light import reasons
@@ -27,6 +34,10 @@ WITNESS_PATIENCE = 10
 WITNESS_PAUSE_S = 0.5
 PATIENCE_S = 60.0
 """For all answers of one verification: whoever forges a far height can have thousands of headers asked for, slowly."""
+
+_NO_OTHER_PEER_HELPS = (TRUST_EXPIRED, BAD_LIGHT_OPTIONS, DIVERGENCE, reasons.NO_WITNESS)
+_NOBODY_S_FAULT = (NOT_AVAILABLE, FROM_THE_FUTURE, WRONG_ANCHOR)
+"""What our clock, our operator or an honest peer's pruning may be the cause of."""
 
 log = structlog.get_logger()
 
@@ -94,15 +105,37 @@ class LightClient:
             try:
                 return await self._take(primary, newest)
             except Rejection as rejection:
-                if rejection.reason in (TRUST_EXPIRED, DIVERGENCE, reasons.NO_WITNESS):
-                    raise
                 if rejection.reason is FROM_THE_FUTURE:
                     too_early = rejection  # a header's time is looked at before its signatures: anybody can invent one
-                log.warning("light_primary_refused", peer=primary, why=str(rejection))
+                await self._refused(primary, rejection)
                 tried.append(f"{primary}: {rejection}")
-                if rejection.reason not in (NOT_AVAILABLE, FROM_THE_FUTURE):
-                    await self.peers.report(primary, rejection)
         raise too_early or Rejection(reasons.NO_PEER, "; ".join(tried)[:400] or "no peer is connected")
+
+    async def header_of(self, height: int, peers: Iterable[str]) -> LightBlock | None:
+        """The light block of one height, verified over the first of `peers` that can show it; None when none can.
+
+        Where trust begins stays as it is. `Rejection`: NO_WITNESS, TRUST_EXPIRED, DIVERGENCE.
+        """
+        for primary in peers:
+            shown = await self.peers.light_block(primary, height)
+            if isinstance(shown, NotAvailable):
+                continue
+            try:
+                root, verified, _ = await self._verify(primary, shown)
+                await self._compare(primary, root, verified.trace)
+            except Rejection as rejection:
+                await self._refused(primary, rejection)
+            else:
+                return verified.trace[-1]
+        return None
+
+    async def _refused(self, primary: str, rejection: Rejection) -> None:
+        """Blame the peer where it is to blame. Raises `rejection` where no other peer would do better."""
+        if rejection.reason in _NO_OTHER_PEER_HELPS:
+            raise rejection
+        log.warning("light_primary_refused", peer=primary, why=str(rejection))
+        if rejection.reason not in _NOBODY_S_FAULT:
+            await self.peers.report(primary, rejection)
 
     async def _take(self, primary: str, newest: LightBlock) -> Synced:
         root, verified, fetched = await self._verify(primary, newest)

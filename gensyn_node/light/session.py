@@ -20,7 +20,7 @@ from gensyn_node.light.peers import LightPeers
 from gensyn_node.light.trust import default_options, load_block, save_block, start_of
 from gensyn_node.primitives.errors import Rejection
 from p2p.api import Network, NetworkConfig
-from p2p.network import open_network
+from p2p.network import BOOK_FILE, open_network
 
 TRUST_FILE = "trusted"
 CONNECT_S = 20.0
@@ -52,7 +52,9 @@ def wall_clock_ms() -> int:
 @asynccontextmanager
 async def open_light(settings: LightSettings) -> AsyncIterator[LightClient]:
     """A client with peers. `Rejection` NO_PEER when none could be reached, BAD_TRUST_FILE."""
-    genesis = settings.genesis
+    genesis, directory = settings.genesis, settings.folder / "network"
+    if not settings.seeds and not (directory / BOOK_FILE).exists():
+        raise Rejection(reasons.NO_PEER, "no seed is configured, and no peer is known from an earlier run")
     path = settings.folder / TRUST_FILE
     stored = load_block(path, genesis) if settings.anchor is None else None
 
@@ -63,7 +65,7 @@ async def open_light(settings: LightSettings) -> AsyncIterator[LightClient]:
         chain_id=genesis.chain_id,
         genesis_hash=genesis_hash(genesis),
         identity_seed=secrets.token_bytes(32),
-        directory=settings.folder / "network",
+        directory=directory,
         listen=("/ip4/127.0.0.1/tcp/0",),
         seeds=settings.seeds,
         peers_wanted=PEERS_WANTED,

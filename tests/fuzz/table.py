@@ -104,7 +104,7 @@ RUN_TIME_TYPES = {
     ("consensus.ledger.invariants", "_SINGLE[key]"): "records of our own ledger",
     ("consensus.ledger.invariants", "_TYPES[kind]"): "records of our own ledger",
     ("consensus.ledger.view", "type_"): "records of our own ledger",
-    ("gensyn_node.app.light_source", "type_"): "answers, which `WIRE_MODULES` list",
+    ("gensyn_node.app.asker", "type_"): "answers, which `WIRE_MODULES` list",
     ("gensyn_node.light.peers", "type_"): "answers, which `WIRE_MODULES` list",
 }
 """Calls of the codec whose type the source does not name, and what they read."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,6 +34,7 @@ from gensyn_node.light import reasons, transactions, wire
 from gensyn_node.light.client import LightClient
 from gensyn_node.light.peers import LightPeers
 from gensyn_node.light.reads import read, read_account
+from gensyn_node.light.session import LightSettings, open_light
 from gensyn_node.light.trust import load_block, parse_anchor, save_block, start_of
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.errors import Reason, Rejection
@@ -177,8 +179,10 @@ def test_expired_trust_asks_for_a_new_beginning_and_an_anchor_gives_one(tmp_path
         assert synced.block.height == 3
         assert synced.fetched == 2
         wrong = client_of(cluster, line, start=Anchor(2, b"x" * 32))
-        assert await refusal(wrong.sync) is reasons.NO_PEER
-        assert WRONG_ANCHOR.name in line.reported["a"]
+        with pytest.raises(Rejection, match=WRONG_ANCHOR.name) as caught:
+            await wrong.sync()
+        assert caught.value.reason is reasons.NO_PEER
+        assert not line.reported, "the one who named the anchor may be wrong"
         for bench in (one, other):
             bench.chain.close()
 
@@ -219,7 +223,8 @@ def test_a_peer_that_answers_garbage_is_reported_and_another_one_asked(tmp_path:
     run(scenario)
 
 
-def test_a_fork_is_reported_to_those_who_can_punish_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("joining", [False, True])
+def test_a_fork_is_reported_to_those_who_can_punish_it(tmp_path: Path, joining: bool) -> None:
     """Three of four validators sign a false state; the client trusts nothing, and the honest node gets the proof."""
 
     async def scenario() -> None:
@@ -244,7 +249,7 @@ def test_a_fork_is_reported_to_those_who_can_punish_it(tmp_path: Path) -> None:
         line.add("b", other)
         kept: list[LightBlock] = []
         client = client_of(cluster, line, on_verified=kept.append)
-        assert await refusal(client.sync) is DIVERGENCE
+        assert await refusal(partial(client.header_of, 3, ("a",)) if joining else client.sync) is DIVERGENCE
         assert kept == []
         (evidence,) = other.executor.evidence.all()
         assert offenders(evidence) == tuple(sorted(cluster.settings[n].consensus_key.address for n in range(3)))
@@ -480,6 +485,7 @@ def test_a_laptop_without_a_node_verifies_reads_and_sends(tmp_path: Path, capsys
             assert first["trusted_height"] == 0
             assert first["headers_fetched"] == 1
             assert first["witnesses"] >= 1
+            assert 3 * first["signed_power"] > 2 * first["total_power"]
             shown = nodes[0].ledger.header(first["height"])
             assert shown is not None
             assert shown.id.hex() == first["block_id"]
@@ -493,6 +499,15 @@ def test_a_laptop_without_a_node_verifies_reads_and_sends(tmp_path: Path, capsys
             )
             assert read_["balance_nano"] == 3_000_000_000
             assert read_["proven_height"] >= sent["height"]
+
+    run(scenario)
+
+
+def test_without_a_seed_or_a_known_peer_it_is_said_at_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        settings = LightSettings(make_cluster(tmp_path, 1).genesis, tmp_path / "light", ())
+        with trio.fail_after(5):
+            assert await refusal(lambda: open_light(settings).__aenter__()) is reasons.NO_PEER
 
     run(scenario)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
 import pytest
 import trio
@@ -14,15 +13,12 @@ from test_node_executor import Bench, commit_of
 from test_node_light import HOUR_MS, Handler, Wire, client_of, refusal, two_chains
 
 from consensus.light.reasons import FROM_THE_FUTURE
-from consensus.light.types import LightBlock, LightOptions, trusted_genesis
+from consensus.light.types import LightBlock
 from consensus.tendermint.types import CommitFlag
 from gensyn_node.app.light_service import light_block
-from gensyn_node.app.light_source import Asker, LightSource
 from gensyn_node.app.node import wall_clock_ms
-from gensyn_node.config.genesis import genesis_validators
 from gensyn_node.light import transactions, wire
 from gensyn_node.primitives import codec
-from p2p.api import Peers, Requests
 
 FAR = 1 << 40
 
@@ -64,7 +60,6 @@ def from_the_future(block: LightBlock, height: int) -> LightBlock:
 
 def test_a_forger_of_far_headers_that_takes_its_time_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gensyn_node.light.client.PATIENCE_S", 0.5)
-    monkeypatch.setattr("gensyn_node.app.light_source.PATIENCE_S", 0.5)
 
     async def scenario() -> None:
         cluster, one, other, sealed = await two_chains(tmp_path)
@@ -75,15 +70,8 @@ def test_a_forger_of_far_headers_that_takes_its_time_is_left(tmp_path: Path, mon
         with trio.fail_after(30):
             assert (await client_of(cluster, line).sync()).block.id == sealed[-1].block.id
         line.handlers["a"] = {wire.METHOD_LIGHT: liar(one, without_enough_signatures, answers=4)}
-        source = LightSource(
-            Asker(cast(Requests, line), cast(Peers, line)),
-            cluster.genesis.chain_id,
-            trusted_genesis(cluster.genesis.time_ms, genesis_validators(cluster.genesis)),
-            LightOptions(HOUR_MS),
-            wall_clock_ms,
-        )
         with trio.fail_after(30):
-            assert await source.verified(FAR, ("a",)) is None
+            assert await client_of(cluster, line).header_of(FAR, ("a",)) is None
         for bench in (one, other):
             bench.chain.close()
 

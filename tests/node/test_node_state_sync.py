@@ -13,6 +13,7 @@ from msgspec import structs
 from node_cluster import Cluster, eventually, make_cluster, peer_id, run
 
 from consensus.ledger import keys
+from consensus.statesync.manifest import CHUNK_BYTES
 from consensus.statesync.stream import EntryReader, chunked
 from gensyn_node.app.node import Node, open_node
 from gensyn_node.app.settings import CHAIN_FOLDER, SNAPSHOT_FOLDER, NodeSettings
@@ -87,15 +88,19 @@ def test_a_newcomer_gets_to_the_head(state_sync: bool, tmp_path: Path) -> None:
     run(scenario)
 
 
-def forge(settings: NodeSettings) -> bytes:
+def forge(settings: NodeSettings, padding_bytes: int = 0) -> bytes:
     """Give a server a snapshot with richer accounts, whose manifest fits its chunks; the manifest's id."""
     folder = SnapshotFolder(settings.home.data / SNAPSHOT_FOLDER)
     manifest = folder.manifest(SNAPSHOT)
     reader = EntryReader()
     entries = [entry for n in range(len(manifest.chunks)) for entry in reader.feed(folder.chunk(manifest, n))]
     forged = [(key, value + b"\0" if key == keys.SUPPLY else value) for key, value in entries]
+    if padding_bytes:
+        forged.append((b"\xff" * 200, bytes(padding_bytes)))
     chunks = list(chunked(forged))
-    changed = structs.replace(manifest, size=sum(map(len, chunks)), chunks=tuple(map(sha256, chunks)))
+    changed = structs.replace(
+        manifest, entries=len(forged), size=sum(map(len, chunks)), chunks=tuple(map(sha256, chunks))
+    )
     place = settings.home.data / SNAPSHOT_FOLDER / str(SNAPSHOT)
     for number, chunk in enumerate(chunks):
         (place / f"{number:05d}.chunk").write_bytes(chunk)
@@ -103,10 +108,9 @@ def forge(settings: NodeSettings) -> bytes:
     return changed.id
 
 
-def test_a_forged_snapshot_bans_those_who_offer_it_and_the_honest_one_is_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two forgers against one honest peer: more peers offer the forged snapshot, so it is tried first."""
+@pytest.fixture
+def all_servers_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newcomer looks for offers when all three servers are connected."""
     honest = StateSync._offers
 
     async def offers(self: StateSync) -> list[tuple[str, int, bytes]]:
@@ -114,6 +118,32 @@ def test_a_forged_snapshot_bans_those_who_offer_it_and_the_honest_one_is_taken(
         return await honest(self)
 
     monkeypatch.setattr(StateSync, "_offers", offers)
+
+
+@pytest.mark.usefixtures("all_servers_first")
+def test_a_large_forged_snapshot_does_not_keep_a_newcomer_from_a_smaller_true_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a chunk of it is fetched, however many offer it."""
+    monkeypatch.setattr("gensyn_node.app.state_sync.TRIED_FIRST_BYTES", 0)
+
+    async def scenario() -> None:
+        cluster, makers = grown(tmp_path, 3)
+        head = makers[0].chain.head
+        for maker in makers:
+            maker.chain.close()
+        for settings in cluster.settings[:2]:
+            forge(settings, 3 * CHUNK_BYTES)
+        async with joined(cluster, 3, state_sync=True) as newcomer:
+            assert (newcomer.ledger.head, newcomer.ledger.base) == (head, SNAPSHOT)
+            assert not newcomer.network.peers.bans()
+
+    run(scenario)
+
+
+@pytest.mark.usefixtures("all_servers_first")
+def test_a_forged_snapshot_bans_those_who_offer_it_and_the_honest_one_is_taken(tmp_path: Path) -> None:
+    """Two forgers against one honest peer: more peers offer the forged snapshot, so it is tried first."""
 
     async def scenario() -> None:
         cluster, makers = grown(tmp_path, 3)
