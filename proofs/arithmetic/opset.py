@@ -1,8 +1,8 @@
 """The arithmetic of opset 1 by operator name: for each, its definition on whole tensors and its rule for one tile.
 
-One row for every row of `proofs.program.operators`. A new operator brings a file with a definition and a tile rule, and
-one row here, in `bounds`, and in the tables of its types and gas (`proofs.program.operators`), of its torch reference
-(`ml.reference.operators`) and of its kernel (`ml.kernels.table`); a house test names the table that lacks a row.
+One row for every row of `proofs.program.operators`. A new operator brings a file with a definition and a tile rule, one
+row here, and one in the tables of types and gas (`proofs.program.operators`), bounds (`proofs.native.bounds`), torch
+references (`ml.reference.operators`) and kernels (`ml.kernels.table`); a house test names the table that lacks a row.
 """
 
 from __future__ import annotations

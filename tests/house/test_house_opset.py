@@ -10,10 +10,12 @@ from ml.kernels.table import KERNELS
 from ml.reference.operators import REFERENCE
 from proofs.arithmetic.movement import SOURCES
 from proofs.arithmetic.opset import ARITHMETIC
+from proofs.native.bounds import BOUNDS
 from proofs.program.operators import OPERATORS
 
 TABLES: dict[str, Collection[str]] = {
     "definition and tile rule (proofs.arithmetic.opset)": ARITHMETIC,
+    "forward-error bound (proofs.native.bounds)": BOUNDS,
     "torch reference (ml.reference.operators)": REFERENCE,
     "kernel (ml.kernels.table)": KERNELS,
 }
