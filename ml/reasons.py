@@ -26,6 +26,12 @@ BAD_PRESET = reason(
     "A preset's or an optimizer's configuration is not usable.",
     "Correct the named field; the message says what it may be.",
 )
+BAD_OPTIMIZER = reason(
+    "E1534",
+    "bad_optimizer",
+    "The optimizer or its schedule cannot be written as formulas of the opset.",
+    "Give SGD, Adam or AdamW and a schedule that is a formula of the step, as the message says.",
+)
 BAD_DATASET = reason(
     "E1901", "bad_dataset", "The data set is not usable.", "Correct the file; the message says where it differs."
 )

@@ -10,7 +10,8 @@ import torch
 
 from gensyn_node.primitives.errors import Rejection
 from ml import reasons
-from ml.capture.step import LossFunction, Optimizer, Tensors, make_step
+from ml.capture.optimizers import Optimizer, Tensors
+from ml.capture.step import LossFunction, make_step
 from ml.interpreter import Interpreter
 from proofs.program.types import Program
 
@@ -49,10 +50,11 @@ def check_against_eager(
     }
     if "optimizer.beta1_power" in state:
         state |= {name: torch.full((), 0.5) for name in ("optimizer.beta1_power", "optimizer.beta2_power")}
-    state, _ = step.run(state, batch)
-    eager_state, eager_loss = step.run(state, batch)
+    first, second = torch.tensor(0), torch.tensor(1)
+    state, _ = step.run(state, batch, first)
+    eager_state, eager_loss = step.run(state, batch, second)
     names = [entry.name for entry in program.state]
-    moved, own_loss = Interpreter(program).step([state[name] for name in names], list(batch.values()), 0)
+    moved, own_loss = Interpreter(program).step([state[name] for name in names], list(batch.values()), 1)
     pairs = [(name, state[name], eager_state[name], value) for name, value in zip(names, moved, strict=True)]
     worst_entry, worst_ratio = _worst(pairs)
     comparison = Comparison(float(own_loss), float(eager_loss), worst_entry, worst_ratio)

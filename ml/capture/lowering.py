@@ -99,6 +99,16 @@ def _sub(ops: Operations, out: TensorType, x: Any, y: Any, alpha: Number = 1) ->
     return ops.binary("sub", x, scaled, out.dtype)
 
 
+@lowers("aten.div.Tensor_mode", "aten.div.Scalar_mode", "aten.floor_divide.default")
+def _rounded_division(ops: Operations, out: TensorType, x: Value, y: Any, rounding_mode: str | None = "floor") -> Value:
+    if out.dtype == I64 and rounding_mode == "floor":
+        return ops.binary("floor_divide", x, y, I64)
+    if out.dtype != F32 or rounding_mode == "trunc":
+        raise unsupported(f"division rounded by {rounding_mode} to {out.dtype}; use floor, on float32 or int64")
+    quotient = ops.binary("div", x, y, F32)
+    return ops.apply("floor", quotient) if rounding_mode else quotient
+
+
 @lowers("aten.rsqrt.default")
 def _rsqrt(ops: Operations, out: TensorType, x: Value) -> Value:
     return ops.apply("reciprocal", ops.apply("sqrt", x))

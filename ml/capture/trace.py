@@ -23,7 +23,8 @@ from ml.capture.builder import Builder
 from ml.capture.lowering import RULES
 from ml.capture.normalisation import MUTATES
 from ml.capture.operations import Operations, Value
-from ml.capture.step import LossFunction, Optimizer, Step, Tensors, make_step
+from ml.capture.optimizers import Optimizer, Tensors
+from ml.capture.step import LossFunction, Step, make_step
 from proofs.program.types import BOOL, F32, I64, U8, BatchInput, Fill, Given, Program, StateEntry, TensorType, Uniform
 
 DTYPES = {torch.float32: F32, torch.int64: I64, torch.bool: BOOL, torch.uint8: U8}
@@ -87,14 +88,14 @@ def _trace(step: Step, batch: Tensors) -> fx.Graph:
 
     def flat(*arguments: torch.Tensor) -> list[torch.Tensor]:
         state = dict(zip(step.names, arguments[:count], strict=True))
-        moved, loss = step.run(state, dict(zip(batch, arguments[count:], strict=True)))
+        moved, loss = step.run(state, dict(zip(batch, arguments[count:-1], strict=True)), arguments[-1])
         return [*moved.values(), loss]
 
     functional = torch.func.functionalize(flat, remove="mutations")
     try:
         with torch.backends.mkldnn.flags(enabled=False):
             traced = make_fx(functional, decomposition_table=_decompositions(), tracing_mode="fake")(
-                *step.state.values(), *batch.values()
+                *step.state.values(), *batch.values(), torch.zeros((), dtype=torch.int64)
             )
     except Rejection:
         raise

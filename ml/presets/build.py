@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from ml.capture.builder import bits_of
-from ml.capture.step import LossFunction, Optimizer, Tensors
+from ml.capture.optimizers import Optimizer, Tensors
+from ml.capture.step import LossFunction
 from ml.capture.trace import Initial, capture
 from ml.presets.configuration import GptConfig, MlpConfig, bad, parse_optimizer, parse_preset
 from ml.presets.models import Gpt, Mlp
@@ -114,9 +115,10 @@ def load_parameters(module: nn.Module, program: Program, state: Sequence[torch.T
     """Put the parameters and buffers of a state into the module they were captured from, in place."""
     values = {entry.name: value for entry, value in zip(program.state, state, strict=True)}
     with torch.no_grad():
-        for kind, named in (("parameter", module.named_parameters()), ("buffer", module.named_buffers())):
-            for name, target in named:
-                target.copy_(values[f"{kind}.{name}"])
+        for name, parameter in module.named_parameters():
+            parameter.copy_(values[f"{'parameter' if parameter.requires_grad else 'constant'}.{name}"])
+        for name, buffer in module.named_buffers():
+            buffer.copy_(values[f"buffer.{name}"])
 
 
 def accuracy(built: Built, state: Sequence[torch.Tensor], batch: Tensors) -> float:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, TypeVar
 
 from gensyn_node.primitives.errors import Rejection
 from ml import reasons
-from ml.capture.step import AdamW, Optimizer, Sgd
+from ml.capture.optimizers import Adam, AdamW, Optimizer, Sgd
+from ml.capture.schedules import Cosine, Linear, Schedule, StepDecay, warmed_up
 from ml.presets.models import ACTIVATIONS
 
 T = TypeVar("T")
@@ -40,7 +41,25 @@ class GptConfig:
 
 
 PRESETS: dict[str, type[MlpConfig] | type[GptConfig]] = {"mlp": MlpConfig, "gpt": GptConfig}
-OPTIMIZERS: dict[str, type[Sgd] | type[AdamW]] = {"sgd": Sgd, "adamw": AdamW}
+OPTIMIZERS: dict[str, type[Sgd] | type[Adam]] = {"sgd": Sgd, "adam": Adam, "adamw": AdamW}
+_BELOW_ONE = ("momentum", "beta1", "beta2", "dampening")
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """A warm-up from 0 over `warmup` steps, then one of the schedules by name."""
+
+    kind: str
+    """constant, cosine, linear or step."""
+    warmup: int = 0
+    steps: int = 0
+    """cosine, linear: steps from the warm-up's end to `end`; 0 is the rest of the training."""
+    end: float = 0.0
+    """cosine, linear: the last factor."""
+    every: int = 0
+    """step: after how many steps."""
+    decay: float = 0.1
+    """step: times what."""
 
 
 def bad(message: str) -> Rejection:
@@ -73,18 +92,55 @@ def parse_preset(config: Mapping[str, Any]) -> MlpConfig | GptConfig:
     return parsed
 
 
-def parse_optimizer(config: Mapping[str, Any]) -> Optimizer:
-    """`{"name": "sgd", "lr": 0.1, …}` or `{"name": "adamw", …}`. Raises Rejection BAD_PRESET."""
+def parse_optimizer(config: Mapping[str, Any], steps: int = 0) -> Optimizer:
+    """`{"name": "sgd", "lr": 0.1, …}`, `{"name": "adam", …}` or `{"name": "adamw", …}`. Raises Rejection BAD_PRESET.
+
+    `schedule` is a table as `parse_schedule` takes it; `steps` is the length of the training.
+    """
     name = config.get("name")
     if name not in OPTIMIZERS:
         raise bad(f"optimizer {name!r}; there are {', '.join(sorted(OPTIMIZERS))}")
-    parsed = _parse(OPTIMIZERS[name], config, f"optimizer {name}")
+    plain = {key: value for key, value in config.items() if key != "schedule"}
+    parsed = _parse(OPTIMIZERS[name], plain, f"optimizer {name}", without=("schedule", "groups", "decoupled"))
     for field in fields(parsed):
         value = getattr(parsed, field.name)
-        low, high = (0.0, 1.0) if field.name in ("momentum", "beta1", "beta2") else (0.0, math.inf)
-        if not (low <= value < high) or (field.name == "lr" and value == 0):
-            raise bad(f"{name}.{field.name} is {value}; it lies in [{low}, {high}) and lr above 0")
-    return parsed
+        if not isinstance(value, float):
+            continue
+        low, high = (0.0, 1.0) if field.name in _BELOW_ONE else (0.0, math.inf)
+        positive = field.name in ("lr", "clip_norm", "clip_value")
+        if not (low <= value < high) or (positive and value == 0):
+            raise bad(f"{name}.{field.name} is {value}; it lies in [{low}, {high}) and lr and limits above 0")
+    if isinstance(parsed, Sgd) and parsed.nesterov and (parsed.momentum == 0 or parsed.dampening != 0):
+        raise bad("sgd.nesterov needs a momentum and no dampening")
+    schedule = config.get("schedule")
+    return parsed if schedule is None else replace(parsed, schedule=parse_schedule(schedule, steps))
+
+
+def parse_schedule(config: Mapping[str, Any], steps: int) -> Schedule | None:
+    """`{"name": "cosine", "warmup": 100, "end": 0.1}` and so on, for a training of `steps` steps; BAD_PRESET."""
+    given = {("kind" if key == "name" else key): value for key, value in config.items()}
+    parsed = _parse(ScheduleConfig, given, "schedule")
+    for field in ("warmup", "steps", "every"):
+        if not 0 <= getattr(parsed, field) <= SIZE_MAX << 4:
+            raise bad(f"schedule.{field} is {getattr(parsed, field)}; it is between 0 and {SIZE_MAX << 4}")
+    if not 0 <= parsed.end < math.inf or not 0 < parsed.decay < math.inf:
+        raise bad(f"schedule.end is {parsed.end}, schedule.decay {parsed.decay}; at least 0, and above 0")
+    length = parsed.steps or max(1, steps - parsed.warmup)
+    then: Schedule | None
+    match parsed.kind:
+        case "constant":
+            then = None
+        case "cosine":
+            then = Cosine(length, parsed.end)
+        case "linear":
+            then = Linear(length, 1.0, parsed.end)
+        case "step" if parsed.every > 0:
+            then = StepDecay(parsed.every, parsed.decay)
+        case "step":
+            raise bad("schedule step needs every, a number of steps")
+        case _:
+            raise bad(f"schedule {parsed.kind!r}; there are constant, cosine, linear, step")
+    return warmed_up(parsed.warmup, then) if parsed.warmup else then
 
 
 def _sizes(name: str, **sizes: int) -> None:
@@ -93,8 +149,8 @@ def _sizes(name: str, **sizes: int) -> None:
             raise bad(f"{name}.{field} is {size}; it is between 1 and {SIZE_MAX}")
 
 
-def _parse(kind: type[T], config: Mapping[str, Any], what: str) -> T:
-    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+def _parse(kind: type[T], config: Mapping[str, Any], what: str, without: tuple[str, ...] = ()) -> T:
+    known = {field.name: field for field in fields(kind) if field.name not in without}  # type: ignore[arg-type]
     given = {key: value for key, value in config.items() if key != "name"}
     unknown = sorted(set(given) - set(known))
     if unknown:
@@ -112,7 +168,9 @@ def _typed(what: str, kind: str, value: Any) -> Any:
     match kind:
         case "int" if isinstance(value, int) and not isinstance(value, bool):
             return value
-        case "float" if isinstance(value, int | float) and not isinstance(value, bool):
+        case "bool" if isinstance(value, bool):
+            return value
+        case "float" | "float | None" if isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
         case "str" if isinstance(value, str):
             return value

@@ -92,6 +92,7 @@ READS_FILES = {
     "ml.worker.frames.read_frame": "fuzzed with decode_request",
     "ml.presets.configuration.parse_preset": "takes a typed table of parse_task_file",
     "ml.presets.configuration.parse_optimizer": "takes a typed table of parse_task_file",
+    "ml.presets.configuration.parse_schedule": "takes a typed table of parse_task_file",
     "ml.presets.build.load_parameters": "takes tensors, no bytes",
     "ml.checkpoint.load_state": "safetensors; tests/ml",
     "ml.checkpoint.load_verified_state": "safetensors; tests/ml",

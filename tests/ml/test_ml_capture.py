@@ -11,7 +11,8 @@ from torch import nn
 from gensyn_node.primitives.errors import Rejection
 from ml import reasons
 from ml.capture.check import check_against_eager
-from ml.capture.step import AdamW, Sgd
+from ml.capture.optimizers import Adam, AdamW, Sgd
+from ml.capture.schedules import Cosine, warmed_up
 from ml.capture.trace import capture
 from ml.interpreter import Interpreter
 from ml.presets import Built, build
@@ -179,7 +180,16 @@ def test_bad_presets(config: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        {"name": "adam", "lr": 1.0},
+        {"name": "rmsprop", "lr": 1.0},
+        {"name": "adam"},
+        {"name": "sgd", "lr": 0.1, "nesterov": True},
+        {"name": "sgd", "lr": 0.1, "nesterov": 1},
+        {"name": "sgd", "lr": 0.1, "clip_norm": 0},
+        {"name": "sgd", "lr": 0.1, "schedule": {"name": "step"}},
+        {"name": "sgd", "lr": 0.1, "schedule": {"name": "cyclic"}},
+        {"name": "sgd", "lr": 0.1, "schedule": {"name": "cosine", "warmup": -1}},
+        {"name": "sgd", "lr": 0.1, "schedule": {"name": "cosine", "end": -1.0}},
+        {"name": "sgd", "lr": 0.1, "schedule": {}},
         {"name": "sgd"},
         {"name": "sgd", "lr": 0},
         {"name": "sgd", "lr": -1.0},
@@ -197,6 +207,12 @@ def test_bad_optimizers(config: dict[str, object]) -> None:
 
 def test_optimizers_take_integers_for_rates() -> None:
     assert parse_optimizer({"name": "sgd", "lr": 1}) == Sgd(1.0)
+
+
+def test_a_schedule_without_steps_lasts_as_long_as_the_training() -> None:
+    config = {"name": "adam", "lr": 1e-3, "clip_norm": 1, "schedule": {"name": "cosine", "warmup": 10, "end": 0.1}}
+    expected = Adam(1e-3, clip_norm=1.0, schedule=warmed_up(10, Cosine(90, 0.1)))
+    assert parse_optimizer(config, 100) == expected
 
 
 @pytest.mark.parametrize(
