@@ -11,7 +11,7 @@ from gensyn_node.primitives.errors import Rejection
 
 OVERDUE_S = 1.0
 """A block with transactions is due well within this time after the one before, if the machine is not overloaded."""
-PLENTY_TRANSACTIONS = 1_024
+PLENTY_TRANSACTIONS = 2_048
 """Pending transactions that make the next blocks worth while; below this the node takes more whatever the time is."""
 
 
