@@ -5,24 +5,29 @@ from __future__ import annotations
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from chain_maker import ChainMaker
 from msgspec import structs
-from node_cluster import Cluster, eventually, make_cluster, peer_id, run
+from node_cluster import FEE_NANO, Cluster, eventually, make_cluster, peer_id, run
 
 from consensus.ledger import keys
+from consensus.ledger.messages import Bond, encode_transaction, sign_transaction, validator_key_proof_bytes
 from consensus.statesync.manifest import CHUNK_BYTES
 from consensus.statesync.stream import EntryReader, chunked
+from gensyn_node.app.doppelganger import own_precommit
 from gensyn_node.app.node import Node, open_node
-from gensyn_node.app.settings import CHAIN_FOLDER, SNAPSHOT_FOLDER, NodeSettings
+from gensyn_node.app.settings import CHAIN_FOLDER, SIGN_STATE_FILE, SNAPSHOT_FOLDER, NodeSettings
 from gensyn_node.app.startup import check_chain
 from gensyn_node.app.state_sync import CHUNK_FOLDER, RESTORED_FOLDER, StateSync, wants_state_sync
 from gensyn_node.config.node_config import NodeSection, StatesyncSection, StorageSection
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.hashing import sha256
+from gensyn_node.primitives.money import NANO_PER_GSN
 from gensyn_node.storage.files import replace_file
+from gensyn_node.storage.signer import Signer, SignRequest, SignStep
 from gensyn_node.storage.snapshots import MANIFEST_FILE, SnapshotFolder
 
 pytestmark = pytest.mark.integration
@@ -106,6 +111,66 @@ def forge(settings: NodeSettings, padding_bytes: int = 0) -> bytes:
         (place / f"{number:05d}.chunk").write_bytes(chunk)
     replace_file(place / MANIFEST_FILE, codec.encode(changed))
     return changed.id
+
+
+def test_a_validator_joins_by_a_snapshot_from_a_told_block_and_signs(tmp_path: Path) -> None:
+    """More than a third of the stake is bonded to it then: from there on there is a block only where it signs."""
+
+    async def scenario() -> None:
+        cluster, (maker,) = grown(tmp_path, 1)
+        first, second = cluster.settings
+        told = maker.chain.header(SNAPSHOT // 2)
+        maker.chain.close()
+        assert told is not None
+        signer = Signer.open(first.home.signer / SIGN_STATE_FILE, first.consensus_key)
+        signer.sign(SignRequest(HEAD, 1, SignStep.PRECOMMIT, b"as it was", b"as it was", 0, 0))
+        trust = StatesyncSection(enabled=True, trusted_height=told.height, trusted_hash=told.id.hex())
+        second = replace(second, config=structs.replace(second.config, statesync=trust))
+        async with open_node(first) as one, open_node(second) as other:
+            await eventually(lambda: other.ledger.head.height > HEAD, "the newcomer follows")
+            assert other.ledger.base == SNAPSHOT
+            assert other.watch is not None
+            await eventually(lambda: other.watch.may_sign, "its watch is over")
+            proof = second.consensus_key.sign(
+                validator_key_proof_bytes(cluster.genesis.chain_id, second.account_key.address)
+            )
+            bond = Bond(second.consensus_key.public, 200 * NANO_PER_GSN, proof)
+            data = encode_transaction(
+                sign_transaction(second.account_key, cluster.genesis.chain_id, 0, 2 * FEE_NANO, bond)
+            )
+            one.pool.add(data)
+
+            def signed() -> bool:
+                height = one.ledger.head.height
+                commit, members = one.ledger.commit(height), one.ledger.validators(height)
+                assert commit is not None and members is not None
+                return own_precommit(commit, members, second.consensus_key.address) is not None
+
+            await eventually(signed, "a block that the newcomer signed")
+            before = one.ledger.head.height
+            await eventually(lambda: min(n.ledger.head.height for n in (one, other)) >= before + 3, "three more")
+            check_chain(other.ledger)
+
+    run(scenario)
+
+
+def test_no_snapshot_is_taken_where_the_told_block_is_not_the_chain_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is blamed for it: who wrote the configuration may be wrong."""
+    monkeypatch.setattr("gensyn_node.app.state_sync.OFFERS_WAIT_S", 2.0)
+
+    async def scenario() -> None:
+        cluster, makers = grown(tmp_path, 1)
+        makers[0].chain.close()
+        trust = StatesyncSection(enabled=True, trusted_height=SNAPSHOT // 2, trusted_hash="ab" * 32)
+        newcomer = follower(cluster.settings[1])
+        newcomer = replace(newcomer, config=structs.replace(newcomer.config, statesync=trust))
+        async with open_node(follower(cluster.settings[0])), open_node(newcomer) as node:
+            assert node.ledger.base == 1, "nothing was restored"
+            assert not node.network.peers.bans()
+
+    run(scenario)
 
 
 @pytest.fixture
