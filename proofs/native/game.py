@@ -3,7 +3,8 @@
 In `rep-v1` two honest parties agree on every bit, and the game looks for the first where they do not. Here they agree
 on none; but what an operator may give *on the defender's own inputs* is known: within its bound of the definition. So
 the challenger names a step, a value and a tile of it, and the defender has to show that this one tile follows from its
-inputs. Whoever posts something inconsistent loses at once. Five moves, seven when a tile's inputs need several pieces.
+inputs. Whoever posts something inconsistent loses at once. Five moves; seven when the tile takes several pieces, and
+two more for each further level of a run of more than `pinpoint.types.FAN_OUT` pieces.
 
 An honest defender can always show any tile; a defender with one value outside its bound loses to whoever accuses it.
 """
@@ -23,6 +24,7 @@ from proofs.native.reference import Tile
 from proofs.pinpoint.context import Context
 from proofs.pinpoint.game import FIRST_STEP_MAX
 from proofs.pinpoint.types import CHALLENGER_WRONG, DEFENDER, DEFENDER_WRONG, MOVE_BYTES_MAX
+from proofs.pinpoint.walk import part_count, part_size
 from proofs.reasons import BAD_CLAIM, GAME_OVER, MOVE_TOO_LARGE, NOT_YOUR_TURN, WRONG_MOVE
 from proofs.state import evidence_root
 
@@ -107,6 +109,8 @@ def _answer(claim: t.NativeClaim, phase: t.NativePhase, move: t.NativeMove, cont
             return _output_shown(phase, move, context)
         case t.AwaitReference(), t.PostReference():
             return _reference_posted(phase, move, context)
+        case t.AwaitPieces(), t.PostPieces():
+            return _pieces_posted(phase, move)
         case t.NamingPiece(), t.NamePiece():
             return _piece_named(phase, move)
         case t.AwaitJustification(), t.Justify():
@@ -158,7 +162,7 @@ def _tile_accused(phase: t.Accusing, move: t.AccuseTile, context: Context) -> t.
         return _challenger_lost(NOTHING_NAMED)
     if Tile(phase.trace.step, move.value, move.tile, context).pieces > 1:
         return t.AwaitReference(phase.trace, move.value, move.tile)
-    return t.AwaitJustification(phase.trace, move.value, move.tile, 0, b"", b"")
+    return t.AwaitJustification(phase.trace, t.Run(move.value, move.tile, 0, 1, b"", b""))
 
 
 def _output_accused(phase: t.Accusing, move: t.AccuseOutput, context: Context) -> t.NativePhase:
@@ -178,8 +182,8 @@ def _output_shown(phase: t.AwaitOutput, move: t.ShowOutput, context: Context) ->
 
 def _reference_posted(phase: t.AwaitReference, move: t.PostReference, context: Context) -> t.NativePhase:
     tile = Tile(phase.trace.step, phase.value, phase.tile, context)
-    claimed = shown_tile(move.shown, tile, phase.trace)
-    hashes, reference = _exactly(move.hashes, tile.pieces - 1), carried(move.reference)
+    claimed, run = shown_tile(move.shown, tile, phase.trace), t.Run(phase.value, phase.tile, 0, tile.pieces, b"", b"")
+    hashes, reference = _exactly(move.hashes, part_count(run.count) - 1), carried(move.reference)
     if claimed is None or hashes is None or reference is None or reference.values.shape != claimed.shape:
         return _defender_lost(NOT_PROVED)
     if reference.values.dtype != claimed.dtype or (reference.magnitudes is None) == tile.bound.needs_magnitudes:
@@ -188,34 +192,45 @@ def _reference_posted(phase: t.AwaitReference, move: t.PostReference, context: C
         return _defender_lost(NOT_PROVED)
     if not tile.holds(reference, claimed):
         return _defender_lost(OUT_OF_BOUND)
-    return t.NamingPiece(phase.trace, phase.value, phase.tile, move.hashes + reference.hash)
+    return t.NamingPiece(phase.trace, run, move.hashes + reference.hash)
+
+
+def _pieces_posted(phase: t.AwaitPieces, move: t.PostPieces) -> t.NativePhase:
+    if _exactly(move.hashes, part_count(phase.run.count) - 1) is None:
+        return _defender_lost(BAD_LIST)
+    return t.NamingPiece(phase.trace, phase.run, move.hashes + phase.run.after)
 
 
 def _piece_named(phase: t.NamingPiece, move: t.NamePiece) -> t.NativePhase:
-    hashes = split_hashes(phase.hashes)
+    hashes, run = split_hashes(phase.hashes), phase.run
     if not 0 <= move.index < len(hashes):
         return _challenger_lost(NOTHING_NAMED)
-    before = hashes[move.index - 1] if move.index else b""
-    return t.AwaitJustification(phase.trace, phase.value, phase.tile, move.index, before, hashes[move.index])
+    size = part_size(run.count)
+    first = move.index * size
+    before = hashes[move.index - 1] if move.index else run.before
+    count = min(size, run.count - first)
+    part = t.Run(run.value, run.tile, run.first + first, count, before, hashes[move.index])
+    return (t.AwaitPieces if count > 1 else t.AwaitJustification)(phase.trace, part)
 
 
 def _justified(phase: t.AwaitJustification, move: t.Justify, context: Context) -> t.NativePhase:
-    tile = Tile(phase.trace.step, phase.value, phase.tile, context)
+    run = phase.run
+    tile = Tile(phase.trace.step, run.value, run.tile, context)
     evidence = TileEvidence(tile, move.inputs, move.tiles, phase.trace)
     if not evidence.sound:
         return _defender_lost(NOT_PROVED)
     before = None
-    if phase.before:
+    if run.before:
         before = carried(move.before)
-        if before is None or before.hash != phase.before:
+        if before is None or before.hash != run.before:
             return _defender_lost(NOT_PROVED)
     try:
-        found = tile.piece(phase.piece, before, evidence)
+        found = tile.piece(run.first, before, evidence)
     except (MissingTile, ValueError):
         # Too little was supplied, or what was carried is nothing that a piece leaves behind.
         return _defender_lost(NOT_PROVED)
-    if phase.after:
-        return _challenger_lost(REFERENCE_RIGHT) if found.hash == phase.after else _defender_lost(REFERENCE_WRONG)
+    if run.after:
+        return _challenger_lost(REFERENCE_RIGHT) if found.hash == run.after else _defender_lost(REFERENCE_WRONG)
     claimed = shown_tile(move.shown, tile, phase.trace)
     if claimed is None:
         return _defender_lost(NOT_PROVED)

@@ -17,6 +17,7 @@ from proofs.native.reference import Reference, Tile
 from proofs.pinpoint.context import Context, step_index_array
 from proofs.pinpoint.oracle import Oracle
 from proofs.pinpoint.types import Accumulator, InputTile
+from proofs.pinpoint.walk import levels, part_size
 from proofs.tensors import Array
 
 
@@ -43,8 +44,11 @@ def defend(game: t.NativeGame, oracle: Oracle, context: Context) -> t.NativeMove
             return t.ShowOutput(_proved(value, trace.step, oracle, context).path)
         case t.AwaitReference(trace=trace, value=value, tile=tile):
             return _reference(Tile(trace.step, value, tile, context), oracle)
-        case t.AwaitJustification(trace=trace, value=value, tile=tile, piece=piece, after=after):
-            return _justification(Tile(trace.step, value, tile, context), piece, not after, oracle)
+        case t.AwaitPieces(trace=trace, run=run):
+            own = _pieces(Tile(trace.step, run.value, run.tile, context), oracle)
+            return t.PostPieces(b"".join(piece.hash for piece in _part_ends(run.first, run.count, own)[:-1]))
+        case t.AwaitJustification(trace=trace, run=run):
+            return _justification(Tile(trace.step, run.value, run.tile, context), run.first, not run.after, oracle)
         case _:
             return None
 
@@ -58,19 +62,18 @@ def accuse(game: t.NativeGame, accusation: Accusation, oracle: Oracle, context: 
             if accusation.is_output:
                 return t.AccuseOutput(accusation.value)
             return t.AccuseTile(accusation.value, accusation.tile)
-        case t.NamingPiece(trace=trace, value=value, tile=tile, hashes=hashes):
-            own = _pieces(Tile(trace.step, value, tile, context), oracle)
-            for index, posted in enumerate(split_hashes(hashes)):
-                if own[index].hash != posted:
-                    return t.NamePiece(index)
-            return None
+        case t.NamingPiece(trace=trace, run=run, hashes=hashes):
+            own = _pieces(Tile(trace.step, run.value, run.tile, context), oracle)
+            ends = _part_ends(run.first, run.count, own)
+            wrong = (index for index, posted in enumerate(split_hashes(hashes)) if ends[index].hash != posted)
+            return next(map(t.NamePiece, wrong), None)
         case _:
             return None
 
 
-def expected_moves(pieces: int) -> int:
-    """Moves of a game about a tile of so many pieces."""
-    return 7 if pieces > 1 else 5
+def expected_moves(pieces: int, piece: int = 0) -> int:
+    """Moves of a game that ends at this piece of a tile of so many."""
+    return 5 + 2 * levels(pieces, piece) if pieces > 1 else 5
 
 
 def _trace(step: int, oracle: Oracle, context: Context) -> t.PostTrace:
@@ -121,9 +124,15 @@ def _pieces(tile: Tile, oracle: Oracle) -> list[Reference]:
     return found
 
 
+def _part_ends(first: int, count: int, pieces: Sequence[Reference]) -> list[Reference]:
+    """The reference at the end of every part of a run."""
+    size = part_size(count)
+    return [pieces[first + min(end, count) - 1] for end in range(size, count + size, size)]
+
+
 def _reference(tile: Tile, oracle: Oracle) -> t.PostReference:
     pieces = _pieces(tile, oracle)
-    hashes = b"".join(piece.hash for piece in pieces[:-1])
+    hashes = b"".join(piece.hash for piece in _part_ends(0, len(pieces), pieces)[:-1])
     return t.PostReference(_shown(tile, oracle), _carried(pieces[-1]), hashes)
 
 

@@ -88,17 +88,17 @@ class Carried(Struct):
 
 
 class PostReference(Struct, tag=6):
-    """Defender, for a tile of several pieces: the tile, its reference, and the reference's hash after every piece."""
+    """Defender, for a tile of several pieces: the tile, its reference, and the reference's hash after every part."""
 
     shown: Shown
     reference: Carried
     """After the last piece."""
     hashes: bytes
-    """After each piece but the last."""
+    """After each part of the run of pieces but the last."""
 
 
 class NamePiece(Struct, tag=7):
-    """Challenger: the first piece whose hash does not follow from the one before."""
+    """Challenger: the first part of the run of pieces whose hash does not follow from the one before."""
 
     index: int
 
@@ -121,8 +121,23 @@ class Justify(Struct, tag=8):
     tiles: tuple[InputTile, ...]
 
 
+class PostPieces(Struct, tag=9):
+    """Defender: the reference's hash after each part of the named run of pieces but the last."""
+
+    hashes: bytes
+
+
 NativeMove: TypeAlias = (
-    PostStates | NameStep | PostTrace | AccuseTile | AccuseOutput | ShowOutput | PostReference | NamePiece | Justify
+    PostStates
+    | NameStep
+    | PostTrace
+    | AccuseTile
+    | AccuseOutput
+    | ShowOutput
+    | PostReference
+    | NamePiece
+    | Justify
+    | PostPieces
 )
 
 
@@ -174,27 +189,41 @@ class AwaitReference(Struct, tag=5):
     tile: int
 
 
-class NamingPiece(Struct, tag=6):
-    """Challenger has to name the piece of the reference that is wrong."""
+class Run(Struct):
+    """Pieces `first` … `first + count - 1` of the accused tile's reference."""
 
-    trace: Trace
     value: int
     tile: int
+    first: int
+    count: int
+    before: bytes
+    """Hash of the reference before the run; empty before the first piece."""
+    after: bytes
+    """Hash after it; empty: the tile has one piece and is shown along with it."""
+
+
+class NamingPiece(Struct, tag=6):
+    """Challenger has to name the part of the run that is wrong."""
+
+    trace: Trace
+    run: Run
     hashes: bytes
-    """After every piece, the last included."""
+    """After every part, the last included."""
 
 
 class AwaitJustification(Struct, tag=7):
     """Defender has to supply what the one piece reads."""
 
     trace: Trace
-    value: int
-    tile: int
-    piece: int
-    before: bytes
-    """Hash of the reference before the piece; empty before the first."""
-    after: bytes
-    """Hash after it; empty: the tile has this one piece and is shown along with it."""
+    run: Run
+    """Of one piece."""
+
+
+class AwaitPieces(Struct, tag=9):
+    """Defender has to post the reference's hashes inside the named run."""
+
+    trace: Trace
+    run: Run
 
 
 class Ended(Struct, tag=8):
@@ -213,11 +242,12 @@ NativePhase: TypeAlias = (
     | AwaitOutput
     | AwaitReference
     | NamingPiece
+    | AwaitPieces
     | AwaitJustification
     | Ended
 )
 
-DEFENDER_PHASES = (AwaitStates, AwaitTrace, AwaitOutput, AwaitReference, AwaitJustification)
+DEFENDER_PHASES = (AwaitStates, AwaitTrace, AwaitOutput, AwaitReference, AwaitPieces, AwaitJustification)
 """Phases in which the defender moves; in all others, but `Ended`, the challenger does."""
 
 

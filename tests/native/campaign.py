@@ -24,7 +24,7 @@ from ml.native.interpreter import NativeInterpreter
 from proofs.native.profile import DISTANCE_MAX, PARTS, Rule, measured_entries, thresholds
 from proofs.program.types import Program
 from tests.native.cheats import CHEATS, Cheater
-from tests.native.machines import MACHINES, Machine, work
+from tests.native.machines import Machine, machines_here, work
 from tests.native.models import Model, captured
 from tests.native.solver import LENGTHS, Case, open_case, task_seed
 
@@ -140,7 +140,7 @@ def judge_cheats(
 
 
 def run(
-    folder: Path, trials: int, names: tuple[str, ...] = (), machines: Sequence[Machine] = MACHINES, say: bool = False
+    folder: Path, trials: int, names: tuple[str, ...], machines: Sequence[Machine], say: bool = False
 ) -> dict[str, object]:
     """The whole campaign with `trials` segments for each model and machine."""
     set_threads(1)
@@ -201,6 +201,6 @@ def main() -> int:
     arguments = parser.parse_args()
     names = tuple(name for name in arguments.models.split(",") if name)
     with tempfile.TemporaryDirectory(prefix="native-") as folder:
-        result = run(Path(folder), arguments.trials, names, say=not arguments.json)
+        result = run(Path(folder), arguments.trials, names, machines_here(), say=not arguments.json)
     print(json.dumps(result) if arguments.json else table(result))
     return 1 if result["slashed"] else 0

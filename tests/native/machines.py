@@ -31,7 +31,12 @@ MACHINES = (
     Machine("old", 1, {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "ONEDNN_MAX_CPU_ISA": "SSE41"}),
     Machine("no-onednn", 2, {"MKL_CBWR": "SSE4_2"}, onednn=False),
 )
-"""`avx512` runs as the processor's best where there is none; what torch took is reported."""
+
+
+def machines_here() -> tuple[Machine, ...]:
+    """Those that this processor can play: forced to instructions that it lacks, torch would be killed."""
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return tuple(machine for machine in MACHINES if machine.name not in ("avx2", "avx512") or machine.name in flags)
 
 
 def work(machine: Machine, folder: Path, timeout_s: float = 1_800.0) -> dict[str, object]:

@@ -119,7 +119,7 @@ def play_out(world: World, claim: t.NativeClaim, defender: Player, challenger: P
         moves.append(decode(t.NativeMove, encode(move)))
         game = rules.play(game, game.turn, moves[-1], world.context)
         game = decode(t.NativeGame, encode(game))
-        assert len(moves) <= 8
+        assert len(moves) <= 12
     return Played(game, moves)
 
 
@@ -201,6 +201,27 @@ def test_a_tile_of_several_pieces_takes_two_moves_more() -> None:
     result = play_out(world, claim_of(honest), lambda game: defend(game, oracle, context), insists)
     assert (result.game.outcome, result.game.why) == (CHALLENGER_WRONG, rules.REFERENCE_RIGHT)
     assert len(result.moves) == expected_moves(3) == 7
+
+
+def test_long_runs_of_pieces_are_walked_in_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proofs.pinpoint.walk.FAN_OUT", 2)
+    world = long_world(2_000)
+    run, accusation = wrong_product(world)
+    oracle, context = world.oracle(run), world.context
+    pieces = Tile(1, accusation.value, accusation.tile, context).pieces
+    assert pieces == 8
+
+    def liar(game: t.NativeGame) -> t.NativeMove | None:
+        move = defend(game, oracle, context)
+        if not isinstance(move, t.PostReference):
+            return move
+        own = oracle.tile(1, accusation.value, accusation.tile)
+        values = msgspec.structs.replace(move.reference.values, data=tensors.tile_bytes(own))
+        return msgspec.structs.replace(move, reference=t.Carried(values, move.reference.magnitudes))
+
+    result = play_out(world, claim_of(run), liar, lambda g: accuse(g, accusation, oracle, context))
+    assert (result.game.outcome, result.game.why) == (DEFENDER_WRONG, rules.REFERENCE_WRONG)
+    assert len(result.moves) == expected_moves(8, 7) == 11
 
 
 @pytest.mark.parametrize("lie", ["reference", "hash"])
