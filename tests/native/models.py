@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from gensyn_node.primitives.errors import Rejection
-from ml.capture.step import AdamW, LossFunction, Optimizer, Sgd, make_step
+from ml.capture.optimizers import AdamW, Optimizer, Sgd
+from ml.capture.step import LossFunction, make_step
 from ml.capture.trace import capture
 from ml.data.manifest import write_dataset
 from ml.presets.build import cross_entropy
@@ -42,22 +43,19 @@ class Recurrent(nn.Module):
 
 
 class Convolutional(nn.Module):
-    """Two convolutions with ReLU, batch norm's formula after the first (its bias has no gradient), mean pooling."""
+    """Two convolutions with batch norm (their biases have no gradient), ReLU and pooling over maxima."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first = nn.Conv2d(1, 8, 3, padding=1)
-        self.scale, self.shift = nn.Parameter(torch.ones(8)), nn.Parameter(torch.zeros(8))
-        self.second = nn.Conv2d(8, 16, 3, stride=2, padding=1)
-        self.out = nn.Linear(16, CLASSES)
+        self.first, self.second = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 16, 3, padding=1)
+        self.norms = nn.ModuleList([nn.BatchNorm2d(8), nn.BatchNorm2d(16)])
+        self.pool = nn.MaxPool2d(2)
+        self.out = nn.Linear(16 * 9, CLASSES)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.first(x)
-        centred = x - x.mean((0, 2, 3), keepdim=True)
-        normed = centred / torch.sqrt((centred * centred).mean((0, 2, 3), keepdim=True) + 1e-5)
-        x = torch.relu(normed * self.scale.view(1, -1, 1, 1) + self.shift.view(1, -1, 1, 1))
-        x = torch.relu(self.second(x)).mean((2, 3))
-        out: torch.Tensor = self.out(x)
+        x = self.pool(torch.relu(self.norms[0](self.first(x))))
+        x = self.pool(torch.relu(self.norms[1](self.second(x))))
+        out: torch.Tensor = self.out(x.flatten(1))
         return out
 
 
@@ -114,7 +112,7 @@ def _tokens(generator: np.random.Generator) -> dict[str, np.ndarray]:
     return {"tokens": (np.cumsum(steps, axis=1) % 48).astype(np.uint8)}
 
 
-_SGD, _ADAMW = Sgd(0.05, 0.9, 1e-4), AdamW(1e-3)
+_SGD, _ADAMW = Sgd(lr=0.05, momentum=0.9, weight_decay=1e-4), AdamW(lr=1e-3)
 
 MODELS = (
     Model("mlp-sgd", lambda: Mlp(100, (256, 64), CLASSES, "relu"), _SGD, _table(100)),
