@@ -32,6 +32,7 @@ from gensyn_node.app.light_service import LightService
 from gensyn_node.app.pool import Pool
 from gensyn_node.app.pool_keeper import PoolKeeper
 from gensyn_node.app.pruning import Pruner
+from gensyn_node.app.reannouncer import Reannouncer
 from gensyn_node.app.room import Room
 from gensyn_node.app.settings import DAMAGED_FILE, EVIDENCE_FILE, SNAPSHOT_FOLDER, NodeSettings
 from gensyn_node.app.snapshots import Snapshots
@@ -175,6 +176,7 @@ class Node:
         self.pool_keeper = PoolKeeper(
             self.pool, MempoolJournal(settings.home.data / MEMPOOL_FILE), self.broadcaster.transaction
         )
+        self.reannouncer = Reannouncer(self.pool, lambda: opened.chain.head.height, self.broadcaster.transaction)
         self.light = LightService(chain=opened.chain, pool=self.pool, broadcaster=self.broadcaster)
         self.pruner = Pruner(opened.chain, settings.config.storage, self.snapshots.folder)
         self.chain = NodeChain(
@@ -246,6 +248,7 @@ class Node:
             nursery.start_soon(self.evidence.run)
             nursery.start_soon(self.snapshots.run)
             nursery.start_soon(self.pool_keeper.run)
+            nursery.start_soon(self.reannouncer.run)
             nursery.start_soon(self.pruner.run)
 
     async def _drive(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
