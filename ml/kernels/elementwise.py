@@ -7,23 +7,24 @@ innermost axis; sizes, strides and addresses come with each call.
 
 from __future__ import annotations
 
-import ctypes
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
 import torch
 from llvmlite import binding as llvm
 from llvmlite import ir
 
+from ml.kernels.call import Call, run
 from ml.kernels.emit import BIT, BYTE, IN_MEMORY, WORD, Emitter
-from ml.kernels.processor import processor
-from ml.kernels.threads import run_parts
+from ml.kernels.machine import machine_code
 from proofs.program.types import BOOL, ITEM_BYTES
 
-PARALLEL_ELEMENTS = 1 << 16
-"""Below so many elements one thread does all."""
+LINE_ITEMS = 64
+"""Elements of a flat loop are shared out in whole cache lines."""
+OPERATOR_NS = {"exp": 1.0, "log": 1.5, "tanh": 2.0, "erf": 3.0, "div": 0.3, "sqrt": 0.4, "reciprocal": 0.3}
+"""Nanoseconds an element of the operators that take long, about."""
 
 TORCH_DTYPES = {"f32": torch.float32, "i64": torch.int64, "bool": torch.bool, "u8": torch.uint8}
 
@@ -58,57 +59,35 @@ class Group:
         return (*self.inputs, *(dtype for dtype, _ in self.constants), *(item.dtype for item in self.operations))
 
 
-@dataclass(frozen=True)
-class _Loop:
-    """A compiled loop and the numbers it takes beside addresses."""
-
-    run: Callable[[int, int, int], None]
-    numbers: np.ndarray[tuple[int], np.dtype[np.int64]]
-    extent: int
-    """Size of the outermost axis, which threads share."""
-
-
 def compile_group(group: Group) -> Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]:
     """A function from the group's input tensors (any strides) to its outputs, each contiguous of `group.shape`."""
-    loops: dict[tuple[tuple[int, ...], ...], _Loop] = {}
     dtypes = [TORCH_DTYPES[group.slot_dtypes()[slot]] for slot in group.outputs]
     shape = group.shape
-    elements = int(np.prod(shape, dtype=np.int64))
 
-    def run(inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        key = tuple([item.stride() for item in inputs])
-        loop = loops.get(key)
-        if loop is None:
-            spread = [item.expand(shape).stride() for item in inputs]
-            if any(_crosses(strides, shape) for strides in spread):
-                return run(
-                    [
-                        item if not _crosses(s, shape) else item.contiguous()
-                        for item, s in zip(inputs, spread, strict=True)
-                    ]
-                )
-            loop = loops[key] = _specialise(group, tuple(spread))
+    def compute(inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        spread = [item.expand(shape).stride() for item in inputs]
+        crossing = [crosses(strides, shape) for strides in spread]
+        if any(crossing):
+            return compute([item.contiguous() if bad else item for item, bad in zip(inputs, crossing, strict=True)])
         outputs = [torch.empty(shape, dtype=dtype) for dtype in dtypes]
-        numbers = loop.numbers.copy()
-        for place, item in enumerate(inputs):
-            numbers[place] = item.data_ptr()
-        for place, item in enumerate(outputs, start=len(inputs)):
-            numbers[place] = item.data_ptr()
-        address = numbers.ctypes.data
-        run_parts(loop.extent, elements, PARALLEL_ELEMENTS, lambda first, end: loop.run(address, first, end))
+        run(group_call(group, tuple(spread)), (*inputs, *outputs))
         return outputs
 
-    return run
+    return compute
 
 
-def _crosses(strides: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+def crosses(strides: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     """Whether the innermost axis that moves is neither repeated nor contiguous."""
     inner = [stride for stride, size in zip(strides, shape, strict=True) if size > 1]
     return bool(inner) and inner[-1] not in (0, 1)
 
 
-def _specialise(group: Group, strides: tuple[tuple[int, ...], ...]) -> _Loop:
-    """Collapse axes that all inputs walk alike, and compile for what is left."""
+@lru_cache(maxsize=4096)
+def group_call(group: Group, strides: tuple[tuple[int, ...], ...]) -> Call:
+    """The call for inputs that walk the group's shape by these strides (elements), none of which `crosses`.
+
+    Axes that all inputs walk alike are collapsed; the loop is compiled for what is left.
+    """
     kept = [axis for axis, size in enumerate(group.shape) if size > 1]
     sizes = [group.shape[axis] for axis in kept] or [1]
     steps = [[item[axis] for axis in kept] or [0] for item in strides]
@@ -124,22 +103,29 @@ def _specialise(group: Group, strides: tuple[tuple[int, ...], ...]) -> _Loop:
     outer = [step * size for per_input, size in zip(steps, items, strict=True) for step in per_input[:-1]]
     dtypes = group.slot_dtypes()
     bare = Group(group.inputs, group.constants, group.operations, group.outputs, ())
-    run = _compiled(bare, moves, len(sizes))
-    addresses = [0] * (len(group.inputs) + len(group.outputs))
-    rows = [int(np.prod(sizes[place + 1 :], dtype=np.int64)) for place in range(len(sizes) - 1)]
+    kernel = _compiled(bare, moves, len(sizes))
+    tensors = len(group.inputs) + len(group.outputs)
+    rows = [math.prod(sizes[place + 1 :]) for place in range(len(sizes) - 1)]
     written = [row * ITEM_BYTES[dtypes[slot]] for slot in group.outputs for row in rows]
-    numbers = np.array([*addresses, *sizes, *outer, *written], np.int64)
-    return _Loop(run, numbers, sizes[0])
+    numbers = (*[0] * tensors, *sizes, *outer, *written)
+    nanoseconds = math.prod(sizes) * _element_nanoseconds(group)
+    return Call(kernel, numbers, tuple(range(tensors)), sizes[0], nanoseconds, LINE_ITEMS if len(sizes) == 1 else 1)
+
+
+def _element_nanoseconds(group: Group) -> float:
+    """What one element takes on one thread, about: memory streams, and the operators that are long."""
+    streams = len(group.inputs) + len(group.outputs)
+    return 0.15 * streams + sum(OPERATOR_NS.get(item.operator, 0.05) for item in group.operations)
 
 
 @lru_cache(maxsize=4096)
-def _compiled(group: Group, moves: tuple[bool, ...], rank: int) -> Callable[[int, int, int], None]:
+def _compiled(group: Group, moves: tuple[bool, ...], rank: int) -> int:
     """The machine code of a group for this many axes; `moves`: whether an input moves along the innermost axis."""
     module = ir.Module("group")
     module.triple = llvm.get_process_triple()
     inner = _inner(module, group, moves)
     _outer(module, inner, len(group.inputs) + len(group.outputs), rank)
-    return _machine_code(module)
+    return machine_code(str(module), "run")[0]
 
 
 def _inner(module: ir.Module, group: Group, moves: tuple[bool, ...]) -> ir.Function:
@@ -187,11 +173,11 @@ def _inner(module: ir.Module, group: Group, moves: tuple[bool, ...]) -> ir.Funct
 
 
 def _outer(module: ir.Module, inner: ir.Function, tensors: int, rank: int) -> None:
-    """`run(numbers, first, end)`: the loops over all axes but the innermost; `first` … `end` bound the outermost."""
-    kind = ir.FunctionType(ir.VoidType(), [WORD.as_pointer(), WORD, WORD])
+    """`run(numbers, first, end, scratch)`: the loops over all axes but the innermost; two bounds of the outermost."""
+    kind = ir.FunctionType(ir.VoidType(), [WORD.as_pointer(), WORD, WORD, WORD])
     function = ir.Function(module, kind, "run")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    numbers, first, end = function.args
+    numbers, first, end, _ = function.args
 
     def number(place: int) -> ir.Value:
         return builder.load(builder.gep(numbers, [ir.Constant(WORD, place)]))
@@ -225,36 +211,6 @@ def _outer(module: ir.Module, inner: ir.Function, tensors: int, rank: int) -> No
 
     nest(0, bases)
     builder.ret_void()
-
-
-@lru_cache(maxsize=1)
-def _target() -> llvm.TargetMachine:
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    target = llvm.Target.from_triple(llvm.get_process_triple())
-    name, features = processor()
-    return target.create_target_machine(cpu=name, features=features, opt=3)
-
-
-_engines: list[llvm.ExecutionEngine] = []
-"""Engines own the machine code; they live as long as the process."""
-
-
-def _machine_code(module: ir.Module) -> Callable[[int, int, int], None]:
-    machine = _target()
-    compiled = llvm.parse_assembly(str(module))
-    compiled.verify()
-    options = llvm.create_pipeline_tuning_options(speed_level=3)
-    options.loop_vectorization = True
-    options.slp_vectorization = False
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(compiled, builder)
-    engine = llvm.create_mcjit_compiler(compiled, machine)
-    engine.finalize_object()
-    _engines.append(engine)
-    address = engine.get_function_address("run")
-    prototype = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
-    return prototype(address)
 
 
 def single(

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml.interpreter import canonical, makes_nan
+from ml.kernels.matmul import matmul
 from ml.kernels.table import kernel
 from ml.kernels.threads import get_threads, set_threads
 from ml.reference.operators import compute
@@ -176,6 +177,31 @@ def test_movement_and_generators(dtype: str) -> None:
 def test_full_keeps_every_bit() -> None:
     check("full", [], (0, 0x7FA12345, 3))
     check("full", [], (1, (1 << 64) - 5, 3))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_products_of_many_blocks(threads: int) -> None:
+    """More rows, terms and columns than one block has, in all four orders of strides, and batches with two strides."""
+    generator = np.random.default_rng(8)
+    before = get_threads()
+    try:
+        set_threads(threads)
+        for m, k, n in ((301, 521, 530), (1, 700, 257), (260, 1, 3), (130, 257, 17)):
+            left, right = (generator.standard_normal(shape).astype(np.float32) for shape in ((m, k), (k, n)))
+            left[0, 0], right[-1, -1] = np.float32(1e-42), np.float32(-3e38)
+            expected = compute_value(Node("matmul", (0, 1), ()), [left, right])
+            lefts = [torch.from_numpy(left), torch.from_numpy(left).mT.contiguous().mT]
+            rights = [torch.from_numpy(right), torch.from_numpy(right).mT.contiguous().mT]
+            lefts.append(torch.from_numpy(np.repeat(left, 2, 1))[:, ::2])
+            rights.append(torch.from_numpy(np.repeat(right, 2, 1))[:, ::2])
+            for a in lefts:
+                for b in rights:
+                    assert matmul(a, b).numpy().tobytes() == expected.tobytes()
+        heads = torch.from_numpy(generator.standard_normal((5, 33, 3, 20)).astype(np.float32)).permute(0, 2, 1, 3)
+        node, inputs = Node("matmul", (0, 1), ()), [heads.contiguous().numpy(), heads.mT.contiguous().numpy()]
+        assert matmul(heads, heads.mT).numpy().tobytes() == compute_value(node, inputs).tobytes()
+    finally:
+        set_threads(before)
 
 
 def test_threads_change_no_bit() -> None:

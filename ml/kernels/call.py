@@ -1,0 +1,58 @@
+"""How a compiled kernel is called: numbers in memory, a range of items, when to cut the range into parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ml.kernels.pool import TASK_WORDS, execute, helpers
+
+PART_NS = 8_000
+"""Work of a part at least: handing one to another thread costs some 100 ns, and a cache line or two has to move."""
+PARTS_PER_THREAD = 4
+"""More parts than threads: a thread that is late or interrupted leaves parts to the others."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A kernel made ready for inputs and outputs of known shapes and strides, wherever they lie.
+
+    The kernel's C signature is (numbers, first item, end item, scratch); its numbers begin with what `addresses` says.
+    """
+
+    kernel: int
+    """Address of the machine code."""
+    numbers: tuple[int, ...]
+    """What the kernel reads beside the tensors, with zeros where their addresses go."""
+    addresses: tuple[int, ...]
+    """For each input, then each output, the place of its address among the numbers."""
+    items: int
+    """Independent items; a range of them can be computed by itself."""
+    nanoseconds: float
+    """What all items take on one thread, roughly."""
+    grain: int = 1
+    """Parts begin at multiples of so many items."""
+
+    def parts(self, threads: int) -> tuple[int, int]:
+        """(items of a part, parts) for this many threads."""
+        if threads < 2 or self.items < 2:
+            return self.items, 1
+        wanted = min(self.items, threads * PARTS_PER_THREAD, int(self.nanoseconds / PART_NS))
+        if wanted < 2:
+            return self.items, 1
+        size = -(-self.items // wanted)
+        size = -(-size // self.grain) * self.grain
+        return size, -(-self.items // size)
+
+
+def run(call: Call, tensors: Sequence[torch.Tensor]) -> None:
+    """Run a call on its inputs and outputs, on this process's threads."""
+    words = np.array([0] * TASK_WORDS + list(call.numbers), np.int64)
+    at = words.ctypes.data
+    for place, tensor in zip(call.addresses, tensors, strict=True):
+        words[TASK_WORDS + place] = tensor.data_ptr()
+    words[:TASK_WORDS] = (call.kernel, at + 8 * TASK_WORDS, call.items, *call.parts(helpers() + 1))
+    execute(at, 1)
