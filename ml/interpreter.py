@@ -1,9 +1,9 @@
-"""Running a program: a plan of kernels in list order, values freed at their last use.
+"""Running a program, in one of two ways that give the same bits.
 
-Two plans of one program give the same bits. The *fused* plan joins elementwise operators into loops and never makes the
-values inside; the *plain* plan makes every value, for hashing and for faults. NaN payloads are left as the processor
-makes them and become canonical where values leave the plan; that equals canonical NaNs after every operator as long as
-no NaN enters with another payload, so a step whose inputs hold one runs in the `strict` way.
+The *fused* way (`ml.plan`) joins elementwise operators into loops and never makes the values inside; the *plain* way
+runs one kernel after the other in list order and makes every value, for hashing and for faults. NaN payloads are left
+as the processor makes them and become canonical where values leave the plan; that equals canonical NaNs after every
+operator as long as no NaN enters with another payload, so a step whose inputs hold one runs in the `strict` way.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ml.fusion import Piece, fuse
-from ml.kernels.elementwise import compile_group
 from ml.kernels.table import kernel
+from ml.plan import Plan
 from proofs.program.operators import OPERATORS
 from proofs.program.types import Node, Program
 from proofs.program.validate import validate_program
@@ -43,7 +42,7 @@ class Interpreter:
         """Raises Rejection when the program is not valid."""
         self.program = program
         self.info = validate_program(program)
-        self._fused: list[Instruction] | None = None
+        self._fused: Plan | None = None
         self._plain: list[Instruction] | None = None
 
     def step(
@@ -53,15 +52,8 @@ class Interpreter:
         if strict:
             return self.observed_step(state, batch, step_index, lambda _, value: value, strict=True)
         if self._fused is None:
-            self._fused = _with_frees(self.program, [self._fused_instruction(piece) for piece in fuse(self.program)])
-        values = self._inputs(state, batch, step_index)
-        for instruction in self._fused:
-            results = instruction.run([values[number] for number in instruction.inputs])
-            for number, result in zip(instruction.outputs, results, strict=True):
-                values[number] = result
-            for number in instruction.frees:
-                del values[number]
-        return self._outputs(values)
+            self._fused = Plan(self.program, self.info.types)
+        return self._fused.step([*state, *batch, torch.tensor(step_index, dtype=torch.int64)])
 
     def observed_step(
         self,
@@ -73,8 +65,8 @@ class Interpreter:
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """One step in which `observer` sees every batch value and node, canonical, in list order."""
         if self._plain is None:
-            pieces = [Piece((value,)) for value in range(self.program.first_node_value, self.program.value_count)]
-            self._plain = _with_frees(self.program, [self._fused_instruction(piece) for piece in pieces])
+            made = range(self.program.first_node_value, self.program.value_count)
+            self._plain = _with_frees(self.program, [self._instruction(value) for value in made])
         values = self._inputs(state, batch, step_index)
         for number in range(len(state), len(state) + len(batch)):
             values[number] = observer(number, values[number])
@@ -97,11 +89,8 @@ class Interpreter:
     def _outputs(self, values: dict[int, torch.Tensor]) -> tuple[list[torch.Tensor], torch.Tensor]:
         return [values[number].contiguous() for number in self.program.state_outputs], values[self.program.loss]
 
-    def _fused_instruction(self, piece: Piece) -> Instruction:
+    def _instruction(self, value: int) -> Instruction:
         types = self.info.types
-        if piece.group is not None:
-            return Instruction(piece.inputs, piece.outputs, compile_group(piece.group(types)), ())
-        (value,) = piece.values
         node: Node = self.program.nodes[value - self.program.first_node_value]
         run = kernel(node, tuple(types[number] for number in node.inputs), types[value])
         return Instruction(node.inputs, (value,), lambda inputs: (run(inputs),), ())

@@ -1,0 +1,408 @@
+"""A program's step as a list of compiled tasks over planned memory: no allocation and almost no Python while it runs.
+
+Every value has a place: a buffer, an offset and strides. Operators that only move data are views where strides allow
+it. Buffers of the step share one arena by liveness, so that the same few megabytes stay in the caches; what leaves
+the step is written where it will stay. Tasks that follow each other are one call of machine code (`ml.kernels.pool`);
+a kernel that exists in Python only stands between two such calls.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from gensyn_node.primitives.errors import InvariantViolation
+from ml.arena import assign
+from ml.fusion import Piece, fuse
+from ml.kernels import lowering
+from ml.kernels.call import Call
+from ml.kernels.elementwise import TORCH_DTYPES, Group, crosses, group_call
+from ml.kernels.pool import TASK_WORDS, execute, helpers
+from ml.kernels.strided import copy_call
+from ml.kernels.table import Kernel, kernel
+from proofs.program.types import ITEM_BYTES, Node, Program, TensorType
+
+LINE = 64
+"""Every buffer begins at a cache line."""
+
+Block = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def aligned(memory: Block) -> int:
+    """The first address of a block that begins a cache line."""
+    return -(-memory.ctypes.data // LINE) * LINE
+
+
+@dataclass
+class Buffer:
+    """Memory of one value, and of its views."""
+
+    size: int
+    """Bytes."""
+    kind: str
+    """`arena`, `input` (a tensor that the caller gives), `output` (one that the step returns), `constant`."""
+    number: int
+    """Of the input or the constant."""
+    first: int = -1
+    last: int = -1
+    """Instructions that write it first and use it last."""
+    offset: int = 0
+    """In the arena, or in the block of outputs."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value lies: a buffer, and a meta tensor whose offset and strides say the rest."""
+
+    buffer: Buffer
+    view: torch.Tensor
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """In elements."""
+        return self.view.stride()
+
+    @property
+    def offset(self) -> int:
+        """Bytes from the buffer's start."""
+        return int(self.view.storage_offset()) * self.view.element_size()
+
+
+@dataclass
+class Task:
+    """A compiled kernel on places, or a kernel in Python with the place of its output last."""
+
+    places: tuple[Place, ...]
+    call: Call | None = None
+    kernel: Kernel | None = None
+
+
+@dataclass
+class _Stretch:
+    """Compiled tasks that follow each other."""
+
+    first: int
+    count: int
+
+
+@dataclass
+class _Ready:
+    """A plan with its memory: addresses are known but for inputs and outputs."""
+
+    arena: Any
+    words: np.ndarray[Any, np.dtype[np.int64]]
+    tasks: int
+    table: np.ndarray[Any, np.dtype[np.int64]]
+    patched: np.ndarray[Any, np.dtype[np.int64]]
+    """Places of addresses that differ from step to step."""
+    patch_sources: np.ndarray[Any, np.dtype[np.int64]]
+    patch_offsets: np.ndarray[Any, np.dtype[np.int64]]
+    stretches: list[_Stretch | Task]
+    threads: int = 0
+
+
+def meta(type_: TensorType) -> torch.Tensor:
+    """A contiguous meta tensor of a type."""
+    return torch.empty(type_.shape, dtype=TORCH_DTYPES[type_.dtype], device="meta")
+
+
+class Plan:
+    """A program's fused step."""
+
+    def __init__(self, program: Program, types: tuple[TensorType, ...]) -> None:
+        self.program = program
+        self.types = types
+        self._given = program.first_node_value
+        self._tasks: list[Task] = []
+        self._buffers: list[Buffer] = []
+        self._constants: list[torch.Tensor] = []
+        self._places: dict[int, Place] = {}
+        for number in range(self._given):
+            self._places[number] = Place(self._buffer(types[number], "input", number), meta(types[number]))
+        for piece in fuse(program):
+            self._add(piece)
+        self._outputs = _Outputs(self)
+        self._arena_bytes = self._assign()
+        self._ready: _Ready | None = None
+        self._lock = threading.Lock()
+
+    def step(self, inputs: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """(state', loss) from the state, the batch and the step index."""
+        addresses, held = [], []
+        for item, type_ in zip(inputs, self.types, strict=False):
+            if item.shape != type_.shape or item.dtype is not TORCH_DTYPES[type_.dtype] or item.device.type != "cpu":
+                raise InvariantViolation(f"{item.dtype} {tuple(item.shape)} where the program has {type_}")
+            whole = item if item.is_contiguous() else item.contiguous()
+            held.append(whole)
+            addresses.append(whole.data_ptr())
+        with self._lock:
+            ready = self._ready
+            if ready is None:
+                ready = self._ready = self._prepare()
+            if ready.threads != helpers() + 1:
+                self._cut(ready)
+            block = self._outputs.block()
+            bases = np.array([*addresses, aligned(block)], np.int64)
+            ready.words[ready.patched] = bases[ready.patch_sources] + ready.patch_offsets
+            for part in ready.stretches:
+                if isinstance(part, _Stretch):
+                    execute(ready.tasks + part.first * TASK_WORDS * 8, part.count)
+                else:
+                    self._run(part, ready, held, block)
+            return self._outputs.tensors(block, held)
+
+    # Building: one task after the other, places of values.
+
+    def _buffer(self, type_: TensorType, kind: str, number: int = 0) -> Buffer:
+        buffer = Buffer(type_.elements * ITEM_BYTES[type_.dtype], kind, number)
+        self._buffers.append(buffer)
+        return buffer
+
+    def _fresh(self, type_: TensorType) -> Place:
+        return Place(self._buffer(type_, "arena"), meta(type_))
+
+    def _emit(self, task: Task, made: Sequence[Place]) -> None:
+        position = len(self._tasks)
+        for place in task.places:
+            place.buffer.last = position
+        for place in made:
+            if place.buffer.first < 0:
+                place.buffer.first = position
+        self._tasks.append(task)
+
+    def _add(self, piece: Piece) -> None:
+        if piece.group is not None:
+            group = piece.group(self.types)
+            outputs = [self._fresh(self.types[number]) for number in piece.outputs]
+            self._add_group(group, [self._places[number] for number in piece.inputs], outputs)
+            self._places.update(zip(piece.outputs, outputs, strict=True))
+            return
+        (value,) = piece.values
+        node = self.program.nodes[value - self._given]
+        inputs = [self._places[number] for number in node.inputs]
+        self._places[value] = self._add_node(node, inputs, self.types[value])
+
+    def _add_group(self, group: Group, inputs: list[Place], outputs: list[Place]) -> None:
+        shape = group.shape
+        inputs = [
+            self._contiguous(place) if crosses(place.view.expand(shape).stride(), shape) else place for place in inputs
+        ]
+        call = group_call(group, tuple(place.view.expand(shape).stride() for place in inputs))
+        self._emit(Task((*inputs, *outputs), call), outputs)
+
+    def _add_node(self, node: Node, inputs: list[Place], type_: TensorType) -> Place:
+        if node.operator in lowering.VIEWS:
+            place = inputs[0]
+            view = lowering.VIEWS[node.operator](place.view, node, type_)
+            return Place(place.buffer, view) if view is not None else self._reshaped(place, type_)
+        if node.operator in lowering.CONSTANTS:
+            made = kernel(node, (), type_)(())
+            self._constants.append(made)
+            view = torch.empty_strided(made.shape, made.stride(), dtype=made.dtype, device="meta")
+            return Place(self._buffer(type_, "constant", len(self._constants) - 1), view)
+        if node.operator in lowering.MOVES:
+            output = self._fresh(type_)
+            for source, target in lowering.MOVES[node.operator](node, [place.view for place in inputs], output.view):
+                if isinstance(source, torch.Tensor):
+                    fill = self._constant(source)
+                    self._copy(Place(fill.buffer, fill.view.expand(target.shape)), Place(output.buffer, target), output)
+                else:
+                    number, view = source
+                    self._copy(Place(inputs[number].buffer, view), Place(output.buffer, target), output)
+            return output
+        call = None
+        if node.operator in lowering.CALLS:
+            call = lowering.CALLS[node.operator](node, [place.view for place in inputs], type_)
+            if call is None:
+                inputs = [self._contiguous(place) for place in inputs]
+                call = lowering.CALLS[node.operator](node, [place.view for place in inputs], type_)
+        output = self._fresh(type_)
+        if call is not None:
+            self._emit(Task((*inputs, output), call), [output])
+        else:
+            types = tuple(self.types[number] for number in node.inputs)
+            self._emit(Task((*inputs, output), None, kernel(node, types, type_)), [output])
+        return output
+
+    def _constant(self, value: torch.Tensor) -> Place:
+        self._constants.append(value)
+        buffer = Buffer(value.element_size(), "constant", len(self._constants) - 1)
+        self._buffers.append(buffer)
+        return Place(buffer, value.to("meta"))
+
+    def _contiguous(self, place: Place) -> Place:
+        if place.view.is_contiguous():
+            return place
+        output = Place(
+            Buffer(place.view.numel() * place.view.element_size(), "arena", 0),
+            torch.empty(place.view.shape, dtype=place.view.dtype, device="meta"),
+        )
+        self._buffers.append(output.buffer)
+        self._copy(place, output, output)
+        return output
+
+    def _reshaped(self, place: Place, type_: TensorType) -> Place:
+        whole = self._contiguous(place)
+        return Place(whole.buffer, whole.view.view(type_.shape))
+
+    def _copy(self, source: Place, target: Place, made: Place) -> None:
+        view = source.view
+        call = copy_call(tuple(view.shape), view.stride(), target.view.stride(), view.element_size())
+        self._emit(Task((source, target), call), [made])
+
+    def as_output(self, value: int) -> Place:
+        """The place of a value that the step returns: its own buffer where that holds nothing else, else a copy."""
+        place = self._places[value]
+        whole = place.view.is_contiguous() and place.view.numel() * place.view.element_size() == place.buffer.size
+        if place.buffer.kind == "arena" and whole:
+            place.buffer.kind = "output"
+            return place
+        output = Place(self._buffer(self.types[value], "output"), meta(self.types[value]))
+        self._copy(place, output, output)
+        return output
+
+    # Memory: the arena by liveness, addresses in the tasks' numbers.
+
+    def _assign(self) -> int:
+        arena = [item for item in self._buffers if item.kind == "arena" and item.first >= 0]
+        offsets, size = assign([(item.size, item.first, item.last) for item in arena])
+        for item, offset in zip(arena, offsets, strict=True):
+            item.offset = offset
+        return size
+
+    def _prepare(self) -> _Ready:
+        memory = np.empty(self._arena_bytes + LINE, np.uint8)
+        arena = aligned(memory)
+        compiled = [task for task in self._tasks if task.call is not None]
+        counts = [len(task.call.numbers) for task in compiled if task.call is not None]
+        header = len(compiled) * TASK_WORDS
+        words = np.zeros(header + sum(counts) + 1, np.int64)
+        patched: list[tuple[int, int, int]] = []
+        at = header
+        for row, task in enumerate(compiled):
+            call = task.call
+            if call is None:
+                continue
+            words[at : at + len(call.numbers)] = call.numbers
+            words[row * TASK_WORDS : row * TASK_WORDS + 3] = (call.kernel, words.ctypes.data + at * 8, call.items)
+            for number, place in zip(call.addresses, task.places, strict=True):
+                buffer = place.buffer
+                if buffer.kind == "arena":
+                    words[at + number] = arena + buffer.offset + place.offset
+                elif buffer.kind == "constant":
+                    words[at + number] = self._constants[buffer.number].data_ptr() + place.offset
+                elif buffer.kind == "input":
+                    patched.append((at + number, buffer.number, place.offset))
+                else:
+                    patched.append((at + number, self._given, buffer.offset + place.offset))
+            at += len(call.numbers)
+        stretches: list[_Stretch | Task] = []
+        row = 0
+        for task in self._tasks:
+            if task.call is None:
+                stretches.append(task)
+                continue
+            if not stretches or not isinstance(stretches[-1], _Stretch):
+                stretches.append(_Stretch(row, 0))
+            last = stretches[-1]
+            if isinstance(last, _Stretch):
+                last.count += 1
+            row += 1
+        table = np.array(patched, np.int64).reshape(-1, 3).T.copy()
+        rows = words[:header].reshape(-1, TASK_WORDS)
+        return _Ready(memory, words, words.ctypes.data, rows, table[0], table[1], table[2], stretches)
+
+    def _cut(self, ready: _Ready) -> None:
+        """Cut the tasks for the number of threads."""
+        ready.threads = helpers() + 1
+        calls = [task.call for task in self._tasks if task.call is not None]
+        for row, call in enumerate(calls):
+            ready.table[row, 3:5] = call.parts(ready.threads)
+
+    def _run(self, task: Task, ready: _Ready, held: list[torch.Tensor], block: Any) -> None:
+        """A kernel in Python: tensors over its places, its result copied to where it belongs."""
+        tensors = [self._tensor(place, ready, held, block) for place in task.places]
+        if task.kernel is None:
+            raise InvariantViolation("a task without a kernel")
+        tensors[-1].copy_(task.kernel(tensors[:-1]))
+
+    def _tensor(self, place: Place, ready: _Ready, held: list[torch.Tensor], block: Any) -> torch.Tensor:
+        buffer, view = place.buffer, place.view
+        if buffer.kind == "input":
+            return held[buffer.number].as_strided(view.shape, view.stride(), view.storage_offset())
+        if buffer.kind == "constant":
+            return self._constants[buffer.number].as_strided(view.shape, view.stride(), view.storage_offset())
+        memory = ready.arena if buffer.kind == "arena" else block
+        first = aligned(memory) - memory.ctypes.data + buffer.offset
+        raw = torch.from_numpy(memory[first : first + max(buffer.size, 1)])
+        return raw[: buffer.size].view(view.dtype).as_strided(view.shape, view.stride(), view.storage_offset())
+
+
+class _Outputs:
+    """What a step returns: values that are written into one block of memory, and inputs that are passed on.
+
+    A block is used again as soon as no tensor over it is left.
+    """
+
+    KEPT = 3
+    """Blocks held for use again: a state, the one that becomes it, and one that somebody still looks at."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._size = 0
+        self._items: list[tuple[torch.dtype, tuple[int, ...], int] | int] = []
+        """(dtype, shape, offset in bytes), or the number of the input that is passed on."""
+        self._blocks: list[tuple[Block, weakref.ref[Block]]] = []
+        for value in (*plan.program.state_outputs, plan.program.loss):
+            if value < plan.program.first_node_value:
+                self._items.append(value)
+                continue
+            place = plan.as_output(value)
+            place.buffer.offset = self._size
+            self._size += -(-place.buffer.size // LINE) * LINE
+            self._items.append((place.view.dtype, tuple(place.view.shape), place.buffer.offset))
+
+    def block(self) -> Block:
+        """Memory that nobody looks at."""
+        for place, (memory, seen) in enumerate(self._blocks):
+            if seen() is None:
+                view = memory.view()
+                self._blocks[place] = (memory, weakref.ref(view))
+                return view
+        memory = np.empty(self._size + LINE, np.uint8)
+        view = memory.view()
+        if len(self._blocks) < self.KEPT:
+            self._blocks.append((memory, weakref.ref(view)))
+        return view
+
+    def tensors(self, block: Block, inputs: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """(state', loss) over a block."""
+        start = aligned(block) - block.ctypes.data
+        raw = torch.from_numpy(block)[start : start + self._size]
+        by_dtype: dict[torch.dtype, torch.Tensor] = {}
+        made = []
+        for item in self._items:
+            if isinstance(item, int):
+                made.append(inputs[item])
+                continue
+            dtype, shape, offset = item
+            flat = by_dtype.get(dtype)
+            if flat is None:
+                flat = by_dtype[dtype] = raw.view(dtype)
+            made.append(flat.as_strided(shape, _steps(shape), flat.storage_offset() + offset // dtype.itemsize))
+        return made[:-1], made[-1]
+
+
+@lru_cache(maxsize=4096)
+def _steps(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides of a contiguous tensor."""
+    steps = [1] * len(shape)
+    for axis in range(len(shape) - 2, -1, -1):
+        steps[axis] = steps[axis + 1] * max(shape[axis + 1], 1)
+    return tuple(steps)
