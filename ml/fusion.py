@@ -7,8 +7,10 @@ valid; fusing changes which values are written to memory and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import torch
 
 from ml.kernels.elementwise import Group, Operation
 from ml.kernels.emit import FUSIBLE
@@ -23,6 +25,8 @@ INPUTS_MAX = 16
 """Streams of one loop."""
 
 Types = tuple[TensorType, ...]
+Kernel = Callable[[Sequence[torch.Tensor]], Sequence[torch.Tensor]]
+"""Inputs → outputs."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Piece:
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
     group: Callable[[Types], Group] | None = None
+    kernel: Kernel | None = None
+    """Of a graph that has one of its own."""
 
 
 def fuse(program: Program) -> list[Piece]:

@@ -20,13 +20,13 @@ import torch
 
 from gensyn_node.primitives.errors import InvariantViolation
 from ml.arena import assign
-from ml.fusion import Piece, fuse
+from ml.fusion import Kernel, Piece, fuse
 from ml.kernels import lowering
 from ml.kernels.call import Call
 from ml.kernels.elementwise import TORCH_DTYPES, Group, crosses, group_call
 from ml.kernels.pool import TASK_WORDS, execute, helpers
 from ml.kernels.strided import copy_call
-from ml.kernels.table import Kernel, kernel
+from ml.kernels.table import kernel
 from proofs.program.types import ITEM_BYTES, Node, Program, TensorType
 
 LINE = 64
@@ -47,9 +47,10 @@ class Buffer:
     size: int
     """Bytes."""
     kind: str
-    """`arena`, `input` (a tensor that the caller gives), `output` (one that the step returns), `constant`."""
+    """`arena`, `input` (a tensor that the caller gives), `output` (one that the step returns), `constant`, or `made`
+    (a tensor that a kernel in Python gives)."""
     number: int
-    """Of the input or the constant."""
+    """Of the input, the constant or the tensor made."""
     first: int = -1
     last: int = -1
     """Instructions that write it first and use it last."""
@@ -77,11 +78,13 @@ class Place:
 
 @dataclass
 class Task:
-    """A compiled kernel on places, or a kernel in Python with the place of its output last."""
+    """A compiled kernel on places (inputs, then outputs), or a kernel in Python whose outputs it makes itself."""
 
     places: tuple[Place, ...]
     call: Call | None = None
     kernel: Kernel | None = None
+    made: tuple[Place, ...] = ()
+    """Outputs of a kernel in Python."""
 
 
 @dataclass
@@ -104,6 +107,10 @@ class _Ready:
     """Places of addresses that differ from step to step."""
     patch_sources: np.ndarray[Any, np.dtype[np.int64]]
     patch_offsets: np.ndarray[Any, np.dtype[np.int64]]
+    made: dict[int, list[tuple[int, int]]]
+    """For each tensor that a kernel in Python gives, the places of addresses in it, with offsets."""
+    frees: list[list[int]]
+    """For each part, the tensors made that nothing needs after it."""
     stretches: list[_Stretch | Task]
     threads: int = 0
 
@@ -123,6 +130,7 @@ class Plan:
         self._tasks: list[Task] = []
         self._buffers: list[Buffer] = []
         self._constants: list[torch.Tensor] = []
+        self._made = 0
         self._places: dict[int, Place] = {}
         for number in range(self._given):
             self._places[number] = Place(self._buffer(types[number], "input", number), meta(types[number]))
@@ -151,11 +159,14 @@ class Plan:
             block = self._outputs.block()
             bases = np.array([*addresses, aligned(block)], np.int64)
             ready.words[ready.patched] = bases[ready.patch_sources] + ready.patch_offsets
-            for part in ready.stretches:
+            made: dict[int, torch.Tensor] = {}
+            for part, freed in zip(ready.stretches, ready.frees, strict=True):
                 if isinstance(part, _Stretch):
                     execute(ready.tasks + part.first * TASK_WORDS * 8, part.count)
                 else:
-                    self._run(part, ready, held, block)
+                    self._run(part, ready, held, block, made)
+                for number in freed:
+                    del made[number]
             return self._outputs.tensors(block, held)
 
     # Building: one task after the other, places of values.
@@ -178,6 +189,11 @@ class Plan:
         self._tasks.append(task)
 
     def _add(self, piece: Piece) -> None:
+        if piece.kernel is not None:
+            given = tuple(self._places[number] for number in piece.inputs)
+            made = self._python(piece.kernel, given, [self.types[number] for number in piece.outputs])
+            self._places.update(zip(piece.outputs, made, strict=True))
+            return
         if piece.group is not None:
             group = piece.group(self.types)
             outputs = [self._fresh(self.types[number]) for number in piece.outputs]
@@ -223,13 +239,18 @@ class Plan:
             if call is None:
                 inputs = [self._contiguous(place) for place in inputs]
                 call = lowering.CALLS[node.operator](node, [place.view for place in inputs], type_)
+        if call is None:
+            run = kernel(node, tuple(self.types[number] for number in node.inputs), type_)
+            return self._python(lambda tensors: (run(tensors),), tuple(inputs), [type_])[0]
         output = self._fresh(type_)
-        if call is not None:
-            self._emit(Task((*inputs, output), call), [output])
-        else:
-            types = tuple(self.types[number] for number in node.inputs)
-            self._emit(Task((*inputs, output), None, kernel(node, types, type_)), [output])
+        self._emit(Task((*inputs, output), call), [output])
         return output
+
+    def _python(self, run: Kernel, inputs: tuple[Place, ...], types: Sequence[TensorType]) -> list[Place]:
+        made = [Place(self._buffer(type_, "made", self._made + n), meta(type_)) for n, type_ in enumerate(types)]
+        self._made += len(made)
+        self._emit(Task(inputs, None, run, tuple(made)), made)
+        return made
 
     def _constant(self, value: torch.Tensor) -> Place:
         self._constants.append(value)
@@ -285,6 +306,7 @@ class Plan:
         header = len(compiled) * TASK_WORDS
         words = np.zeros(header + sum(counts) + 1, np.int64)
         patched: list[tuple[int, int, int]] = []
+        in_made: dict[int, list[tuple[int, int]]] = {}
         at = header
         for row, task in enumerate(compiled):
             call = task.call
@@ -298,26 +320,35 @@ class Plan:
                     words[at + number] = arena + buffer.offset + place.offset
                 elif buffer.kind == "constant":
                     words[at + number] = self._constants[buffer.number].data_ptr() + place.offset
+                elif buffer.kind == "made":
+                    in_made.setdefault(buffer.number, []).append((at + number, place.offset))
                 elif buffer.kind == "input":
                     patched.append((at + number, buffer.number, place.offset))
                 else:
                     patched.append((at + number, self._given, buffer.offset + place.offset))
             at += len(call.numbers)
         stretches: list[_Stretch | Task] = []
+        part_of = []
         row = 0
         for task in self._tasks:
             if task.call is None:
                 stretches.append(task)
+                part_of.append(len(stretches) - 1)
                 continue
             if not stretches or not isinstance(stretches[-1], _Stretch):
                 stretches.append(_Stretch(row, 0))
             last = stretches[-1]
             if isinstance(last, _Stretch):
                 last.count += 1
+            part_of.append(len(stretches) - 1)
             row += 1
+        frees: list[list[int]] = [[] for _ in stretches]
+        for item in self._buffers:
+            if item.kind == "made":
+                frees[part_of[item.last]].append(item.number)
         table = np.array(patched, np.int64).reshape(-1, 3).T.copy()
         rows = words[:header].reshape(-1, TASK_WORDS)
-        return _Ready(memory, words, words.ctypes.data, rows, table[0], table[1], table[2], stretches)
+        return _Ready(memory, words, words.ctypes.data, rows, table[0], table[1], table[2], in_made, frees, stretches)
 
     def _cut(self, ready: _Ready) -> None:
         """Cut the tasks for the number of threads."""
@@ -326,23 +357,37 @@ class Plan:
         for row, call in enumerate(calls):
             ready.table[row, 3:5] = call.parts(ready.threads)
 
-    def _run(self, task: Task, ready: _Ready, held: list[torch.Tensor], block: Any) -> None:
-        """A kernel in Python: tensors over its places, its result copied to where it belongs."""
-        tensors = [self._tensor(place, ready, held, block) for place in task.places]
+    def _run(
+        self, task: Task, ready: _Ready, held: list[torch.Tensor], block: Block, made: dict[int, torch.Tensor]
+    ) -> None:
+        """A kernel in Python on tensors over its places; what it gives is kept until nothing needs it."""
         if task.kernel is None:
             raise InvariantViolation("a task without a kernel")
-        tensors[-1].copy_(task.kernel(tensors[:-1]))
+        tensors = [self._tensor(place, ready, held, block, made) for place in task.places]
+        memories = {item.untyped_storage().data_ptr() for item in tensors}
+        for place, result in zip(task.made, task.kernel(tensors), strict=True):
+            whole = result.contiguous()
+            if whole.shape != place.view.shape or whole.dtype is not place.view.dtype:
+                raise InvariantViolation(f"a kernel gave {whole.dtype} {tuple(whole.shape)} for {place.view}")
+            # The memory of an input may be another value's later.
+            own = whole.clone() if whole.untyped_storage().data_ptr() in memories else whole
+            made[place.buffer.number] = own
+            for at, offset in ready.made.get(place.buffer.number, ()):
+                ready.words[at] = own.data_ptr() + offset
 
-    def _tensor(self, place: Place, ready: _Ready, held: list[torch.Tensor], block: Any) -> torch.Tensor:
+    def _tensor(
+        self, place: Place, ready: _Ready, held: list[torch.Tensor], block: Block, made: dict[int, torch.Tensor]
+    ) -> torch.Tensor:
         buffer, view = place.buffer, place.view
-        if buffer.kind == "input":
-            return held[buffer.number].as_strided(view.shape, view.stride(), view.storage_offset())
-        if buffer.kind == "constant":
-            return self._constants[buffer.number].as_strided(view.shape, view.stride(), view.storage_offset())
+        if buffer.kind in ("input", "constant", "made"):
+            number = buffer.number
+            kept = {"input": held, "constant": self._constants}.get(buffer.kind)
+            whole = made[number] if kept is None else kept[number]
+            return whole.as_strided(view.shape, view.stride(), whole.storage_offset() + view.storage_offset())
         memory = ready.arena if buffer.kind == "arena" else block
         first = aligned(memory) - memory.ctypes.data + buffer.offset
-        raw = torch.from_numpy(memory[first : first + max(buffer.size, 1)])
-        return raw[: buffer.size].view(view.dtype).as_strided(view.shape, view.stride(), view.storage_offset())
+        raw = torch.from_numpy(memory[first : first + buffer.size]).view(view.dtype)
+        return raw.as_strided(view.shape, view.stride(), view.storage_offset())
 
 
 class _Outputs:

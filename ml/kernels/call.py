@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ctypes
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ml.kernels.pool import TASK_WORDS, execute, helpers
+
+_KERNEL = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
 
 PART_NS = 8_000
 """Work of a part at least: handing one to another thread costs some 100 ns, and a cache line or two has to move."""
@@ -56,3 +59,31 @@ def run(call: Call, tensors: Sequence[torch.Tensor]) -> None:
         words[TASK_WORDS + place] = tensor.data_ptr()
     words[:TASK_WORDS] = (call.kernel, at + 8 * TASK_WORDS, call.items, *call.parts(helpers() + 1))
     execute(at, 1)
+
+
+def run_parts(items: int, work: int, grain: int, part: Callable[[int, int], object]) -> None:
+    """Run `part(first, end)` over all of `range(items)`, for kernels that are called through Python.
+
+    In one call, or in several on this process's threads when `work` exceeds `grain`; the part should release the
+    interpreter lock for most of its time. What a part raises is raised here.
+    """
+    threads = helpers() + 1
+    pieces = min(items, threads * PARTS_PER_THREAD if threads > 1 else 1, max(1, work // grain))
+    if pieces <= 1:
+        part(0, items)
+        return
+    raised: list[BaseException] = []
+
+    def one(numbers: int, first: int, end: int, scratch: int) -> None:
+        try:
+            part(first, end)
+        except BaseException as error:  # noqa: BLE001  (it passes through machine code, and is raised again below)
+            raised.append(error)
+
+    callback = _KERNEL(one)
+    address = ctypes.cast(callback, ctypes.c_void_p).value
+    size = -(-items // pieces)
+    words = np.array([address, 0, items, size, -(-items // size)], np.int64)
+    execute(words.ctypes.data, 1)
+    if raised:
+        raise raised[0]

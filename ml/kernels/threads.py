@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 
 from ml.kernels import pool
+from ml.kernels.call import run_parts
+
+__all__ = ["get_threads", "run_parts", "set_threads"]
 
 THREADS_MAX = 256
 

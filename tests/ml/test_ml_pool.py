@@ -12,7 +12,7 @@ import pytest
 
 from ml.kernels import pool
 from ml.kernels.call import Call
-from ml.kernels.threads import get_threads, set_threads
+from ml.kernels.threads import get_threads, run_parts, set_threads
 
 COUNTER = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
 ITEMS, SIZE = 103, 10
@@ -99,3 +99,15 @@ def test_parts_cover_the_items_and_small_work_is_one_part() -> None:
                     size, parts = call.parts(threads)
                     assert (parts - 1) * size < items <= parts * size
                     assert parts == 1 or (threads > 1 and nanoseconds > 1e4 and size % grain == 0)
+
+
+def test_parts_in_python_cover_the_range_and_raise_what_they_raise() -> None:
+    set_threads(3)
+    seen: list[tuple[int, int]] = []
+    run_parts(100, 1000, 10, lambda first, end: seen.append((first, end)))
+    assert sorted(place for first, end in seen for place in range(first, end)) == list(range(100)) and len(seen) > 1
+    with pytest.raises(ValueError, match="odd"):
+        run_parts(100, 1000, 10, lambda first, end: int("odd"))
+    seen.clear()
+    run_parts(100, 5, 10, lambda first, end: seen.append((first, end)))
+    assert seen == [(0, 100)]
