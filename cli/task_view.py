@@ -84,6 +84,10 @@ def show_task(task: dict[str, Any]) -> None:
     )
     if task["losses"]:
         console.print(curve(task["losses"]))
+    if task.get("diverged_step") is not None:
+        say(f"The loss is no finite number from step {task['diverged_step']} on: the training diverged.")
+        if not task["final"]:
+            say(f"What is settled stays paid; the rest comes back: gensyn task cancel {task['task_id']}")
     rows = [(one["role"], one["state"], one["explanation"]) for one in task.get("why", ())]
     if rows and not task["final"]:
         table("Who, and why not", ("Role", "State", "Why"), rows, "")
@@ -111,7 +115,10 @@ def watch_task(client: NodeClient, task_id: bytes, *, quiet: bool = False) -> di
 def one_line(task: dict[str, Any]) -> str:
     """A task's state in one line."""
     record = task["record"]
-    loss = f", loss {task['losses'][-1][1]:.4f}" if task["losses"] else ""
+    # A number that is not finite comes as a word.
+    loss = f", loss {float(task['losses'][-1][1]):.4f}" if task["losses"] else ""
+    if task.get("diverged_step") is not None:
+        loss += f" (diverged at step {task['diverged_step']})"
     settled = f"{record['settled']}/{record['instalments']} settled"
     disputes = f", {len(record['disputes'])} disputes" if record["disputes"] else ""
     return f"{task['state']:<10} step {task['step']}/{record['steps']}{loss}, {settled}{disputes}"

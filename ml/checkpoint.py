@@ -7,22 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from gensyn_node.primitives.errors import Rejection
 from ml import reasons
 from ml.files import replace_atomically
-from ml.interpreter import canonical
-from ml.kernels.elementwise import TORCH_DTYPES
+from ml.interpreter import canonical, has_odd_nan
+from ml.tensor_file import read_tensor_file
 from proofs import tensors
-from proofs.program.types import ITEM_BYTES, Given, Program, StateEntry, program_id
+from proofs.program.types import Given, Program, StateEntry, program_id
 from proofs.state import checkpoint_root, state_root
 
 State = list[torch.Tensor]
 """The state entries' tensors in program order."""
-HEADER_BYTES_PER_ENTRY = 1024
-"""What a file may hold beyond the tensors, per entry (and once more)."""
 
 
 def root_of_state(program: Program, step: int, state: Sequence[torch.Tensor]) -> bytes:
@@ -49,23 +46,19 @@ def save_state(path: Path, entries: Sequence[StateEntry], state: Sequence[torch.
 def load_state(path: Path, entries: Sequence[StateEntry]) -> tuple[State, float]:
     """Read a state and its noted loss (NaN without one).
 
-    The file must hold exactly the entries' names, dtypes and shapes. Raises Rejection BAD_CHECKPOINT.
+    The file must hold exactly the entries' names, dtypes and shapes, and canonical NaNs only: a root stands for one
+    sequence of bytes, and in a dispute these bytes are shown. Raises Rejection BAD_CHECKPOINT.
     """
-    expected = sum(entry.type.elements * ITEM_BYTES[entry.type.dtype] for entry in entries)
     try:
-        size = path.stat().st_size
-        if not expected <= size <= expected + HEADER_BYTES_PER_ENTRY * (len(entries) + 1):
-            raise _bad(path, f"{size} bytes, the entries have {expected}")
-        with safe_open(path, framework="pt") as file:
-            if sorted(file.keys()) != sorted(entry.name for entry in entries):
-                raise _bad(path, "other entries than the program's")
-            state = [_read(path, file.get_tensor(entry.name), entry) for entry in entries]
-            note = (file.metadata() or {}).get("loss", "nan")
+        values, notes = read_tensor_file(path, {entry.name: entry.type for entry in entries})
+        odd = next((name for name, value in values.items() if has_odd_nan(value)), None)
+        if odd is not None:
+            raise ValueError(f"{odd} has a NaN that is not 0x7fc00000")
     except FileNotFoundError:
         raise _bad(path, "it does not exist") from None
-    except (SafetensorError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise _bad(path, str(error)) from None
-    return state, _loss(note)
+    return [values[entry.name] for entry in entries], _loss(notes.get("loss", "nan"))
 
 
 def load_verified_state(path: Path, program: Program, step: int, root: bytes) -> State:
@@ -75,14 +68,6 @@ def load_verified_state(path: Path, program: Program, step: int, root: bytes) ->
     if found != root:
         raise _bad(path, f"root {found.hex()[:16]}, not {root.hex()[:16]}")
     return state
-
-
-def _read(path: Path, value: torch.Tensor, entry: StateEntry) -> torch.Tensor:
-    if value.dtype != TORCH_DTYPES[entry.type.dtype] or tuple(value.shape) != entry.type.shape:
-        raise _bad(path, f"{entry.name} is {value.dtype} {tuple(value.shape)}, the program has {entry.type}")
-    if value.dtype == torch.bool and bool((value.view(torch.uint8) > 1).any()):
-        raise _bad(path, f"{entry.name} has a bool that is neither 0 nor 1")
-    return value
 
 
 def _loss(note: str) -> float:

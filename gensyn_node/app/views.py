@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from consensus.ledger import keys, queries, stake_queries
 from consensus.ledger.block import Reader, TransactionResult
 from consensus.ledger.duties import Duty
@@ -120,6 +122,7 @@ def task_view(reader: Reader, task: Task, losses: tuple[tuple[int, float], ...])
     """A task with its spec and its loss curve: heartbeats that this node saw, and what was committed."""
     final = task.state in TASK_ENDED
     model = queries.final_state(reader, task.task_id) if final else None
+    curve = loss_curve(reader, task.task_id, losses)
     return rpc.TaskView(
         task_id=task.task_id,
         state=task.state,
@@ -128,7 +131,8 @@ def task_view(reader: Reader, task: Task, losses: tuple[tuple[int, float], ...])
         solver=task.solver or None,
         record=_fields(task) | {"spec": queries.spec(reader, task.task_id)},
         step=task.step,
-        losses=loss_curve(reader, task.task_id, losses),
+        losses=curve,
+        diverged_step=next((step for step, loss in curve if not math.isfinite(loss)), None),
         deadline_height=task.deadline_height,
         model_blob=(model.blob or None) if model else None,
     )

@@ -150,6 +150,8 @@ class TaskView(View, frozen=True):
     """Last step of which a heartbeat told."""
     losses: tuple[tuple[int, float], ...] = ()
     """(step, loss) of the heartbeats that this node saw, oldest first."""
+    diverged_step: int | None = None
+    """The first step reported with a loss that is no finite number; training goes on as specified all the same."""
     deadline_height: int = 0
     """Height at which the present state ends by itself; 0 when it has no deadline."""
     model_blob: bytes | None = None

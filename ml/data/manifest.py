@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from gensyn_node.primitives.codec import Struct, decode, encode
 from gensyn_node.primitives.errors import Rejection
-from gensyn_node.primitives.limits import MESSAGE_BYTES_MAX
+from gensyn_node.primitives.limits import MESSAGE_BYTES_MAX, TENSOR_RANK_MAX
 from ml import reasons
 from ml.files import write_atomically
 from proofs import tensors
@@ -24,6 +25,8 @@ from proofs.program.types import ITEM_BYTES, TensorType
 SHARD_BYTES = 64 << 20
 """Bytes of one shard, at most (one record at least)."""
 MANIFEST_NAME = "manifest"
+NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+"""Names that a program can give its batch inputs."""
 Array = NDArray[Any]
 
 
@@ -178,13 +181,20 @@ def read_manifest(data: bytes) -> Manifest:
     manifest: Manifest = decode(Manifest, data, max_bytes=MESSAGE_BYTES_MAX)
     if manifest.version != 1 or not manifest.tensors:
         raise Rejection(reasons.BAD_DATASET, f"manifest of version {manifest.version}, {len(manifest.tensors)} tensors")
+    names = [item.tensor.name for item in manifest.tensors]
+    if len(set(names)) != len(names) or not all(map(NAME.fullmatch, names)):
+        raise Rejection(reasons.BAD_DATASET, "two tensors have one name, or a name that no program can use")
     for item in manifest.tensors:
         tensor = item.tensor
-        if tensor.record.dtype not in ITEM_BYTES or any(size < 1 for size in tensor.record.shape):
-            raise Rejection(reasons.BAD_DATASET, f"{tensor.name}: impossible record {tensor.record}")
+        shape = tensor.record.shape
+        if tensor.record.dtype not in ITEM_BYTES or len(shape) >= TENSOR_RANK_MAX or any(size < 1 for size in shape):
+            kind = f"{tensor.record.dtype[:16]}{list(shape[:TENSOR_RANK_MAX])}"
+            raise Rejection(reasons.BAD_DATASET, f"{tensor.name[:40]!r}: impossible record {kind}")
+        if len(tensor.root) != 32 or any(len(shard.blob_id) != 32 for shard in item.shards):
+            raise Rejection(reasons.BAD_DATASET, f"{tensor.name[:40]!r}: a root or a blob id has 32 bytes")
         size = tensor.record.elements * ITEM_BYTES[tensor.record.dtype]
         if any(shard.records < 1 or shard.size != shard.records * size for shard in item.shards):
-            raise Rejection(reasons.BAD_DATASET, f"{tensor.name}: a shard's size does not fit its records")
+            raise Rejection(reasons.BAD_DATASET, f"{tensor.name[:40]!r}: a shard's size does not fit its records")
         if sum(shard.records for shard in item.shards) != tensor.records or tensor.records != manifest.records:
-            raise Rejection(reasons.BAD_DATASET, f"{tensor.name}: the shards' records do not add up")
+            raise Rejection(reasons.BAD_DATASET, f"{tensor.name[:40]!r}: the shards' records do not add up")
     return manifest

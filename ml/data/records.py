@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gensyn_node.primitives.errors import Rejection
+from gensyn_node.primitives.limits import TENSOR_RANK_MAX
 from ml import reasons
-from ml.data.manifest import DatasetWriter, Manifest
+from ml.data.manifest import NAME, SHARD_BYTES, DatasetWriter, Manifest
 from ml.data.split import split_records
 from proofs import tensors
 from proofs.program.types import ITEM_BYTES, TensorType
@@ -25,6 +26,10 @@ Progress = Callable[[int, int], None]
 """progress(done, total) in records."""
 CHUNK_BYTES = 8 << 20
 """Bytes of one chunk, about."""
+RECORD_BYTES_MAX = SHARD_BYTES
+"""Bytes of one record of one tensor: a few records are held in memory, however small the file that they come from."""
+CLASS_NAME_MAX = 256
+"""Characters of a class's name."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,18 @@ class Source:
         validation_directory: str | Path | None = None,
         progress: Progress | None = None,
     ) -> Manifest:
-        """Write both parts as data sets; the training part's manifest. Raises Rejection BAD_DATASET."""
+        """Write both parts as data sets; the training part's manifest.
+
+        Raises Rejection BAD_DATASET, also when the file swells beyond the memory there is.
+        """
+        try:
+            return self._write(train_directory, validation_directory, progress)
+        except MemoryError:
+            raise bad("the data needs more memory than there is, even read in pieces") from None
+
+    def _write(
+        self, train_directory: str | Path, validation_directory: str | Path | None, progress: Progress | None
+    ) -> Manifest:
         parts = [(self.train, train_directory)]
         if validation_directory is not None and self.validation is not None:
             parts.append((self.validation, validation_directory))
@@ -120,10 +136,16 @@ def of_arrays(arrays: Mapping[str, Array]) -> Records:
 
 def record_type(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> TensorType:
     """The type of a record of this dtype as `as_tensor` makes it. Raises Rejection BAD_DATASET."""
-    if any(size < 1 for size in shape):
-        raise bad(f"{name} has records of shape {list(shape)}; every size is at least 1")
+    if NAME.fullmatch(name) is None:
+        raise bad(f"a tensor with the name {name[:40]!r}; names have 1 to 128 of a-z, A-Z, 0-9, '.', '_' and '-'")
+    if any(size < 1 for size in shape) or len(shape) >= TENSOR_RANK_MAX:
+        raise bad(f"{name} has records of shape {list(shape)[:9]}; every size is at least 1, at most 7 axes")
     made = as_tensor(name, np.empty(0, dtype))
-    return TensorType(tensors.DTYPE_NAMES[made.dtype.str[1:]], tuple(int(size) for size in shape))
+    record = TensorType(tensors.DTYPE_NAMES[made.dtype.str[1:]], tuple(int(size) for size in shape))
+    size = record.elements * ITEM_BYTES[record.dtype]
+    if size > RECORD_BYTES_MAX:
+        raise bad(f"{name} has records of {size} bytes, at most {RECORD_BYTES_MAX}")
+    return record
 
 
 def divide(records: Records, validation: float, vocabulary: tuple[str, ...] = ()) -> Source:

@@ -46,8 +46,16 @@ def open_source(path: Path, options: DataOptions | None = None) -> Source:
 
     Raises Rejection BAD_DATASET, also for options that this kind of file does not have.
     """
-    options = options or DataOptions()
+    try:
+        return _opened(path, options or DataOptions())
+    except MemoryError:
+        raise bad(f"{path} needs more memory than there is, even read in pieces") from None
+
+
+def _opened(path: Path, options: DataOptions) -> Source:
     suffix = path.suffix.lower()
+    if not path.is_dir() and not path.is_file():
+        raise bad(f"{path} is neither a file nor a folder")
     if path.is_dir():
         if not is_image_folder(path):
             raise bad(f"{path} is a folder without folders; images lie in one folder for each class")

@@ -76,8 +76,8 @@ def _npy_header(member: IO[bytes]) -> tuple[np.dtype[Any], tuple[int, ...]]:
     if read is None:
         raise ValueError(f"an array in format {version}; versions 1 and 2 are read")
     shape, fortran, dtype = read(member, max_header_size=NPY_HEADER_MAX)
-    if dtype.hasobject or any(size < 0 for size in shape):
-        raise ValueError("an array of Python objects, or of a negative size")
+    if dtype.hasobject or any(type(size) is not int or size < 0 for size in shape):
+        raise ValueError("an array of Python objects, or of a size that is negative or no number")
     if fortran and len(shape) > 1:
         raise ValueError("an array in column order; save numpy.ascontiguousarray(array)")
     return dtype, shape

@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ml.data.records import Array, Chunk, Records, as_tensor, bad
+from ml.data.records import CLASS_NAME_MAX, Array, Chunk, Records, as_tensor, bad
 from proofs.program.types import F32, I64, TensorType
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
 
 ROWS = 8_192
-"""Rows of one chunk."""
+"""Rows of one chunk, at most."""
+CELLS = 1 << 20
+"""Fields of one chunk: each is an object of some 60 bytes while it is text."""
 COLUMNS_MAX = 65_536
 LINE_MAX = 4 << 20
 """Characters of one line of a .csv file."""
+LINES_PER_ROW_MAX = 1_000
+"""Lines that one row takes, by line ends inside quotes."""
 CLASSES_MAX = 65_536
 ROW_GROUP_BYTES_MAX = 4 << 30
 """Bytes of one row group of a .parquet file, unpacked."""
@@ -42,7 +46,8 @@ def read_csv(path: Path, label: str, target: Sequence[str] = ()) -> tuple[Record
 
     def numbers(rows: list[list[str]], columns: list[int], line: int) -> Array:
         try:
-            array = np.array([[float(row[column]) for column in columns] for row in rows], np.float32)
+            with np.errstate(over="ignore"):
+                array = np.array([[float(row[column]) for column in columns] for row in rows], np.float32)
         except ValueError:
             array = np.array([[np.nan]], np.float32)
         if not np.isfinite(array).all():
@@ -67,7 +72,8 @@ def _bad_field(path: Path, rows: list[list[str]], columns: list[int], line: int)
     for offset, row in enumerate(rows):
         for column in columns:
             try:
-                finite = bool(np.isfinite(np.float32(float(row[column]))))
+                with np.errstate(over="ignore"):
+                    finite = bool(np.isfinite(np.float32(float(row[column]))))
             except ValueError:
                 return bad(f"{path}, line {line + offset}: {row[column][:40]!r} is no number")
             if not finite:
@@ -85,19 +91,34 @@ def _column(path: Path, header: Sequence[str], name: str) -> int:
     return list(header).index(name)
 
 
-def _bounded_lines(path: Path) -> Iterator[str]:
-    with path.open(newline="", encoding="utf-8") as file:
-        number = 0
-        while line := file.readline(LINE_MAX + 1):
-            number += 1
-            if len(line) > LINE_MAX:
-                raise bad(f"{path}, line {number}: more than {LINE_MAX} characters")
-            yield line
+class _BoundedLines:
+    """The lines of a file, none too long, and not too many of them before `row_done` is called."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._number = 0
+        self._row_began = 0
+
+    def row_done(self) -> None:
+        self._row_began = self._number
+
+    def __iter__(self) -> Iterator[str]:
+        with self._path.open(newline="", encoding="utf-8") as file:
+            while line := file.readline(LINE_MAX + 1):
+                self._number += 1
+                if len(line) > LINE_MAX:
+                    raise bad(f"{self._path}, line {self._number}: more than {LINE_MAX} characters")
+                if self._number - self._row_began > LINES_PER_ROW_MAX:
+                    raise bad(f"{self._path}, line {self._number}: a row of more than {LINES_PER_ROW_MAX} lines")
+                yield line
 
 
 def _csv_lines(path: Path) -> Iterator[list[str]]:
+    lines = _BoundedLines(path)
     try:
-        yield from csv.reader(_bounded_lines(path), strict=True)
+        for row in csv.reader(lines, strict=True):
+            lines.row_done()
+            yield row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise bad(f"{path} is not a readable .csv file: {error}") from None
 
@@ -112,7 +133,7 @@ def _csv_rows(path: Path, columns: int) -> Iterator[tuple[int, list[list[str]]]]
         if len(row) != columns:
             raise bad(f"{path}, line {line}: {len(row)} fields, the header has {columns}")
         rows.append(row)
-        if len(rows) == ROWS:
+        if len(rows) == min(ROWS, max(1, CELLS // columns)):
             yield first, rows
             first, rows = line + 1, []
     if rows:
@@ -130,12 +151,17 @@ def _scan_csv(path: Path, label: str) -> tuple[list[str], int, tuple[str, ...]]:
     for _, rows in _csv_rows(path, len(header)):
         count += len(rows)
         if label:
-            classes.update(row[place] for row in rows)
-            if len(classes) > CLASSES_MAX:
-                raise bad(f"{path}: column {label!r} has more than {CLASSES_MAX} classes")
+            _add_classes(path, label, classes, [row[place] for row in rows])
     if not count:
         raise bad(f"{path} has a header and no rows")
     return header, count, sorted_classes(classes)
+
+
+def _add_classes(path: Path, label: str, classes: set[str], names: Sequence[str]) -> None:
+    classes.update(names)
+    if len(classes) > CLASSES_MAX or any(len(name) > CLASS_NAME_MAX for name in names):
+        most = f"at most {CLASSES_MAX} of {CLASS_NAME_MAX} characters"
+        raise bad(f"{path}: column {label!r} has too many classes, or too long ones; {most}")
 
 
 def sorted_classes(names: set[str]) -> tuple[str, ...]:
@@ -214,9 +240,7 @@ def _parquet_classes(
     for batch in batches([label]):
         if batch.column(0).null_count:
             raise bad(f"{path}: column {label!r} has missing values")
-        classes.update(_texts(batch.column(0)))
-        if len(classes) > CLASSES_MAX:
-            raise bad(f"{path}: column {label!r} has more than {CLASSES_MAX} classes")
+        _add_classes(path, label, classes, _texts(batch.column(0)))
     return sorted_classes(classes)
 
 
