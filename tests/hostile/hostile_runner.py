@@ -1,6 +1,6 @@
-"""Opens every case of one module in a process with little memory: `python hostile_runner.py MODULE FOLDER`.
+"""Opens every case of some modules in a process with little memory: `python hostile_runner.py FOLDER MODULE…`.
 
-Prints one JSON object: name → code (of another exception: its name), message, peak growth in MiB, seconds.
+Prints one JSON object: module → name → code (of another exception: its name), message, peak growth in MiB, seconds.
 """
 
 from __future__ import annotations
@@ -66,16 +66,18 @@ def play(case: Case, path: Path) -> dict[str, object]:
 
 
 def main() -> None:
-    """Play one module's cases."""
-    module, folder = importlib.import_module(sys.argv[1]), Path(sys.argv[2])
+    """Play the modules' cases."""
+    folder, modules = Path(sys.argv[1]), [importlib.import_module(name) for name in sys.argv[2:]]
     bound = resource.getpagesize() * int(Path("/proc/self/statm").read_text().split()[0]) + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
-    found = {}
-    for number, case in enumerate(module.CASES):
-        path = folder / f"case-{number}"
-        found[case.name] = play(case, path)
-        with suppress(OSError):
-            path.unlink()
+    found: dict[str, dict[str, object]] = {}
+    for module in modules:
+        played = found[module.__name__] = {}
+        for number, case in enumerate(module.CASES):
+            path = folder / f"{module.__name__}-{number}"
+            played[case.name] = play(case, path)
+            with suppress(OSError):
+                path.unlink()
     print(json.dumps(found))
 
 

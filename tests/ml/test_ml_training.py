@@ -188,7 +188,7 @@ def test_digits_are_learnt(tmp_path: Path) -> None:
     built = build({"name": "mlp", "inputs": 64, "classes": 10, "widths": [64]}, optimizer, 64)
     done = list(train(run_of(built, tmp_path / "train"), tmp_path / "states", 0, 600, 300, quiet))
     state, loss = load_state(done[-1].path, built.program.state)
-    held_out = {name: torch.from_numpy(array) for name, array in source.validation.items()}
+    held_out = {name: torch.from_numpy(array) for name, array in source.validation.arrays().items()}
     assert len(held_out["y"]) == 359
     assert accuracy(built, state, held_out) >= 0.95
     assert loss < 0.1
