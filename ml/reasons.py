@@ -32,6 +32,30 @@ BAD_OPTIMIZER = reason(
     "The optimizer or its schedule cannot be written as formulas of the opset.",
     "Give SGD, Adam or AdamW and a schedule that is a formula of the step, as the message says.",
 )
+DATA_DEPENDENT = reason(
+    "E1535",
+    "data_dependent",
+    "What the module does, or the size of what it makes, depends on the values of tensors.",
+    "Use torch.where or a mask, so that every batch does the same operations.",
+)
+FOREIGN_DTYPE = reason(
+    "E1536",
+    "foreign_dtype",
+    "A tensor has a dtype that the opset does not have.",
+    "Use float32, int64, bool and uint8.",
+)
+CLOSED_OVER = reason(
+    "E1537",
+    "closed_over",
+    "The module uses a tensor that is neither parameter, buffer nor input.",
+    "Register it with register_buffer, or make it in the forward pass.",
+)
+RANDOM = reason(
+    "E1538",
+    "random_operation",
+    "The module draws random numbers in a way that has no formula in the opset.",
+    "Use dropout, torch.rand, torch.randn, bernoulli or randint, as the message says.",
+)
 BAD_DATASET = reason(
     "E1901", "bad_dataset", "The data set is not usable.", "Correct the file; the message says where it differs."
 )

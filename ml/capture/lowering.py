@@ -66,9 +66,16 @@ _simple(
 )
 
 
+_OF_BOOL = {"mul": "logical_and", "maximum": "logical_or", "minimum": "logical_and", "add": "logical_or"}
+
+
 def _binary_rules(names: dict[str, str]) -> None:
     for aten, operator in names.items():
-        RULES[aten] = lambda ops, out, x, y, operator=operator, **_: ops.binary(operator, x, y, out.dtype)
+
+        def rule(ops: Operations, out: TensorType, x: Any, y: Any, operator: str = operator, **_: Any) -> Value:
+            return ops.binary(_OF_BOOL.get(operator, operator) if out.dtype == BOOL else operator, x, y, out.dtype)
+
+        RULES[aten] = rule
 
 
 _binary_rules(
@@ -90,7 +97,7 @@ _binary_rules(
 @lowers("aten.add.Tensor", "aten.add.Scalar")
 def _add(ops: Operations, out: TensorType, x: Any, y: Any, alpha: Number = 1) -> Value:
     scaled = y if alpha == 1 else ops.binary("mul", y, alpha, out.dtype)
-    return ops.binary("add", x, scaled, out.dtype)
+    return ops.binary("logical_or" if out.dtype == BOOL else "add", x, scaled, out.dtype)
 
 
 @lowers("aten.sub.Tensor", "aten.sub.Scalar")
@@ -155,10 +162,17 @@ def _clamp(ops: Operations, out: TensorType, x: Value, low: Number | None = None
 
 @lowers("aten.pow.Tensor_Scalar")
 def _power(ops: Operations, out: TensorType, x: Value, exponent: Number) -> Value:
-    if exponent == 0.5:
-        return ops.apply("sqrt", x)
-    if exponent != int(exponent) or not 1 <= abs(exponent) <= 8:
-        raise unsupported(f"power {exponent}; write exp(log(x) * p), or a product")
+    if abs(exponent) == 0.5:
+        root = ops.apply("sqrt", x)
+        return root if exponent > 0 else ops.apply("reciprocal", root)
+    if exponent == 0:
+        return ops.constant(out.dtype, 1, out.shape)
+    if exponent == 1.5:
+        return ops.mul(x, ops.apply("sqrt", x))
+    if exponent != int(exponent) or abs(exponent) > 8:
+        if out.dtype != F32:
+            raise unsupported(f"power {exponent} of integers; multiply explicitly")
+        return ops.apply("exp", ops.mul(ops.apply("log", x), float(exponent)))
     result = x
     for _ in range(int(abs(exponent)) - 1):
         result = ops.mul(result, x)
@@ -236,7 +250,10 @@ def _zeros(ops: Operations, out: TensorType, *_: Any, **__: Any) -> Value:
     return ops.constant(out.dtype, 0, out.shape)
 
 
-@lowers("aten.empty.memory_format", "aten.empty_like.default", "aten.empty_permuted.default")
+_EMPTY = ("aten.new_empty.default", "aten.new_empty_strided.default", "aten.empty_strided.default")
+
+
+@lowers("aten.empty.memory_format", "aten.empty_like.default", "aten.empty_permuted.default", *_EMPTY)
 def _empty(ops: Operations, out: TensorType, *_: Any, **__: Any) -> Value:
     # Whatever an uninitialised tensor holds may be zero; decompositions fill it at once.
     return ops.constant(out.dtype, 0, out.shape)
@@ -250,13 +267,6 @@ def _fill(ops: Operations, out: TensorType, x: Value, value: Number) -> Value:
 @lowers("aten.isnan.default")
 def _isnan(ops: Operations, out: TensorType, x: Value) -> Value:
     return ops.apply("ne", x, x)
-
-
-@lowers("aten.linalg_vector_norm.default")
-def _norm(ops: Operations, out: TensorType, x: Value, order: Number = 2, dims: Any = None, keep: bool = False) -> Value:
-    if order != 2:
-        raise unsupported(f"norm of order {order}; only of order 2")
-    return ops.apply("sqrt", ops.sum(ops.mul(x, x), axes_of(dims, len(x.shape)), keep))
 
 
 @lowers("aten.ones.default", "aten.ones_like.default", "aten.new_ones.default")
@@ -402,18 +412,16 @@ def _embedding(ops: Operations, out: TensorType, table: Value, ids: Value, *_: A
 def _embedding_backward(
     ops: Operations, out: TensorType, gradient: Value, ids: Value, rows: int, padding: int, scale: bool
 ) -> Value:
-    if scale or padding >= 0:
-        raise unsupported("embedding with padding_idx or scale_grad_by_freq; leave both unset")
-    return ops.apply("embedding_grad", gradient, ops.as_dtype(ids, I64), attributes=(rows,))
+    if scale:
+        raise unsupported("embedding with scale_grad_by_freq; leave it unset")
+    ids = ops.as_dtype(ids, I64)
+    if padding >= 0:
+        # An id outside the table contributes to no row.
+        ids = ops.where(ops.binary("eq", ids, padding), -1, ids, I64)
+    return ops.apply("embedding_grad", gradient, ids, attributes=(rows,))
 
 
-@lowers("aten.gather.default")
-def _gather(ops: Operations, out: TensorType, x: Value, dim: int, ids: Value, **_: Any) -> Value:
-    _last_column(x.shape, dim, ids)
-    return ops.apply("take_last", x, ids)
-
-
-@lowers("aten.scatter.value", "aten.scatter.src", "aten.scatter_add.default")
+@lowers("aten.scatter.value", "aten.scatter.src")
 def _scatter(ops: Operations, out: TensorType, x: Value, dim: int, ids: Value, source: Any) -> Value:
     _last_column(x.shape, dim, ids)
     if ops.builder.constant_value(x.number) != 0:

@@ -7,7 +7,8 @@ from typing import Any
 
 from ml.capture.lowering import lowers, unsupported
 from ml.capture.operations import Number, Operations, Value
-from proofs.program.types import TensorType
+from proofs.program.operators import INPUTS_MAX
+from proofs.program.types import BOOL, I64, TensorType
 
 END = (1 << 63) - 1
 
@@ -111,7 +112,9 @@ def _slice_scatter(
     if (low, high, step) == (0, x.shape[axis], 1):
         return source
     if ops.builder.constant_value(x.number) != 0:
-        raise unsupported("writing a slice into a tensor that is not all zeros; concatenate the parts instead")
+        if step != 1:
+            raise unsupported("writing every n-th element of a tensor that is not all zeros; use torch.where")
+        return _replaced(ops, x, source, axis, low, high)
     covered = low + (source.shape[axis] - 1) * step + 1
     return _padded(ops, source, axis, low, x.shape[axis] - covered, step - 1)
 
@@ -119,17 +122,27 @@ def _slice_scatter(
 @lowers("aten.select_scatter.default")
 def _select_scatter(ops: Operations, out: TensorType, x: Value, source: Value, dim: int, index: int) -> Value:
     axis = dim % len(x.shape)
-    if ops.builder.constant_value(x.number) != 0:
-        raise unsupported("writing a slice into a tensor that is not all zeros; concatenate the parts instead")
     at = index % x.shape[axis]
     row = ops.reshape(source, (*x.shape[:axis], 1, *x.shape[axis + 1 :]))
+    if ops.builder.constant_value(x.number) != 0:
+        return _replaced(ops, x, row, axis, at, at + 1)
     return _padded(ops, row, axis, at, x.shape[axis] - at - 1, 0)
+
+
+def _replaced(ops: Operations, x: Value, source: Value, axis: int, low: int, high: int) -> Value:
+    """x with the places low … high - 1 of an axis taken from source."""
+    size = x.shape[axis]
+    before = [ops.slice_axis(x, axis, 0, low, 1)] if low else []
+    after = [ops.slice_axis(x, axis, high, size, 1)] if high < size else []
+    parts = (*before, ops.as_dtype(source, x.type.dtype), *after)
+    return ops.apply("concatenate", *parts, attributes=(axis,)) if len(parts) > 1 else parts[0]
 
 
 @lowers("aten.constant_pad_nd.default")
 def _pad(ops: Operations, out: TensorType, x: Value, amounts: Sequence[int], value: Number = 0) -> Value:
     if value != 0:
-        raise unsupported("padding by something else than zeros; concatenate a constant")
+        inside = _pad(ops, out, ops.constant(I64, 1, x.shape), amounts)
+        return ops.where(ops.as_dtype(inside, BOOL), _pad(ops, out, x, amounts), value, out.dtype)
     rank = len(x.shape)
     attributes = [0] * (3 * rank)
     for pair in range(len(amounts) // 2):
@@ -150,9 +163,11 @@ def _padded(ops: Operations, x: Value, axis: int, low: int, high: int, gap: int)
 @lowers("aten.cat.default")
 def _concatenate(ops: Operations, out: TensorType, parts: Sequence[Value], dim: int = 0) -> Value:
     axis = dim % len(out.shape)
-    if len(parts) == 1:
-        return parts[0]
-    return ops.apply("concatenate", *(ops.as_dtype(part, out.dtype) for part in parts), attributes=(axis,))
+    joined = [ops.as_dtype(part, out.dtype) for part in parts]
+    while len(joined) > 1:
+        groups = [joined[start : start + INPUTS_MAX] for start in range(0, len(joined), INPUTS_MAX)]
+        joined = [ops.apply("concatenate", *one, attributes=(axis,)) if len(one) > 1 else one[0] for one in groups]
+    return joined[0]
 
 
 @lowers("aten.copy.default")

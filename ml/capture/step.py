@@ -14,6 +14,7 @@ from torch import nn
 from torch.func import functional_call, grad_and_value
 
 from ml.capture.optimizers import Optimizer, Tensors
+from ml.capture.randomness import KEY, Drawn
 
 LossFunction = Callable[[Any, Mapping[str, torch.Tensor]], torch.Tensor]
 """loss(model, batch): a scalar. `model` is the module, whose call and whose other methods it may use."""
@@ -26,8 +27,13 @@ class Step:
     names: tuple[str, ...]
     state: Tensors
     """A state of the right shapes and dtypes; its values are the module's present ones."""
-    run: Callable[[Tensors, Tensors, torch.Tensor], tuple[Tensors, torch.Tensor]]
+    formula: Callable[[Tensors, Tensors, torch.Tensor], tuple[Tensors, torch.Tensor]]
     """(state, batch, step index as an i64 scalar) → (state', loss)."""
+
+    def run(self, state: Tensors, batch: Tensors, step: torch.Tensor) -> tuple[Tensors, torch.Tensor]:
+        """The step by PyTorch, its random numbers drawn as the program draws them."""
+        with Drawn(state[KEY], step):
+            return self.formula(state, batch, step)
 
 
 class _Objective(nn.Module):
@@ -45,9 +51,9 @@ class _Objective(nn.Module):
 def make_step(module: nn.Module, loss: LossFunction, optimizer: Optimizer) -> Step:
     """The training step of `module` under `loss` and `optimizer`.
 
-    State order: parameters, constants (parameters that take no gradient), buffers, then the optimizer's slots and
-    scalars; names as `StateEntry` says. A parameter with several names is one entry, under its first. A buffer that the
-    module changes in its forward pass (running statistics, counters) has its new value after the step.
+    State order: parameters, constants (parameters that take no gradient), buffers, the optimizer's slots and scalars,
+    the key of random numbers; names as `StateEntry` says. A parameter with several names is one entry, under its first.
+    A buffer that the module changes in its forward pass (running statistics, counters) has its new value after it.
     """
     objective = _Objective(module, loss)
     parameters = {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}
@@ -59,8 +65,9 @@ def make_step(module: nn.Module, loss: LossFunction, optimizer: Optimizer) -> St
     for slot in optimizer.slots():
         state |= {f"optimizer.{slot}.{name}": torch.zeros_like(value) for name, value in parameters.items()}
     state |= {name: torch.ones(()) for name in optimizer.scalars()}
+    state[KEY] = torch.tensor([1, 2])
 
-    def run(state: Tensors, batch: Tensors, step: torch.Tensor) -> tuple[Tensors, torch.Tensor]:
+    def formula(state: Tensors, batch: Tensors, step: torch.Tensor) -> tuple[Tensors, torch.Tensor]:
         def value_of(weights: Tensors) -> tuple[torch.Tensor, Tensors]:
             # Copies, made inside: what the module writes stays in this call. `functional_call` puts new tensors, too,
             # into the dict that it is given.
@@ -76,4 +83,4 @@ def make_step(module: nn.Module, loss: LossFunction, optimizer: Optimizer) -> St
         moved |= {name: item.detach() for name, item in changed.items()}
         return {name: moved.get(name, state[name]) for name in state}, value
 
-    return Step(tuple(state), state, run)
+    return Step(tuple(state), state, formula)

@@ -1,0 +1,75 @@
+"""Library functions that are replaced by explicit formulas while a step is recorded.
+
+The fused attention of the library decomposes into wrong gradients: it is written out, and where a call does not pass
+through here (a mask of floats, grouped queries, a name imported elsewhere) the library's own plain form is recorded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+_MASKED = -1e30
+"""A score that is certainly not taken; finite, so that a row without any other is no NaN."""
+
+
+def attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """softmax(query · scale @ keyᵀ, masked) @ value, as torch.nn.functional.scaled_dot_product_attention."""
+    if enable_gqa or (attn_mask is not None and attn_mask.dtype != torch.bool):
+        return _ATTENTION(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+    scaled = query * (1.0 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    scores = scaled @ key.transpose(-1, -2)
+    seen = attn_mask
+    if is_causal:
+        rows, columns = torch.arange(scores.shape[-2]), torch.arange(scores.shape[-1])
+        seen = rows[:, None] >= columns[None, :]
+    if seen is not None:
+        scores = torch.where(seen, scores, _MASKED)
+    weights = torch.softmax(scores, -1)
+    if attn_mask is not None and not is_causal:
+        # As in the library, a query that may look at nothing gets zeros.
+        weights = torch.where(attn_mask.any(-1, keepdim=True), weights, 0.0)
+    if dropout_p > 0:
+        weights = functional.dropout(weights, dropout_p)
+    return weights @ value
+
+
+def one_hot(tensor: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
+    """Comparison with every class; the library's looks at the values first."""
+    if num_classes < 0:
+        return _ONE_HOT(tensor, num_classes)
+    return (tensor.unsqueeze(-1) == torch.arange(num_classes)).to(torch.int64)
+
+
+_ATTENTION: Callable[..., torch.Tensor] = functional.scaled_dot_product_attention
+_ONE_HOT: Callable[..., torch.Tensor] = functional.one_hot
+_REPLACED: dict[str, Callable[..., Any]] = {"scaled_dot_product_attention": attention, "one_hot": one_hot}
+
+
+@contextlib.contextmanager
+def formulas() -> Iterator[None]:
+    """While it is active, the library's functions are the formulas of this module."""
+    before = {name: getattr(functional, name) for name in _REPLACED}
+    with sdpa_kernel(SDPBackend.MATH):
+        try:
+            for name, own in _REPLACED.items():
+                setattr(functional, name, own)
+            yield
+        finally:
+            for name, theirs in before.items():
+                setattr(functional, name, theirs)
