@@ -15,6 +15,7 @@ from consensus.ledger.records import (
     DISPUTE_DEFENDER_WRONG,
     PROVIDER_ACTIVE,
     Instalment,
+    Profile,
     Provider,
     Task,
 )
@@ -67,6 +68,19 @@ def verifier_exclusion(state: State, task: Task, instalment: Instalment, provide
     return Exclusion("bond", provider.free_nano, bond) if provider.free_nano < bond else None
 
 
+def profiler_exclusion(state: State, task: Task, profile: Profile, provider: Provider) -> Exclusion | None:
+    """Why this provider cannot be drawn as a profiler of the task; None when it can."""
+    if provider.address in profile.missed or any(slot.profiler == provider.address for slot in profile.slots):
+        return Exclusion("drawn")
+    if common := _exclusion(task, provider, ROLE_VERIFIER):
+        return common
+    most = state.parameters.verifications_per_provider_max
+    if provider.verifying >= most:
+        return Exclusion("busy", provider.verifying, most)
+    bond = state.parameters.verifier_bond_min_nano
+    return Exclusion("bond", provider.free_nano, bond) if provider.free_nano < bond else None
+
+
 def _proven_wrong(state: State, task: Task, address: bytes) -> bool:
     """Whether a dispute of this task was lost by this account; who merely missed a time may still verify."""
     disputes = (state.dispute(dispute_id) for dispute_id in task.disputes)
@@ -98,6 +112,12 @@ def verifier_candidates(state: State, task: Task, instalment: Instalment) -> lis
     """Everyone who can be drawn as verifier, in order of address."""
     providers = (state.provider(address) for address in state.addresses(keys.PROVIDERS))
     return [provider for provider in providers if verifier_exclusion(state, task, instalment, provider) is None]
+
+
+def profiler_candidates(state: State, task: Task, profile: Profile) -> list[Provider]:
+    """Everyone who can be drawn as profiler, in order of address."""
+    providers = (state.provider(address) for address in state.addresses(keys.PROVIDERS))
+    return [provider for provider in providers if profiler_exclusion(state, task, profile, provider) is None]
 
 
 def weight(provider: Provider) -> int:

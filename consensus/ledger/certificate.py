@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from consensus.ledger import keys
 from consensus.ledger.messages import TaskSpec
 from consensus.ledger.records import (
     DisputeRecord,
     DisputeSummary,
     Instalment,
     InstalmentSummary,
+    Profile,
     TaskRecord,
     VerdictSummary,
 )
@@ -26,6 +28,7 @@ def spec_hash(spec: TaskSpec) -> bytes:
 def task_record(state: State, task_id: bytes) -> TaskRecord:
     """The record of a task as it stands."""
     task, spec = state.task(task_id), state.spec(task_id)
+    profile = state.find(keys.profile(task_id), Profile)
     settled = [state.instalment(task_id, number) for number in range(task.settled)]
     return TaskRecord(
         task_id=task_id,
@@ -44,6 +47,8 @@ def task_record(state: State, task_id: bytes) -> TaskRecord:
         verifiers_paid_nano=task.verifiers_paid_nano,
         refunded_nano=task.refunded_nano,
         ended_height=task.ended_height,
+        arithmetic=spec.arithmetic,
+        limits=profile.limits if profile else (),
     )
 
 

@@ -2,7 +2,8 @@
 
 Equal open claims are one dispute; distinct ones run in parallel. A dispute's game is `proofs.pinpoint`; the chain keeps
 one running clock for each party and applies time-outs itself. A claim is not lost by one bad player: when the leading
-challenger's game is lost its bond is gone, and the next who made the same claim plays a new game.
+challenger's game is lost its bond is gone, and the next who made the same claim plays a new game. Which game it is
+follows from the task's arithmetic class: see `games`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from functools import lru_cache
 
 import msgspec
 
-from consensus.ledger import keys, money, settlement
+from consensus.ledger import games, keys, money, settlement
 from consensus.ledger.call import Call
-from consensus.ledger.messages import DisputeMove
+from consensus.ledger.messages import ARITHMETIC_NATIVE, DisputeMove
 from consensus.ledger.programs import decode_program, program_record
 from consensus.ledger.providers import end_duty
 from consensus.ledger.reasons import DISPUTE_OVER, NOT_A_PARTY, TOO_LATE, TOO_MANY_CHALLENGES
@@ -25,9 +26,7 @@ from consensus.ledger.records import (
     DISPUTE_INITIAL,
     DISPUTE_OPEN,
     DISPUTE_SEGMENT,
-    ENDED_BY_ARBITRATION,
     ENDED_BY_CLOCK,
-    ENDED_BY_MOVE,
     TURN_CHALLENGER,
     TURN_DEFENDER,
     Challenger,
@@ -37,15 +36,13 @@ from consensus.ledger.records import (
 )
 from consensus.ledger.schedule import segment_span
 from consensus.ledger.view import State
-from gensyn_node.primitives import limits
-from gensyn_node.primitives.codec import decode
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from gensyn_node.primitives.hashing import tagged_hash
 from proofs.dataset import DatasetTensor
-from proofs.pinpoint import CHALLENGER, DEFENDER, Claim, Game, Move
+from proofs.native.types import NativeClaim
+from proofs.pinpoint import CHALLENGER, DEFENDER, Claim
 from proofs.pinpoint.context import Context
-from proofs.pinpoint.game import forfeit, open_game, play
-from proofs.pinpoint.types import BOTH_WRONG, CHALLENGER_WRONG, DEFENDER_WRONG, EVIDENCE, INITIAL, SEGMENT, Arbitrate
+from proofs.pinpoint.types import BOTH_WRONG, CHALLENGER_WRONG, DEFENDER_WRONG, EVIDENCE, INITIAL, SEGMENT
 
 CLOCK = "clock"
 """Due item: the party in turn may have run out of time."""
@@ -146,7 +143,7 @@ def _joins(state: State, dispute: DisputeRecord, challenger: Challenger) -> bool
     return True
 
 
-def claim_of(state: State, dispute: DisputeRecord) -> Claim:
+def claim_of(state: State, dispute: DisputeRecord) -> Claim | NativeClaim:
     """What the game is about."""
     instalment, spec = state.instalment(dispute.task_id, dispute.instalment), state.spec(dispute.task_id)
     kind = _KINDS[dispute.kind]
@@ -157,6 +154,8 @@ def claim_of(state: State, dispute: DisputeRecord) -> Claim:
     start = instalment.segment_roots[position - 1] if position else instalment.start_root
     end = instalment.segment_roots[position]
     evidence = dispute.defender_root if kind == EVIDENCE else b""
+    if spec.arithmetic == ARITHMETIC_NATIVE:
+        return NativeClaim(first_step, steps, start, b"" if evidence else end, evidence)
     return Claim(kind, first_step, steps, start, end, evidence, dispute.challenger_root)
 
 
@@ -171,17 +170,12 @@ def _context(program: bytes, dataset: tuple[DatasetTensor, ...], seed: bytes, ch
     return Context(decode_program(program), dataset, seed, checkpoint)
 
 
-def load_game(state: State, dispute_id: bytes) -> Game:
-    """The present game of an open dispute."""
-    return state.need(keys.game(dispute_id), Game)
-
-
 def _start_game(state: State, height: int, dispute_id: bytes) -> None:
     """A fresh game with fresh clocks."""
     dispute = state.dispute(dispute_id)
-    game = open_game(claim_of(state, dispute), game_context(state, dispute.task_id))
+    game = games.start(claim_of(state, dispute), game_context(state, dispute.task_id))
     clock = state.parameters.move_clock_blocks
-    state.put(keys.game(dispute_id), game)
+    games.store(state, dispute_id, game)
     state.change_dispute(dispute_id, defender_clock_blocks=clock, challenger_clock_blocks=clock)
     _give_turn(state, height, dispute_id, game)
 
@@ -194,7 +188,7 @@ def _serial(dispute: DisputeRecord) -> int:
     return dispute.game * 1_000_000 + len(dispute.moves)
 
 
-def _give_turn(state: State, height: int, dispute_id: bytes, game: Game) -> None:
+def _give_turn(state: State, height: int, dispute_id: bytes, game: games.AnyGame) -> None:
     """Start the clock of the party in turn: what it has left, and never less than the extension."""
     dispute, parameters = state.dispute(dispute_id), state.parameters
     defends = game.turn == DEFENDER
@@ -219,7 +213,7 @@ def clock_due(state: State, height: int, dispute_id: bytes, serial: int) -> None
     if dispute.state != DISPUTE_OPEN or _serial(dispute) != serial or height <= dispute.due_height:
         return
     loser = DEFENDER if dispute.turn == TURN_DEFENDER else CHALLENGER
-    game = forfeit(load_game(state, dispute_id), loser, f"the {dispute.turn}'s clock ran out")
+    game = games.forfeit(games.load(state, dispute_id), loser, f"the {dispute.turn}'s clock ran out")
     state.emit("dispute_timed_out", dispute_id, turn=dispute.turn)
     resolve(state, height, dispute_id, game, ENDED_BY_CLOCK)
 
@@ -235,8 +229,8 @@ def dispute_move(state: State, call: Call, message: DisputeMove) -> None:
     mover = _party(dispute, call.sender)
     if call.height > dispute.due_height:
         raise Rejection(TOO_LATE, f"the turn ended at height {dispute.due_height}")
-    move: Move = decode(Move, message.move, max_bytes=limits.TRANSACTION_BYTES_MAX)
-    game = play(load_game(state, dispute.dispute_id), mover, move, game_context(state, dispute.task_id))
+    before = games.load(state, dispute.dispute_id)
+    game, move = games.play(before, mover, message.move, game_context(state, dispute.task_id))
     used = call.height - dispute.turn_height
     spent = (
         {"defender_clock_blocks": max(0, dispute.defender_clock_blocks - used)}
@@ -255,11 +249,10 @@ def dispute_move(state: State, call: Call, message: DisputeMove) -> None:
         bytes=len(message.move),
     )
     if game.outcome is None:
-        state.put(keys.game(dispute.dispute_id), game)
+        games.store(state, dispute.dispute_id, game)
         _give_turn(state, call.height, dispute.dispute_id, game)
     else:
-        how = ENDED_BY_ARBITRATION if isinstance(move, Arbitrate) else ENDED_BY_MOVE
-        resolve(state, call.height, dispute.dispute_id, game, how)
+        resolve(state, call.height, dispute.dispute_id, game, games.how_ended(move))
 
 
 def _party(dispute: DisputeRecord, sender: bytes) -> int:
@@ -273,7 +266,7 @@ def _party(dispute: DisputeRecord, sender: bytes) -> int:
 # --- outcomes
 
 
-def resolve(state: State, height: int, dispute_id: bytes, game: Game, how: str) -> None:
+def resolve(state: State, height: int, dispute_id: bytes, game: games.AnyGame, how: str) -> None:
     """Do what the game's outcome says; `how` is one of the ENDED_BY words."""
     if game.outcome is None:
         raise InvariantViolation("a game without outcome cannot be resolved")
@@ -313,7 +306,7 @@ def _close(state: State, height: int, dispute_id: bytes, outcome: str, how: str,
     dispute = state.dispute(dispute_id)
     settlement.release_challengers(state, height, dispute)
     state.change_dispute(dispute_id, state=outcome, resolved_height=height, how=how, phase="")
-    state.put(keys.game(dispute_id), None)
+    games.forget(state, dispute_id)
     instalment = state.instalment(dispute.task_id, dispute.instalment)
     left = tuple(other for other in instalment.open_disputes if other != dispute_id)
     state.change_instalment(dispute.task_id, dispute.instalment, open_disputes=left)

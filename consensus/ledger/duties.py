@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consensus.ledger import keys, life
+from consensus.ledger import keys, life, profile_slots
 from consensus.ledger.block import Reader
 from consensus.ledger.challenges import CHALLENGEABLE
 from consensus.ledger.fields import Count, Endpoints, Hash, OptionalHash, Small, Text
@@ -14,8 +14,11 @@ from consensus.ledger.records import (
     INSTALMENT_REVEALING,
     INSTALMENT_VERIFYING,
     INSTALMENT_WINDOW,
+    PROFILE_COMMITTING,
+    PROFILE_REVEALING,
     TASK_ASSIGNED,
     TASK_ENDED,
+    TASK_PROFILING,
     TASK_TRAINING,
     TURN_DEFENDER,
     VERIFICATION_COMMITTED,
@@ -41,6 +44,10 @@ DUTY_VERIFY = "verify"
 """Re-execute `segments` (and derive the initial state when `check_initial`), then send `VerdictCommit`."""
 DUTY_REVEAL = "reveal"
 """Send `VerdictReveal` with what was committed."""
+DUTY_PROFILE = "profile"
+"""Run the first `steps` steps from `seed` by vendor kernels and by `rep-v1`, then send `ProfileCommit`."""
+DUTY_REVEAL_PROFILE = "reveal_profile"
+"""Send `ProfileReveal` with what was committed."""
 DUTY_MOVE = "move"
 """It is our turn in dispute `dispute_id`: send `DisputeMove`."""
 DUTY_REVEAL_CHALLENGE = "reveal_challenge"
@@ -81,6 +88,8 @@ class Duty(Struct):
     """Verification: the segments drawn. Training: empty."""
     check_initial: bool = False
     """Verification of instalment 0: compare the solver's initial root with the one derived from the seed."""
+    seed: OptionalHash = b""
+    """Profiling: what to start from."""
 
 
 def duties(reader: Reader, address: bytes, height: int) -> list[Duty]:
@@ -95,6 +104,7 @@ def duties(reader: Reader, address: bytes, height: int) -> list[Duty]:
         if task.state in TASK_ENDED:
             continue
         found += _solving(state, task, spec, address)
+        found += _profiling(state, task, spec, address)
         for number in life.unsettled(task):
             instalment = state.instalment(task_id, number)
             found += _verifying(state, task, spec, instalment, address)
@@ -142,6 +152,21 @@ def _solving(state: State, task: Task, spec: TaskSpec, address: bytes) -> list[D
             )
         )
     return found
+
+
+def _profiling(state: State, task: Task, spec: TaskSpec, address: bytes) -> list[Duty]:
+    profile = state.profile(task.task_id) if task.state == TASK_PROFILING else None
+    slot = profile_slots.slot_of(profile, address) if profile else None
+    if profile is None or slot is None:
+        return []
+    if (profile.state, slot.state) == (PROFILE_COMMITTING, VERIFICATION_DRAWN):
+        kind = DUTY_PROFILE
+    elif (profile.state, slot.state) == (PROFILE_REVEALING, VERIFICATION_COMMITTED):
+        kind = DUTY_REVEAL_PROFILE
+    else:
+        return []
+    steps = min(spec.segment_steps, spec.steps)
+    return [Duty(kind, task.task_id, 0, 0, profile.due_height, steps=steps, seed=slot.seed)]
 
 
 def segment_work(state: State, spec: TaskSpec, instalment: Instalment, segment: int) -> SegmentWork:

@@ -22,6 +22,7 @@ from consensus.ledger import (
     life,
     money,
     operators,
+    profiling,
     programs,
     proposals,
     providers,
@@ -72,6 +73,8 @@ _HANDLERS: dict[type, Callable[[State, Call, Any], None]] = {
     m.OpenChallengeCommit: challenges.open_challenge_commit,
     m.OpenChallengeReveal: challenges.open_challenge_reveal,
     m.DisputeMove: disputes.dispute_move,
+    m.ProfileCommit: profiling.profile_commit,
+    m.ProfileReveal: profiling.profile_reveal,
     Propose: proposals.propose,
     CastVote: voting.cast_vote,
 }
@@ -150,6 +153,8 @@ def _run_due_item(state: State, context: BlockContext, item: DueItem) -> None:
             life.duty_due(state, context, item.subject, item.number)
         case life.DEADLINE:
             life.deadline_reached(state, context, item.subject)
+        case profiling.PROFILE:
+            profiling.profile_due(state, context, item.subject)
         case verification.PHASE:
             verification.phase_due(state, context, item.subject, item.number)
         case disputes.CLOCK:

@@ -7,7 +7,7 @@ from consensus.ledger.block import BlockDelta
 from consensus.ledger.execute import finish
 from consensus.ledger.memory import MemoryLedger
 from consensus.ledger.parameter_bounds import WINDOW_BLOCKS_MAX
-from consensus.ledger.parameters import BASIS_POINTS, Parameters
+from consensus.ledger.parameters import BASIS_POINTS, PROFILERS_MAX, Parameters
 from consensus.ledger.reasons import BAD_GENESIS
 from consensus.ledger.records import Account, Genesis, GenesisValidator, Supply
 from consensus.ledger.shares import ZERO_RATIO
@@ -27,6 +27,7 @@ _ZERO_ALLOWED = (
     "jackpot_bps",
     "treasury_fee_bps",
     "block_reward_nano",
+    "native_profilers",
     "proposer_base_bps",
     "proposer_signatures_bps",
     "downtime_slash_bps",
@@ -40,6 +41,7 @@ _SHARES = (
     "treasury_fee_bps",
     "downtime_signed_min_bps",
     "commission_rise_max_bps",
+    "native_quantile_bps",
 )
 _POWER_UNIT_MIN_NANO = 8
 """Smallest unit of power: all money together stays below the bound on a set's total power."""
@@ -74,6 +76,11 @@ def check_parameters(parameters: Parameters) -> None:
     _require(
         parameters.winner_bps + parameters.jackpot_bps < BASIS_POINTS,
         "parameters: winner and jackpot shares leave nothing to burn, so that self-dealing would pay",
+    )
+    _require(parameters.native_profilers <= PROFILERS_MAX, f"parameters: native_profilers is above {PROFILERS_MAX}")
+    _require(
+        parameters.native_floor_parts <= parameters.native_cap_parts,
+        "parameters: native_floor_parts are above native_cap_parts: nothing could be measured",
     )
     for name in _SHARES:
         _require(getattr(parameters, name) <= BASIS_POINTS, f"parameters: {name} is above 10,000")

@@ -24,12 +24,14 @@ from consensus.ledger.records import (
     INSTALMENT_INVALID,
     INSTALMENT_SETTLED,
     TASK_ENDED,
+    TASK_PROFILING,
     Account,
     ConsensusRecord,
     DisputeRecord,
     DueItem,
     Instalment,
     PendingChallenge,
+    Profile,
     ProgramRecord,
     Provider,
     Supply,
@@ -40,6 +42,7 @@ from consensus.ledger.stake_records import Delegation, Earning, MissedBlocks, Un
 from consensus.ledger.view import Counters
 from gensyn_node.primitives.codec import decode
 from gensyn_node.primitives.errors import InvariantViolation
+from proofs.native.types import NativeGame
 from proofs.pinpoint import Game
 
 _TYPES: dict[bytes, Any] = {
@@ -53,9 +56,11 @@ _TYPES: dict[bytes, Any] = {
     b"task": Task,
     b"spec": TaskSpec,
     b"instalment": Instalment,
+    b"profile": Profile,
     b"challenge": PendingChallenge,
     b"dispute": DisputeRecord,
     b"game": Game,
+    b"nativegame": NativeGame,
     b"record": TaskRecord,
     b"due": tuple[DueItem, ...],
     b"tasks": tuple[bytes, ...],
@@ -139,6 +144,9 @@ def _check_locks(records: dict[bytes, list[Any]]) -> None:
     for instalment in records[b"instalment"]:
         for slot in instalment.verifications:
             locked[slot.verifier] += slot.bond_nano
+    for profile in records[b"profile"]:
+        for measurement in profile.slots:
+            locked[measurement.profiler] += measurement.bond_nano
     for pending in records[b"challenge"]:
         locked[pending.challenger] += pending.bond_nano
     for dispute in records[b"dispute"]:
@@ -162,6 +170,10 @@ def _check_tasks(records: dict[bytes, list[Any]]) -> None:
         _require(task.escrow_nano + moved == task.price_nano, f"escrow and payments of {task.name!r} do not add up")
         if task.task_id in ended:
             _require(task.escrow_nano == 0 and task.solver == b"", f"an ended task holds {task.escrow_nano} nano")
+    profiling = {task.task_id for task in records[b"task"] if task.state == TASK_PROFILING}
+    for profile in records[b"profile"]:
+        at_stake = any(slot.bond_nano for slot in profile.slots)
+        _require(not at_stake or profile.task_id in profiling, "a profiler answers for a task that is not profiled")
     recorded = {record.task_id for record in records[b"record"]}
     _require(recorded == ended, "the ended tasks are not those with a record")
     for instalment in records[b"instalment"]:
@@ -171,7 +183,8 @@ def _check_tasks(records: dict[bytes, list[Any]]) -> None:
     open_ids = {dispute.dispute_id for dispute in records[b"dispute"] if dispute.state == DISPUTE_OPEN}
     listed = {dispute_id for instalment in records[b"instalment"] for dispute_id in instalment.open_disputes}
     _require(open_ids == listed, "the open disputes are not those of open instalments")
-    _require(len(records[b"game"]) == len(open_ids), "games without an open dispute")
+    games = len(records[b"game"]) + len(records[b"nativegame"])
+    _require(games == len(open_ids), "games without an open dispute")
 
 
 def _check_governance(records: dict[bytes, list[Any]], governance: Governance, height: int) -> None:

@@ -2,10 +2,11 @@
 
 `account/<address>` Account · `supply` Supply · `parameters` Parameters · `chain` chain id · `validator/<address>`
 ValidatorRecord · `validators` addresses · `unbonding/<n>` Unbonding · `provider/<address>` Provider · `providers`
-addresses · `program/<id>` ProgramRecord · `task/<id>` Task · `spec/<id>` TaskSpec · `instalment/<task id>/<n>`
-Instalment · `challenge/<task id>/<n>/<address>` PendingChallenge · `dispute/<id>` DisputeRecord · `game/<id>` the
-game's encoding · `record/<task id>` TaskRecord · `due/<height>` DueItems · `tasks/<page>` and `disputes/<page>` ids in
-order of appearance, `counters` how many there are, `consensus` ConsensusRecord ·
+addresses · `program/<id>` ProgramRecord · `task/<id>` Task · `spec/<id>` TaskSpec · `profile/<task id>` Profile ·
+`instalment/<task id>/<n>` Instalment · `challenge/<task id>/<n>/<address>` PendingChallenge · `dispute/<id>`
+DisputeRecord · `game/<id>` and `nativegame/<id>` the game's encoding · `record/<task id>` TaskRecord · `due/<height>`
+DueItems · `tasks/<page>` and `disputes/<page>` ids in order of appearance, `counters` how many there are, `consensus`
+ConsensusRecord ·
 `governance` Governance · `proposal/<n>` Proposal · `ballot/<n>/<validator>` Ballot ·
 `vote/<n>/<validator><delegator>` DelegatorVote · `votes/<n>/<page>` keys of a proposal's ballots and votes ·
 `delegation/<validator>/<account>` Delegation ·
@@ -71,6 +72,11 @@ def spec(task_id: bytes) -> bytes:
     return b"spec/" + task_id
 
 
+def profile(task_id: bytes) -> bytes:
+    """Profile of a native task."""
+    return b"profile/" + task_id
+
+
 def instalment(task_id: bytes, number: int) -> bytes:
     """Latest Instalment of that number."""
     return b"instalment/%s/%d" % (task_id, number)
@@ -89,6 +95,11 @@ def dispute(dispute_id: bytes) -> bytes:
 def game(dispute_id: bytes) -> bytes:
     """Encoding of a dispute's present `proofs.pinpoint` game."""
     return b"game/" + dispute_id
+
+
+def native_game(dispute_id: bytes) -> bytes:
+    """Encoding of a dispute's present `proofs.native` game."""
+    return b"nativegame/" + dispute_id
 
 
 def record(task_id: bytes) -> bytes:

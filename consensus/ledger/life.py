@@ -7,6 +7,7 @@ from consensus.ledger.assignment import draw, solver_candidates
 from consensus.ledger.block import BlockContext
 from consensus.ledger.certificate import task_record
 from consensus.ledger.parameters import BASIS_POINTS
+from consensus.ledger.profile_slots import release_all
 from consensus.ledger.providers import add_duty, end_duty, missed
 from consensus.ledger.records import (
     INSTALMENT_INVALID,
@@ -162,8 +163,9 @@ def replace_solver(state: State, height: int, task_id: bytes) -> None:
 
 
 def end(state: State, height: int, task_id: bytes, how: str) -> None:
-    """Refund what is left, free the solver, and write the record that a certificate shows."""
+    """Refund what is left, free solver and profilers, and write the record that a certificate shows."""
     release_solver(state, height, task_id)
+    release_all(state, height, task_id)
     task = state.task(task_id)
     money.transfer(state, money.escrow(task_id), money.balance(task.submitter), task.escrow_nano)
     refunded = task.refunded_nano + task.escrow_nano

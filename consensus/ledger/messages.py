@@ -1,7 +1,7 @@
 """What an account can ask of the ledger: the transaction envelope and its messages.
 
 A message is a tagged struct; tags never change meaning. Numbers that are left free belong to families that follow
-(staking 9, profiling 60-69, forced errors 70-79).
+(staking 9, profiling 62-69, forced errors 70-79).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gensyn_node.primitives.codec import Struct, decode, encode
 from gensyn_node.primitives.crypto import SecretKey
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.primitives.hashing import tagged_hash
-from proofs.classes import REP_V1
+from proofs.classes import NATIVE, REP_V1
 from proofs.dataset import DatasetTensor
 
 ROLE_SOLVER = 1
@@ -33,6 +33,8 @@ DECODED_REMEMBERED_MAX = 8_192
 
 ARITHMETIC_REP_V1 = REP_V1
 """The reproducible arithmetic class: equal bits on every machine."""
+ARITHMETIC_NATIVE = NATIVE
+"""Vendor kernels; a chain takes such tasks once `native_profilers` is above zero."""
 
 
 # --- money and staking
@@ -175,7 +177,7 @@ class TaskSpec(Struct):
     instalments: Small
     """Units of committing, verifying and paying; the segments are dealt to them as evenly as possible."""
     arithmetic: Text
-    """`rep-v1`."""
+    """`rep-v1` or `native`."""
     verifiers: Small
     """Verifiers drawn an instalment (K)."""
     samples: Small
@@ -251,6 +253,12 @@ class Finding(Struct):
     """APPROVED, DISAGREED or UNAVAILABLE (its states could not be fetched)."""
     root: OptionalHash
     """APPROVED: the evidence root over the segment's step states. DISAGREED: the own end root. UNAVAILABLE: empty."""
+    excess_bps: Small = 0
+    """Native: the largest distance of a measured entry, in basis points of its threshold, rounded up; else 0.
+
+    Above 10,000 the solver's values have to be looked at, operator by operator: APPROVED says that all of them keep
+    their bounds, DISAGREED that one does not, UNAVAILABLE that they were not to be had.
+    """
 
 
 Findings = Annotated[tuple[Finding, ...], Meta(max_length=limits.SEGMENTS_PER_INSTALMENT_MAX)]
@@ -337,6 +345,30 @@ class DisputeMove(Struct, tag=42):
     """Canonical encoding of a `proofs.pinpoint` move."""
 
 
+# --- profiling
+
+
+Distances = Annotated[tuple[Small, ...], Meta(max_length=limits.STATE_ENTRIES_MAX)]
+"""One a state entry, in parts per 2^32 of the segment's update."""
+
+
+class ProfileCommit(Struct, tag=60):
+    """Bind oneself to measurements of a native task's noise before anyone shows any."""
+
+    task_id: Hash
+    commitment: Hash
+    """`proofs.native.profile.profile_commitment`."""
+
+
+class ProfileReveal(Struct, tag=61):
+    """Show the measurements committed to."""
+
+    task_id: Hash
+    distances: Distances
+    """Of the own native first segment from the own `rep-v1` one, entry by entry."""
+    salt: Hash
+
+
 Message = (
     Transfer
     | Bond
@@ -362,6 +394,8 @@ Message = (
     | OpenChallengeCommit
     | OpenChallengeReveal
     | DisputeMove
+    | ProfileCommit
+    | ProfileReveal
     | Propose
     | CastVote
 )

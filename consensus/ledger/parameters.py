@@ -10,6 +10,8 @@ from gensyn_node.primitives.codec import Struct
 from gensyn_node.primitives.money import NANO_PER_GSN
 
 BASIS_POINTS = 10_000
+PROFILERS_MAX = 16
+"""Profilers of one native task: all are listed in its profile, with a measurement for each state entry."""
 
 
 class Parameters(Struct):
@@ -138,6 +140,17 @@ class Parameters(Struct):
     """Share of veto among all votes above which a proposal falls, whatever else was voted."""
     treasury_fee_bps: Small
     """Share of each transaction's fee that goes to the treasury; the rest is dealt to validators."""
+    # native tasks
+    native_profilers: Small
+    """Profilers drawn for a native task; 0: the chain takes no native tasks."""
+    native_quantile_bps: Small
+    """Which of an entry's sorted measurements counts."""
+    native_margin_bps: Small
+    """Times this, and times two for two machines, gives the threshold."""
+    native_floor_parts: Small
+    """No threshold is below, in parts per 2^32 of the segment's update."""
+    native_cap_parts: Small
+    """An entry that would need a higher one is not measured."""
 
 
 def mainnet_parameters() -> Parameters:
@@ -201,6 +214,11 @@ def mainnet_parameters() -> Parameters:
         threshold_bps=5_000,
         veto_bps=3_340,
         treasury_fee_bps=1_000,
+        native_profilers=0,
+        native_quantile_bps=7_500,
+        native_margin_bps=40_000,
+        native_floor_parts=1 << 13,
+        native_cap_parts=1 << 22,
     )
 
 
@@ -265,4 +283,9 @@ def devnet_parameters() -> Parameters:
         threshold_bps=5_000,
         veto_bps=3_340,
         treasury_fee_bps=1_000,
+        native_profilers=0,
+        native_quantile_bps=7_500,
+        native_margin_bps=40_000,
+        native_floor_parts=1 << 13,
+        native_cap_parts=1 << 22,
     )

@@ -36,6 +36,7 @@ def publish_program(state: State, call: Call, message: PublishProgram) -> None:
         memory_bytes=info.memory_bytes,
         batch=program.batch,
         given=any(isinstance(entry.initial, Given) for entry in program.state),
+        entries=len(program.state),
         program=message.program,
     )
     state.put(keys.program(identity), record)

@@ -16,6 +16,7 @@ from consensus.ledger.records import (
     Account,
     DisputeRecord,
     Instalment,
+    Profile,
     ProgramRecord,
     Provider,
     Supply,
@@ -25,6 +26,7 @@ from consensus.ledger.records import (
 from consensus.ledger.stake_records import ValidatorRecord
 from consensus.ledger.view import PAGE, State
 from gensyn_node.primitives.codec import Struct
+from proofs.native.types import NativeGame
 from proofs.pinpoint import Game
 
 # --- single records
@@ -105,6 +107,16 @@ def dispute(reader: Reader, dispute_id: bytes) -> DisputeRecord | None:
 def game(reader: Reader, dispute_id: bytes) -> Game | None:
     """The game of an open dispute, or None."""
     return State(reader).find(keys.game(dispute_id), Game)
+
+
+def native_game(reader: Reader, dispute_id: bytes) -> NativeGame | None:
+    """The game of an open dispute over a native task's segment, or None."""
+    return State(reader).find(keys.native_game(dispute_id), NativeGame)
+
+
+def profile(reader: Reader, task_id: bytes) -> Profile | None:
+    """The profile of a native task, or None."""
+    return State(reader).find(keys.profile(task_id), Profile)
 
 
 # --- lists

@@ -169,6 +169,20 @@ BAD_FINDINGS = reason(
     "E1321", "bad_findings", "The findings are not one for each drawn segment.", "Answer the segments drawn, in order."
 )
 
+CLASS_CLOSED = reason(
+    "E1322",
+    "arithmetic_class_closed",
+    "The chain does not take tasks of this arithmetic class.",
+    "Submit it as rep-v1, or propose to open the class.",
+)
+NO_PROFILE = reason("E1323", "no_profile", "The task is not being profiled.", "Do what `duties` lists.")
+NOT_PROFILER = reason(
+    "E1324", "not_profiler", "The account was not drawn to profile this task.", "Do what `duties` lists."
+)
+BAD_PROFILE = reason(
+    "E1325", "bad_profile", "The measurements are not one for each state entry.", "Measure all entries, in order."
+)
+
 # --- disputes
 
 CHALLENGE_CLOSED = reason(

@@ -6,7 +6,7 @@ Stakes are in `stake_records.py`. States are words. Keys are in `keys.py`. Amoun
 from __future__ import annotations
 
 from consensus.ledger.fields import Address, Count, Endpoints, Hash, Nano, OptionalHash, Roots, Small, Text
-from consensus.ledger.messages import Finding
+from consensus.ledger.messages import Distances, Finding
 from consensus.ledger.parameters import Parameters
 from gensyn_node.primitives.codec import Struct
 from proofs.program.types import BatchInput
@@ -113,10 +113,14 @@ class ProgramRecord(Struct):
     """What a task's dataset has to give; kept here so that a submission does not decode the program."""
     given: bool
     """Whether a task needs a checkpoint."""
+    entries: Small
+    """Entries of its state."""
     program: bytes
     """Its canonical encoding."""
 
 
+TASK_PROFILING = "profiling"
+"""Native: drawn profilers measure its noise before a solver is drawn; see its `Profile`."""
 TASK_WAITING = "waiting"
 """No solver: the next draw is at `due_height`."""
 TASK_ASSIGNED = "assigned"
@@ -197,6 +201,59 @@ class Task(Struct):
     heartbeat_height: Count
     disputes: tuple[Hash, ...]
     """Ids of all its disputes, oldest first."""
+
+
+# --- the profile of a native task
+
+PROFILE_DRAWING = "drawing"
+"""Waits for profilers to be drawn."""
+PROFILE_COMMITTING = "committing"
+"""Measurements must be committed by `due_height`."""
+PROFILE_REVEALING = "revealing"
+"""Measurements must be shown by `due_height`."""
+PROFILE_DONE = "done"
+"""Its thresholds are known."""
+PROFILE_FAILED = "failed"
+"""No thresholds could be had; the task expired."""
+
+
+class ProfileSlot(Struct):
+    """One profiler's measurements."""
+
+    profiler: Address
+    state: Text
+    """One of the VERIFICATION_ words: drawn, committed, revealed, missed, released, paid."""
+    device_class: Text
+    """As registered when it was drawn."""
+    price_nano: Nano
+    bond_nano: Nano
+    seed: Hash
+    """What it has to start from: initial values and batches."""
+    commitment: OptionalHash
+    distances: Distances
+    fee_nano: Nano
+    """Paid for it."""
+
+
+class Profile(Struct):
+    """How far honest machines are apart on a native task."""
+
+    task_id: Hash
+    state: Text
+    """One of the PROFILE_ words."""
+    wanted: Small
+    """Profilers to draw."""
+    due_height: Count
+    """Last height of the present phase."""
+    patience_height: Count
+    """From here on a majority of the profilers wanted suffices."""
+    draws: Small
+    """Draws of profilers so far."""
+    slots: tuple[ProfileSlot, ...]
+    missed: tuple[Address, ...]
+    """Profilers replaced for missing their duty."""
+    limits: Distances
+    """The threshold of every state entry once it is done; the largest number there is: not measured."""
 
 
 # --- instalments and their verification
@@ -446,6 +503,10 @@ class TaskRecord(Struct):
     verifiers_paid_nano: Nano
     refunded_nano: Nano
     ended_height: Count
+    arithmetic: Text
+    """The task's arithmetic class."""
+    limits: Distances
+    """Native: the threshold of every state entry, from profiling; empty otherwise."""
 
 
 # --- the due queue

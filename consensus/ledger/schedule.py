@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consensus.ledger.messages import TaskSpec
+from consensus.ledger.messages import ARITHMETIC_NATIVE, TaskSpec
 from consensus.ledger.money import GIGA, work_price
 from consensus.ledger.parameters import BASIS_POINTS, Parameters
 from gensyn_node.primitives.money import SUPPLY_NANO_MAX
@@ -48,9 +48,30 @@ def verify_gas_max(spec: TaskSpec, gas_per_step: int) -> int:
     return samples * spec.verifiers * spec.segment_steps * gas_per_step
 
 
-def bid_price(spec: TaskSpec, gas_per_step: int) -> int:
-    """The highest ask per giga-gas at which the escrow pays for all training and verifying."""
-    bid = spec.max_price_nano * GIGA // max(1, train_gas(spec, gas_per_step) + verify_gas_max(spec, gas_per_step))
+def profilers_of(spec: TaskSpec, parameters: Parameters) -> int:
+    """Profilers that the task needs."""
+    return parameters.native_profilers if spec.arithmetic == ARITHMETIC_NATIVE else 0
+
+
+def profile_gas(spec: TaskSpec, gas_per_step: int) -> int:
+    """Gas of one profiler's work: the first segment, by vendor kernels and by `rep-v1`."""
+    return 2 * min(spec.segment_steps, spec.steps) * gas_per_step
+
+
+def profile_blocks(spec: TaskSpec, gas_per_step: int, parameters: Parameters) -> int:
+    """Blocks for a drawn profiler to commit its measurements."""
+    return parameters.verify_blocks_base + profile_gas(spec, gas_per_step) // parameters.train_gas_per_block
+
+
+def work_gas_max(spec: TaskSpec, gas_per_step: int, profilers: int) -> int:
+    """Most gas that everybody together is paid for."""
+    profiling = profilers * profile_gas(spec, gas_per_step)
+    return train_gas(spec, gas_per_step) + verify_gas_max(spec, gas_per_step) + profiling
+
+
+def bid_price(spec: TaskSpec, gas_per_step: int, profilers: int = 0) -> int:
+    """The highest ask per giga-gas at which the escrow pays for all training, verifying and profiling."""
+    bid = spec.max_price_nano * GIGA // max(1, work_gas_max(spec, gas_per_step, profilers))
     return min(bid, SUPPLY_NANO_MAX)  # a few gas at a high price: no ask is above that, and no record holds more
 
 

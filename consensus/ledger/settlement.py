@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from consensus.ledger import keys, life, money
-from consensus.ledger.messages import APPROVED, DISAGREED, Finding
+from consensus.ledger import games, keys, life, money
+from consensus.ledger.messages import APPROVED, ARITHMETIC_NATIVE, DISAGREED, Finding
 from consensus.ledger.providers import end_duty
 from consensus.ledger.records import (
     DISPUTE_EVIDENCE,
@@ -199,6 +199,7 @@ def _approved(dispute: DisputeRecord, slot: Verification) -> bool:
 def _compensations(state: State, dispute: DisputeRecord) -> tuple[tuple[bytes, int], ...]:
     """(verifier, fee) of everyone who revealed a verdict that was right, on any instalment that falls."""
     owed: list[tuple[bytes, int]] = []
+    native = state.spec(dispute.task_id).arithmetic == ARITHMETIC_NATIVE
     for number in life.unsettled(state.task(dispute.task_id)):
         instalment = state.instalment(dispute.task_id, number)
         doubted = _defenders_of_evidence(state, instalment)
@@ -206,15 +207,16 @@ def _compensations(state: State, dispute: DisputeRecord) -> tuple[tuple[bytes, i
             if number == dispute.instalment and _approved(dispute, slot):
                 continue
             if slot.state == VERIFICATION_REVEALED and slot.verifier not in doubted:
-                right = [finding for finding in slot.findings if _right(dispute, number, finding)]
+                right = [finding for finding in slot.findings if _right(dispute, number, finding, native)]
                 owed.append((slot.verifier, fee_of(state, instalment, slot, right)))
     return tuple(owed)
 
 
-def _right(dispute: DisputeRecord, number: int, finding: Finding) -> bool:
+def _right(dispute: DisputeRecord, number: int, finding: Finding, native: bool) -> bool:
+    """Whether the finding says what the dispute proved. In a native task no two who are right have the same root."""
     if finding.verdict == DISAGREED:
-        claimed = (dispute.instalment, dispute.segment, dispute.challenger_root)
-        return dispute.kind == "segment" and (number, finding.segment, finding.root) == claimed
+        segment = (dispute.kind, dispute.instalment, dispute.segment) == ("segment", number, finding.segment)
+        return segment and (native or finding.root == dispute.challenger_root)
     return finding.verdict == APPROVED
 
 
@@ -267,7 +269,7 @@ def end_moot(state: State, height: int, dispute_id: bytes) -> None:
     dispute = state.dispute(dispute_id)
     release_challengers(state, height, dispute)
     state.change_dispute(dispute_id, state=DISPUTE_MOOT, resolved_height=height, how=ENDED_BY_ANOTHER)
-    state.put(keys.game(dispute_id), None)
+    games.forget(state, dispute_id)
     why = "another dispute was decided first"
     state.emit(
         "dispute_resolved", dispute_id, task=dispute.task_id, outcome=DISPUTE_MOOT, how=ENDED_BY_ANOTHER, why=why

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from consensus.ledger import keys, life, money
+from consensus.ledger import keys, life, money, profiling
 from consensus.ledger.call import Call
 from consensus.ledger.messages import (
+    ARITHMETIC_NATIVE,
     ARITHMETIC_REP_V1,
     CancelTask,
     CommitInstalment,
@@ -20,6 +21,7 @@ from consensus.ledger.reasons import (
     BAD_COMMIT,
     BAD_SPEC,
     BAD_TASK_STATE,
+    CLASS_CLOSED,
     DATASET_MISMATCH,
     NOT_SOLVER,
     NOT_SUBMITTER,
@@ -43,11 +45,11 @@ from consensus.ledger.schedule import (
     bid_price,
     instalment_segments,
     instalment_steps,
+    profilers_of,
     segment_count,
     train_blocks,
-    train_gas,
     verify_blocks,
-    verify_gas_max,
+    work_gas_max,
 )
 from consensus.ledger.verification import enter, give_up_height
 from consensus.ledger.view import State
@@ -72,7 +74,7 @@ def check_spec(spec: TaskSpec, record: ProgramRecord, parameters: Parameters) ->
     longest = max(len(instalment_segments(spec, number)) for number in range(spec.instalments))
     most = limits.SEGMENTS_PER_INSTALMENT_MAX
     _require(longest <= most, f"instalments: {longest} segments in one, at most {most}; use more or longer segments")
-    _require(spec.arithmetic == ARITHMETIC_REP_V1, f"arithmetic: {spec.arithmetic[:20]!r} is not {ARITHMETIC_REP_V1}")
+    _check_arithmetic(spec, parameters)
     most = limits.VERIFIERS_PER_TASK_MAX
     _require(1 <= spec.verifiers <= most, f"verifiers: {spec.verifiers} is not in 1 … {most}")
     most = limits.SEGMENTS_PER_INSTALMENT_MAX
@@ -84,9 +86,10 @@ def check_spec(spec: TaskSpec, record: ProgramRecord, parameters: Parameters) ->
     for name in ("dataset_manifest", "checkpoint_root", "checkpoint_blob"):
         _require(len(getattr(spec, name)) in (0, 32), f"{name}: 32 bytes, or empty")
     _check_inputs(spec, record)
-    bid, least = bid_price(spec, record.gas_per_step), parameters.ask_min_nano
+    profilers = profilers_of(spec, parameters)
+    bid, least = bid_price(spec, record.gas_per_step, profilers), parameters.ask_min_nano
     if bid < least:
-        gas = train_gas(spec, record.gas_per_step) + verify_gas_max(spec, record.gas_per_step)
+        gas = work_gas_max(spec, record.gas_per_step, profilers)
         needed = -(-gas * least // money.GIGA)
         raise Rejection(PRICE_TOO_LOW, f"max_price_nano: {spec.max_price_nano}, the work costs at least {needed} nano")
 
@@ -94,6 +97,17 @@ def check_spec(spec: TaskSpec, record: ProgramRecord, parameters: Parameters) ->
 def _require(holds: bool, message: str) -> None:
     if not holds:
         raise Rejection(BAD_SPEC, message)
+
+
+def _check_arithmetic(spec: TaskSpec, parameters: Parameters) -> None:
+    """A class that the chain takes; native segments are short, because noise grows along them."""
+    if spec.arithmetic == ARITHMETIC_NATIVE and not parameters.native_profilers:
+        raise Rejection(CLASS_CLOSED, "arithmetic: native_profilers is 0")
+    known = (ARITHMETIC_REP_V1, ARITHMETIC_NATIVE)
+    _require(spec.arithmetic in known, f"arithmetic: {spec.arithmetic[:20]!r} is none of {', '.join(known)}")
+    if spec.arithmetic == ARITHMETIC_NATIVE:
+        most = limits.NATIVE_SEGMENT_STEPS_MAX
+        _require(spec.segment_steps <= most, f"segment_steps: {spec.segment_steps}, at most {most} in native tasks")
 
 
 def _check_inputs(spec: TaskSpec, record: ProgramRecord) -> None:
@@ -134,7 +148,7 @@ def submit_task(state: State, call: Call, message: SubmitTask) -> None:
         instalments=spec.instalments,
         gas_per_step=program.gas_per_step,
         memory_bytes=max(spec.memory_bytes, program.memory_bytes),
-        bid_price_nano=bid_price(spec, program.gas_per_step),
+        bid_price_nano=bid_price(spec, program.gas_per_step, profilers_of(spec, parameters)),
         price_nano=spec.max_price_nano,
         escrow_nano=0,
         solver_paid_nano=0,
@@ -163,7 +177,10 @@ def submit_task(state: State, call: Call, message: SubmitTask) -> None:
     state.append_id(keys.tasks_page, number, task_id)
     state.schedule(task.deadline_height + 1, life.DEADLINE, task_id)
     state.emit("task_submitted", task_id, submitter=call.sender, name=spec.name, escrow_nano=spec.max_price_nano)
-    life.wait_for_solver(state, call.height, task_id)
+    if spec.arithmetic == ARITHMETIC_NATIVE:
+        profiling.begin(state, call.height, task_id)
+    else:
+        life.wait_for_solver(state, call.height, task_id)
 
 
 def cancel_task(state: State, call: Call, message: CancelTask) -> None:

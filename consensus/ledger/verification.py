@@ -14,6 +14,7 @@ from consensus.ledger.call import Call
 from consensus.ledger.disputes import open_dispute
 from consensus.ledger.messages import (
     APPROVED,
+    ARITHMETIC_NATIVE,
     DISAGREED,
     UNAVAILABLE,
     VerdictCommit,
@@ -238,11 +239,14 @@ def verdict_reveal(state: State, call: Call, message: VerdictReveal) -> None:
 def _check_findings(state: State, instalment: Instalment, slot: Verification, message: VerdictReveal) -> None:
     if tuple(finding.segment for finding in message.findings) != slot.segments:
         raise Rejection(BAD_FINDINGS, f"the segments drawn are {slot.segments}")
+    native = state.spec(instalment.task_id).arithmetic == ARITHMETIC_NATIVE
     for finding in message.findings:
         if finding.verdict not in (APPROVED, DISAGREED, UNAVAILABLE):
             raise Rejection(BAD_FINDINGS, f"segment {finding.segment}: no verdict {finding.verdict}")
         if len(finding.root) != (0 if finding.verdict == UNAVAILABLE else 32):
             raise Rejection(BAD_FINDINGS, f"segment {finding.segment}: a root of {len(finding.root)} bytes")
+        if finding.excess_bps and (finding.verdict == UNAVAILABLE or not native):
+            raise Rejection(BAD_FINDINGS, f"segment {finding.segment}: a distance where none was measured")
         claimed = instalment.segment_roots[finding.segment - instalment.first_segment]
         if finding.verdict == DISAGREED and finding.root == claimed:
             raise Rejection(BAD_FINDINGS, f"segment {finding.segment}: disagreement with the same root")

@@ -30,6 +30,7 @@ from consensus.ledger.records import (
     DisputeRecord,
     DueItem,
     Instalment,
+    Profile,
     Provider,
     Supply,
     Task,
@@ -193,6 +194,10 @@ class State:
         """The task's spec; it exists when the task does."""
         return self.need(keys.spec(task_id), TaskSpec)
 
+    def profile(self, task_id: bytes) -> Profile:
+        """The profile of a native task; it exists when the task does."""
+        return self.need(keys.profile(task_id), Profile)
+
     def instalment(self, task_id: bytes, number: int) -> Instalment:
         """The latest instalment of that number; `Rejection` UNKNOWN_INSTALMENT."""
         found = self.find(keys.instalment(task_id, number), Instalment)
@@ -227,6 +232,10 @@ class State:
     def change_task(self, task_id: bytes, **fields: Any) -> Task:
         """Change fields of a task."""
         return self.change(keys.task(task_id), Task, **fields)
+
+    def change_profile(self, task_id: bytes, **fields: Any) -> Profile:
+        """Change fields of a native task's profile."""
+        return self.change(keys.profile(task_id), Profile, **fields)
 
     def change_instalment(self, task_id: bytes, number: int, **fields: Any) -> Instalment:
         """Change fields of an instalment."""

@@ -62,6 +62,8 @@ STATE_ENTRIES_MAX = 1_792
 """State entries of one program: in a dispute their roots share a move of 128 KiB with 2,048 value roots."""
 SEGMENT_STEPS_MAX = 1_024
 """Steps of one segment: the state roots of a disputed segment go into one transaction."""
+NATIVE_SEGMENT_STEPS_MAX = 10
+"""Steps of a native task's segment: along longer ones honest noise comes near to what a skipped step does."""
 SEGMENTS_PER_INSTALMENT_MAX = 256
 """Segments of one instalment: their roots go into the commit transaction."""
 INSTALMENTS_MAX = 16

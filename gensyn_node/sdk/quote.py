@@ -19,10 +19,12 @@ from gensyn_node.sdk import reasons
 class Quote:
     """An estimate before any money moves."""
 
+    arithmetic: str
+    """The task's arithmetic class."""
     gas_per_step: int
     train_gas: int
     verify_gas: int
-    """At most; verifiers are paid for what they repeat."""
+    """At most; verifiers are paid for what they repeat, native tasks pay profilers as well."""
     bid_price_nano: int
     """Highest ask per giga-gas that the maximum price covers."""
     low_nano: int | None
@@ -51,8 +53,9 @@ class Quote:
 
 def make_quote(spec: TaskSpec, gas_per_step: int, parameters: Parameters, providers: list[dict[str, Any]]) -> Quote:
     """The quote of a task with these providers (their records as JSON)."""
-    train, verify = schedule.train_gas(spec, gas_per_step), schedule.verify_gas_max(spec, gas_per_step)
-    bid = schedule.bid_price(spec, gas_per_step)
+    train, profilers = schedule.train_gas(spec, gas_per_step), schedule.profilers_of(spec, parameters)
+    verify = schedule.work_gas_max(spec, gas_per_step, profilers) - train
+    bid = schedule.bid_price(spec, gas_per_step, profilers)
     excluded: Counter[str] = Counter()
     solvers, verifiers = [], []
     for provider in providers:
@@ -72,6 +75,7 @@ def make_quote(spec: TaskSpec, gas_per_step: int, parameters: Parameters, provid
     asks = [ask for ask, _ in solvers]
     others = max(0, len(verifiers) - 1) if len(solvers) == 1 else len(verifiers)
     return Quote(
+        arithmetic=spec.arithmetic,
         gas_per_step=gas_per_step,
         train_gas=train,
         verify_gas=verify,

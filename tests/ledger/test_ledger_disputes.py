@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from ledger_world import GSN, Actor, Run, World, key, spec
 
-from consensus.ledger import disputes, queries
+from consensus.ledger import games, queries
 from consensus.ledger.duties import audits, duties
 from consensus.ledger.execute import execute_block
 from consensus.ledger.messages import (
@@ -354,7 +354,7 @@ def test_a_move_that_proves_nothing_loses_for_its_author() -> None:
 
 
 def test_programs_that_word_an_ending_otherwise_have_the_same_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
-    rules = disputes.play, disputes.forfeit
+    rules = games.exact.play, games.exact.forfeit
     roots = []
     for words in "as it is now", "as a later release says it":
 
@@ -363,8 +363,8 @@ def test_programs_that_word_an_ending_otherwise_have_the_same_ledger(monkeypatch
             told = msgspec.structs.replace(phase, why=words) if isinstance(phase, Finished) else phase
             return msgspec.structs.replace(game, phase=told)
 
-        monkeypatch.setattr(disputes, "play", lambda *game, say=say: say(rules[0](*game)))
-        monkeypatch.setattr(disputes, "forfeit", lambda *game, say=say: say(rules[1](*game)))
+        monkeypatch.setattr(games.exact, "play", lambda *game, say=say: say(rules[0](*game)))
+        monkeypatch.setattr(games.exact, "forfeit", lambda *game, say=say: say(rules[1](*game)))
         world, task_id, solver, others = cheated()
         challenge(world, others[0], task_id, wrong(0))  # its finder never moves
         challenge(world, others[1], task_id, wrong(1))
