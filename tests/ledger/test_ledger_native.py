@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from ledger_world import ASK, GSN, PROGRAM, Actor, Run, World, key
 from native_world import SALT, NativeActor, NativeRun, native_parameters, native_spec
 
@@ -11,6 +15,7 @@ from consensus.ledger import queries
 from consensus.ledger.duties import Duty
 from consensus.ledger.messages import (
     CancelTask,
+    DisputeMove,
     EvidenceChallenge,
     Finding,
     OpenChallengeCommit,
@@ -27,6 +32,7 @@ from consensus.ledger.schedule import profile_gas, task_end_bound, train_gas, ve
 from gensyn_node.primitives.codec import encode
 from proofs.native.profile import DISTANCE_MAX, profile_commitment
 from proofs.native.strategy import expected_moves
+from proofs.native.types import NameStep
 
 CREW = ("alice", "bob", "carol", "dave", "erin")
 
@@ -309,3 +315,58 @@ def test_distances_belong_to_native_findings() -> None:
     world.until(lambda: "instalment_revealing" in world.kinds())
     assert "E1321" in {result.code for result in world.step()}
     assert not any(slot.findings for slot in queries.instalments(world.ledger, task_id)[0].verifications)
+
+
+def hasty() -> Parameters:
+    """Deadlines so short that random schedules run into all of them."""
+    return native_parameters(
+        task_deadline_blocks_min=5,
+        start_blocks=4,
+        heartbeat_blocks=6,
+        train_blocks_base=12,
+        verify_blocks_base=5,
+        reveal_blocks=3,
+        window_blocks=4,
+        move_clock_blocks=6,
+        move_extension_blocks=2,
+        game_moves_max=20,
+        unbonding_blocks=7,
+    )
+
+
+@settings(max_examples=3, deadline=None)
+@given(st.integers(0, 2**32))
+def test_whatever_happens_money_is_conserved_and_every_native_task_ends(seed: int) -> None:
+    """Every block is audited by the world; here the schedule is random."""
+    rng = random.Random(seed)
+    world = World(hasty())
+    duties = ("profile", "reveal_profile", "start", "train", "verify", "reveal", "move")
+    for noise, name in enumerate(CREW):
+        mute = tuple(duty for duty in duties if rng.random() < 0.1)
+        faults = (rng.randrange(-1, 12),) if rng.random() < 0.4 else ()
+        character = {"lazy": rng.random() < 0.2, "accuses": rng.random() < 0.2, "hides": rng.random() < 0.2}
+        entries = rng.choice([1, 1, 1, 2])
+        world.register(NativeActor(name, faults, 0.01, noise=noise % 3, mute=mute, entries=entries, **character))
+    task_id = world.submit(native_spec(deadline_blocks=70, samples=3))
+    for _ in range(70):
+        messages = [(actor.name, m) for actor in world.actors.values() if rng.random() < 0.7 for m in actor.act(world)]
+        who = rng.choice(CREW)
+        noise = [
+            ProfileCommit(task_id, bytes(32)),
+            ProfileReveal(task_id, (rng.randrange(1 << 32),) * rng.choice([0, 1, 3]), SALT),
+            DisputeMove((world.task(task_id).disputes or (bytes(32),))[-1], encode(NameStep(rng.randrange(4)))),
+        ]
+        messages.append((who, rng.choice(noise)))
+        if rng.random() < 0.02:
+            messages.append(("submitter", CancelTask(task_id)))
+        rng.shuffle(messages)
+        world.block(*messages)
+    for actor in world.actors.values():
+        actor.silent = rng.random() < 0.5
+    task = world.task(task_id)
+    bound = task_end_bound(native_spec(deadline_blocks=70, samples=3), task.gas_per_step, world.parameters)
+    world.until(lambda: world.task(task_id).ended_height, bound)
+    assert world.task(task_id).ended_height - task.submitted_height <= bound
+    for provider in queries.providers(world.ledger):
+        assert (provider.locked_nano, provider.work, provider.solving, provider.verifying) == (0, (), 0, 0)
+    assert queries.supply(world.ledger).escrows_nano == 0

@@ -132,6 +132,8 @@ def make(signers: list[SecretKey] = OLD, validators: ValidatorSet | None = None)
         verifiers_paid_nano=5,
         refunded_nano=7,
         ended_height=40,
+        arithmetic="rep-v1",
+        limits=(),
     )
     nodes: dict[bytes, bytes] = {}
     entries = {keys.record(record.task_id): encode(record)} | {b"other/%d" % i: bytes([i]) for i in range(20)}
