@@ -34,7 +34,7 @@ DECODED_REMEMBERED_MAX = 8_192
 ARITHMETIC_REP_V1 = REP_V1
 """The reproducible arithmetic class: equal bits on every machine."""
 ARITHMETIC_NATIVE = NATIVE
-"""Vendor kernels; a chain takes such tasks once `native_profilers` is above zero."""
+"""Vendor kernels; a chain takes such tasks when `native_profilers` is above zero."""
 
 
 # --- money and staking

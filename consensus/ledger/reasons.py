@@ -173,7 +173,7 @@ CLASS_CLOSED = reason(
     "E1322",
     "arithmetic_class_closed",
     "The chain does not take tasks of this arithmetic class.",
-    "Submit it as rep-v1, or propose to open the class.",
+    "Submit it as rep-v1.",
 )
 NO_PROFILE = reason("E1323", "no_profile", "The task is not being profiled.", "Do what `duties` lists.")
 NOT_PROFILER = reason(

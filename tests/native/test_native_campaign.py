@@ -8,7 +8,8 @@ import pytest
 
 from tests.native.campaign import run, table
 from tests.native.cheats import CHEATS
-from tests.native.machines import MACHINES
+from tests.native.machines import MACHINES, machines_here
+from tests.native.models import MODELS
 
 pytestmark = pytest.mark.integration
 
@@ -35,6 +36,16 @@ def test_every_cheat_is_suspected_and_named(result: dict, cheat: str) -> None:
     assert row["operator"]
     # At one step, stale weights are the right ones.
     assert row["5"] > 1 and row["10"] > 1 and (row["1"] > 1 or cheat == "stale weights")
+
+
+@pytest.mark.soak
+def test_no_honest_solver_of_any_model_on_any_machine_is_slashed(tmp_path: Path) -> None:
+    result = run(tmp_path, 6, (), machines_here())
+    assert result["not_captured"] == {} and len(result["honest"]) == len(MODELS)
+    assert result["trials"] == 6 * len(MODELS) * len(machines_here())
+    assert result["slashed"] == 0
+    for rows in result["cheats"].values():
+        assert all(row["operator"] for row in rows.values())
 
 
 def test_the_table_names_every_cheat(result: dict) -> None:
