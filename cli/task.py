@@ -68,9 +68,10 @@ def quote(
     from gensyn_node.sdk.task_flow import quote_task
 
     with client_of(home, node, None) as client:
-        found = quote_task(client, _build(home, file, client.call("status")["block_interval_ms"]))
-    value = {**to_json(found), "problem": found.problem}
-    emit(as_json, value, lambda: task_view.show_quote(found))
+        task = _build(home, file, client.call("status")["block_interval_ms"])
+        found = quote_task(client, task)
+    value = {**to_json(found), "problem": found.problem, **task_view.memory_of(task)}
+    emit(as_json, value, lambda: task_view.show_quote(found, task))
 
 
 @app.command()
@@ -93,7 +94,7 @@ def submit(
         task = _build(home, file, client.call("status")["block_interval_ms"])
         found = quote_task(client, task)
         if not as_json:
-            task_view.show_quote(found)
+            task_view.show_quote(found, task)
         check_quote(found)
         if not confirm(f"Hold {format_amount(task.spec.max_price_nano)} and submit?", yes):
             raise typer.Abort

@@ -34,13 +34,25 @@ def described(task: BuiltTask) -> dict[str, Any]:
         "segments": -(-spec.steps // spec.segment_steps),
         "instalments": spec.instalments,
         "gas_per_step": task.gas_per_step,
-        "memory_bytes": spec.memory_bytes,
+        **memory_of(task),
         "max_price_nano": spec.max_price_nano,
         "deadline_blocks": spec.deadline_blocks,
     }
 
 
-def show_quote(quote: Quote) -> None:
+def memory_of(task: BuiltTask) -> dict[str, Any]:
+    """The memory that a task asks for, for programs."""
+    reason = task.memory_reason
+    return {"memory_bytes": task.spec.memory_bytes, "memory_measured": not reason, "memory_reason": reason}
+
+
+def memory_words(task: BuiltTask) -> str:
+    """How much memory the task asks for, and how that is known."""
+    how = f"predicted: {task.memory_reason}" if task.memory_reason else "measured by a few steps on zeros"
+    return f"{task.spec.memory_bytes >> 20} MiB ({how}, with a margin)"
+
+
+def show_quote(quote: Quote, task: BuiltTask) -> None:
     """The quote as a table."""
     from gensyn_node.primitives.money import format_amount
 
@@ -55,6 +67,7 @@ def show_quote(quote: Quote) -> None:
             ("At most", f"{format_amount(quote.max_price_nano)}; what is not used comes back"),
             ("Training", f"{quote.train_gas / 1e9:.3f} giga-gas"),
             ("Verification", f"at most {quote.verify_gas / 1e9:.3f} giga-gas"),
+            ("Memory", memory_words(task)),
             ("Eligible now", f"{quote.solvers} solvers, {quote.verifiers} verifiers"),
             ("Solver's bond", format_amount(quote.solver_bond_nano)),
             ("Over within", f"{quote.end_bound_blocks} blocks, whatever happens"),

@@ -195,6 +195,7 @@ def train(
         done = position
         yield Segment(end, root_of_state(program, end, state), path, loss)
     stepper = Stepper(run, state, ends[done])
+    state = []  # The stepper has it: a second name would keep it for the whole training.
     for end in ends[done + 1 :]:
         loss = float("nan")
         while stepper.step < end:

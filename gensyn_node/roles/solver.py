@@ -21,14 +21,13 @@ from gensyn_node.roles.account import NodeAccount, Unconfirmed
 from gensyn_node.roles.api import ChainApi
 from gensyn_node.roles.cheats import Cheats, fault_for
 from gensyn_node.roles.materials import OWN, Materials, largest_state
-from gensyn_node.roles.reasons import NO_LONGER_OURS, TASK_TOO_LARGE
+from gensyn_node.roles.memory import check_memory
+from gensyn_node.roles.reasons import NO_LONGER_OURS
 from gensyn_node.roles.status import Activity
 from gensyn_node.roles.verifier import is_bad_checkpoint
 from gensyn_node.roles.worker_client import Worker
 from ml.worker.messages import (
     Job,
-    MemoryPredicted,
-    PredictMemory,
     Progress,
     SegmentDone,
     Train,
@@ -83,12 +82,7 @@ class Solver:
         task = self._task(duty)
         self._activity.now(f"preparing task {duty.task_id.hex()[:12]}", duty.task_id)
         job = await self._job(task)
-        predicted = await self._worker.final(PredictMemory(job.program, job.threads))
-        if not isinstance(predicted, MemoryPredicted):
-            raise InvariantViolation(f"the worker answered {type(predicted).__name__} to PredictMemory")
-        if predicted.process_bytes > self._memory_bytes:
-            need, have = predicted.process_bytes >> 20, self._memory_bytes >> 20
-            raise Rejection(TASK_TOO_LARGE, f"the task needs {need} MiB, worker.memory_mib gives {have} MiB")
+        await check_memory(self._worker, job, self._memory_bytes)
         await self._account.send(StartTask(duty.task_id))
         log.info("task_started", task=duty.task_id.hex())
 

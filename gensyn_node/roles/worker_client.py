@@ -68,8 +68,8 @@ class Worker:
         """Whether a request is being done."""
         return self._turn.locked()
 
-    async def run(self, request: Request) -> AsyncIterator[Progress | SegmentDone | Reply]:
-        """Every reply to `request`, the final one last.
+    async def run(self, request: Request, fresh: bool = False) -> AsyncIterator[Progress | SegmentDone | Reply]:
+        """Every reply to `request`, the final one last. `fresh`: asked of a process that did nothing before.
 
         Raises `Rejection` with the worker's own reason when it refuses, WORKER_DIED when the process ended. Use it with
         `aclosing`: leaving early ends the process, so that nothing of the old request comes as an answer to the next.
@@ -77,6 +77,8 @@ class Worker:
         async with self._turn:
             finished = False
             try:
+                if fresh:
+                    await self.stop()
                 process = self._process or await self._start()
                 self._requests += 1
                 await self._write(process, frame(request))
@@ -92,10 +94,10 @@ class Worker:
                 if not finished:
                     await self.stop()
 
-    async def final(self, request: Request) -> Reply:
+    async def final(self, request: Request, fresh: bool = False) -> Reply:
         """The final reply alone."""
         last: Reply | None = None
-        async with aclosing(self.run(request)) as replies:  # type: ignore[type-var]
+        async with aclosing(self.run(request, fresh)) as replies:  # type: ignore[type-var]
             async for reply in replies:
                 last = reply
         if last is None:

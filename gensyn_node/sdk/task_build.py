@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ml.data.sources import DataOptions
     from ml.presets import Built
 
+MEMORY_MARGIN_PERCENT = 15
+"""Asked for beyond what was measured here: other systems, other numbers of threads."""
 BLOCK_MS_MIN = 100
 """A node that has just started knows no block interval; deadlines are computed with at least this."""
 
@@ -44,13 +46,17 @@ class BuiltTask:
     manifest: Manifest
     held_out: Path | None
     """The records held out of it, a data set on this machine that nobody gets; None without any."""
+    memory_reason: str = ""
+    """Why the memory was only predicted; empty when it was measured."""
 
 
 def build_task(home: Home, task: TaskFile, base: Path, block_interval_ms: int) -> BuiltTask:
-    """Read the data (relative to `base`), capture the program, compare it with PyTorch on one real batch.
+    """Read the data (relative to `base`), capture the program, compare it with PyTorch on one real batch, measure it.
 
     `Rejection`: BAD_DATA_FILE, TASK_TOO_LARGE, or what capture says (E15).
     """
+    from ml.worker.dry_run import memory_need
+
     made = make_dataset(home, base / task.data.train, data_options(task, base))
     folder, manifest = made.folder, made.manifest
     built = capture_program(task, folder, manifest)
@@ -60,6 +66,7 @@ def build_task(home: Home, task: TaskFile, base: Path, block_interval_ms: int) -
         raise Rejection(
             reasons.TASK_TOO_LARGE, f"the program has {len(encoded)} bytes, at most {limits.PROGRAM_BYTES_MAX}"
         )
+    need = memory_need(built.program, home.work / "cache")
     tensors = {tensor.name: tensor for tensor in manifest.dataset}
     spec = TaskSpec(
         name=task.name,
@@ -76,11 +83,12 @@ def build_task(home: Home, task: TaskFile, base: Path, block_interval_ms: int) -
         samples=task.verify.samples,
         max_price_nano=task.max_price_nano,
         deadline_blocks=task.deadline_blocks(max(BLOCK_MS_MIN, block_interval_ms)),
-        memory_bytes=_memory_bytes(built.program),
+        memory_bytes=need.process_bytes + need.process_bytes * MEMORY_MARGIN_PERCENT // 100,
         endpoints=(),
     )
     parameters = sum(entry.type.elements for entry in built.program.state if entry.name.startswith("parameter."))
-    return BuiltTask(spec, built.program, gas_of_step(built.program), parameters, folder, manifest, made.held_out)
+    gas = gas_of_step(built.program)
+    return BuiltTask(spec, built.program, gas, parameters, folder, manifest, made.held_out, need.reason)
 
 
 def capture_program(task: TaskFile, folder: Path, manifest: Manifest) -> Built:
@@ -153,13 +161,6 @@ def _manifest_blob(folder: Path) -> bytes:
     from ml.data.manifest import manifest_path
 
     return blob_id_of_file(manifest_path(folder))[0]
-
-
-def _memory_bytes(program: Program) -> int:
-    from ml.interpreter import Interpreter
-    from ml.memory import predict_memory
-
-    return predict_memory(Interpreter(program)).process_bytes
 
 
 def _check_first_batch(built: Built, folder: Path, batch_size: int) -> None:

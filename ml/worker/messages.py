@@ -89,10 +89,13 @@ class Respond(Struct, tag=2):
 
 
 class PredictMemory(Struct, tag=3):
-    """How much memory does a step of this program need?"""
+    """How much memory does a training of this program need?"""
 
     program: bytes
     threads: int
+    arithmetic: str = REP_V1
+    measure: bool = False
+    """Train a few steps on zeros and say what that took. What was asked before counts, too: use a new process."""
 
 
 class Cancel(Struct, tag=4):
@@ -187,7 +190,9 @@ class MemoryPredicted(Struct, tag=22):
     step_bytes: int
     """State, batch and the values alive at the worst moment of one step."""
     process_bytes: int
-    """What the process needs at most: a step and the libraries."""
+    """What the process needs at most, as predicted: the libraries, a step, saving a state."""
+    measured_bytes: int = 0
+    """What it did need, resident; 0 when it was not asked to try."""
 
 
 class Evaluated(Struct, tag=23):

@@ -16,7 +16,9 @@ from gensyn_node.primitives.limits import PROGRAM_BYTES_MAX
 from ml import reasons
 from ml.checkpoint import load_state
 from ml.interpreter import Interpreter
-from ml.memory import predict_memory
+from ml.kernels.threads import set_threads
+from ml.memory import measure_memory, predict_memory
+from ml.native.interpreter import NativeInterpreter
 from ml.oracle import next_move
 from ml.segment import verify_segment
 from ml.trainer import Cancelled, mean_loss, open_run, train
@@ -38,6 +40,7 @@ from ml.worker.messages import (
     Verified,
     Verify,
 )
+from proofs.classes import NATIVE
 from proofs.pinpoint import Game
 from proofs.program.types import Program
 
@@ -85,15 +88,22 @@ def _do(request: Request, send: Send, cancelled: threading.Event) -> Reply:
             game: Game = decode(Game, request.game, max_bytes=FRAME_BYTES_MAX)
             return Responded(encode(next_move(open_run(request.job), Path(request.states_directory), game)))
         case PredictMemory():
-            program: Program = decode(Program, request.program, max_bytes=PROGRAM_BYTES_MAX)
-            predicted = predict_memory(Interpreter(program))
-            return MemoryPredicted(predicted.state_bytes, predicted.step_bytes, predicted.process_bytes)
+            return _predict(request)
         case Evaluate():
             run = open_run(request.job)
             state, _ = load_state(Path(request.state_path), run.program.state)
             return Evaluated(mean_loss(run, state, request.first_step, request.steps))
         case _:
             return _failed(reasons.BAD_REQUEST, f"{type(request).__name__} is not a request by itself")
+
+
+def _predict(request: PredictMemory) -> MemoryPredicted:
+    set_threads(request.threads)
+    program: Program = decode(Program, request.program, max_bytes=PROGRAM_BYTES_MAX)
+    interpreter = NativeInterpreter(program) if request.arithmetic == NATIVE else Interpreter(program)
+    predicted = predict_memory(interpreter)
+    measured = measure_memory(interpreter) if request.measure else 0
+    return MemoryPredicted(predicted.state_bytes, predicted.step_bytes, predicted.process_bytes, measured)
 
 
 class _Reporter:

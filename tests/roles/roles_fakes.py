@@ -117,7 +117,7 @@ class FakeWorker:
         self.busy = False
         self.sandbox = ()
 
-    async def final(self, request: Any) -> Any:
+    async def final(self, request: Any, fresh: bool = False) -> Any:
         await trio.lowlevel.checkpoint()
         return self._answer(request)
 
