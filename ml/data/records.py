@@ -105,7 +105,8 @@ def as_tensor(name: str, array: Array) -> Array:
     if array.dtype == np.bool_ or array.dtype == np.uint8:
         return array
     if np.issubdtype(array.dtype, np.floating):
-        return array.astype("<f4", copy=False)
+        with np.errstate(over="ignore"):  # Beyond float32 is infinite, as anywhere.
+            return array.astype("<f4", copy=False)
     if np.issubdtype(array.dtype, np.integer):
         if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
             raise bad(f"{name} has integers beyond 63 bits")

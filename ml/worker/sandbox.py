@@ -99,7 +99,7 @@ def readable_paths(device: str = "cpu") -> tuple[list[Path], list[Path]]:
     whole = [Path(place) for place in (*SYSTEM_FOLDERS, *SYSTEM_FILES, sys.prefix, sys.base_prefix)]
     whole += [Path(place) for place in sys.path if place and Path(place) != root]
     whole += [Path(place) for place in os.environ.get("LD_LIBRARY_PATH", "").split(":") if place]
-    whole += [root / package for package in OWN_PACKAGES]
+    whole += [root / package for package in (*OWN_PACKAGES, "gensyn.egg-info")]
     if device == "cuda":
         whole += [Path("/proc/driver/nvidia"), Path("/sys/bus/pci"), Path("/sys/devices"), Path("/sys/module/nvidia")]
     return [place for place in whole if place.is_absolute() and place != Path("/")], [root]

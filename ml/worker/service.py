@@ -50,10 +50,11 @@ Send = Callable[[Reply], None]
 def versions() -> tuple[str, str]:
     """The version of this software and of torch."""
     try:
-        own = metadata.version("gensyn")
+        # Of a folder whose metadata cannot be read the library says None.
+        own: str | None = metadata.version("gensyn")
     except metadata.PackageNotFoundError:
-        own = "source"
-    return own, f"{torch.__version__} on {platform.machine()}"
+        own = None
+    return own or "source", f"{torch.__version__} on {platform.machine()}"
 
 
 def answer(request: Request, send: Send, cancelled: threading.Event) -> Reply:

@@ -47,7 +47,7 @@ from p2p.download import Ask, decode_ask
 from proofs import blobs, merkle
 from proofs.dataset import DatasetTensor
 from proofs.program.types import Program, TensorType
-from tests.fuzz import mutate
+from tests.fuzz import data_files, mutate
 from tests.fuzz.call_sites import ROOT, decode_sites
 from tests.fuzz.values import builtins, encoded
 
@@ -96,6 +96,12 @@ READS_FILES = {
     "ml.presets.build.load_parameters": "takes tensors, no bytes",
     "ml.checkpoint.load_state": "safetensors; tests/ml",
     "ml.checkpoint.load_verified_state": "safetensors; tests/ml",
+    "ml.data.formats.arrays.read_npz": "data.npz",
+    "ml.data.formats.arrays.read_safetensors": "data.safetensors",
+    "ml.data.formats.images.read_images": "data.png and others",
+    "ml.data.formats.table.read_csv": "data.csv",
+    "ml.data.formats.table.read_parquet": "data.parquet",
+    "ml.data.formats.text.read_text": "data.txt",
     "proofs.arithmetic.jobs.read_block": "takes decoded tiles",
     "proofs.arithmetic.jobs.read_elements": "takes decoded tiles",
 }
@@ -391,7 +397,10 @@ READER_TARGETS: dict[str, Target] = {
     ),
 }
 """Readers by the function that they exercise."""
-OTHER_TARGETS = (Target("merkle paths", _paths, _path_seeds),)
+OTHER_TARGETS = (
+    Target("merkle paths", _paths, _path_seeds),
+    *(Target(name, read, seeds, weight=1) for name, (read, seeds) in data_files.FILES.items()),
+)
 
 
 def decoders() -> tuple[Target, ...]:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -40,6 +41,7 @@ from ml.worker.messages import (
     state_path,
 )
 from ml.worker.process import worker_command, worker_environment
+from ml.worker.service import versions
 
 
 class Worker:
@@ -218,3 +220,8 @@ def test_killed_and_resumed(mlp_adamw: Built, table_data: Path, tmp_path: Path) 
     assert redone[-1] == 59 and redone[0] >= 30
     left = {path.name for path in (tmp_path / "states").iterdir()}
     assert {state_path("", step).name for step in range(0, 61, 10)} <= left
+
+
+def test_a_folder_without_readable_metadata_is_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "version", lambda name: None)
+    assert versions()[0] == "source"

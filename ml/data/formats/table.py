@@ -180,9 +180,10 @@ def read_parquet(path: Path, label: str, target: Sequence[str] = ()) -> tuple[Re
         with parquet.ParquetFile(path) as file:
             names, count = list(file.schema_arrow.names), int(file.metadata.num_rows)
             sizes = [file.metadata.row_group(group).total_byte_size for group in range(file.metadata.num_row_groups)]
-    except (OSError, pyarrow.ArrowException) as error:
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise bad(f"{path} is not a readable .parquet file: {error}") from None
-    if not count or len(set(names)) != len(names) or len(names) > COLUMNS_MAX or max(sizes) > ROW_GROUP_BYTES_MAX:
+    fits = max(sizes, default=0) <= ROW_GROUP_BYTES_MAX and len(names) <= COLUMNS_MAX
+    if count < 1 or len(set(names)) != len(names) or not fits:
         raise bad(f"{path} needs rows, distinct column names, and row groups of at most {ROW_GROUP_BYTES_MAX} bytes")
     wanted = [label] if label else list(target)
     for name in wanted:
@@ -192,7 +193,7 @@ def read_parquet(path: Path, label: str, target: Sequence[str] = ()) -> tuple[Re
         try:
             with parquet.ParquetFile(path) as file:
                 yield from file.iter_batches(batch_size=ROWS, columns=columns)
-        except (OSError, pyarrow.ArrowException) as error:
+        except (OSError, ValueError, pyarrow.ArrowException) as error:
             raise bad(f"{path} is damaged: {error}") from None
 
     classes = _parquet_classes(path, label, batches) if label else ()
@@ -222,7 +223,9 @@ def read_parquet(path: Path, label: str, target: Sequence[str] = ()) -> tuple[Re
                 raise bad(f"{path}: lists of different lengths in a column")
             yield chunk
 
-    first = chunk_of(next(batches()))
+    first = next(map(chunk_of, batches()), None)
+    if first is None:
+        raise bad(f"{path} has no rows, though it says so")
     shapes = {name: array.shape[1:] for name, array in first.items()}
     from ml.data.records import of_arrays
 
@@ -273,7 +276,8 @@ def _numbers(path: Path, name: str, column: Any) -> Array:
 
 
 def _floats(path: Path, name: str, array: Array) -> Array:
-    made = array.astype(np.float32).reshape(len(array), -1)
+    with np.errstate(over="ignore"):
+        made = array.astype(np.float32).reshape(len(array), -1)
     if not np.isfinite(made).all():
         raise bad(f"{path}: column {name!r} has a number that is not finite")
     return made
