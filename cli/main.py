@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from cli import (
+    bench,
     chain,
     data,
     devnet,
@@ -48,6 +49,7 @@ for name, group in (
     ("stake", stake.app),
     ("chain", chain.app),
     ("gov", gov.app),
+    ("bench", bench.app),
     ("devnet", devnet.app),
 ):
     app.add_typer(group, name=name)

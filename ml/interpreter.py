@@ -51,9 +51,16 @@ class Interpreter:
         """One step: (state', loss). `strict`: NaNs made canonical after every arithmetic operator."""
         if strict:
             return self.observed_step(state, batch, step_index, lambda _, value: value, strict=True)
+        return self._plan().step([*state, *batch, torch.tensor(step_index, dtype=torch.int64)])
+
+    def step_bytes(self) -> int:
+        """What a fused step holds beside its inputs."""
+        return self._plan().step_bytes
+
+    def _plan(self) -> Plan:
         if self._fused is None:
             self._fused = Plan(self.program, self.info.types)
-        return self._fused.step([*state, *batch, torch.tensor(step_index, dtype=torch.int64)])
+        return self._fused
 
     def observed_step(
         self,

@@ -169,6 +169,11 @@ class Plan:
                     del made[number]
             return self._outputs.tensors(block, held)
 
+    @property
+    def step_bytes(self) -> int:
+        """What a step holds beside its inputs: the arena and the block of what it returns."""
+        return self._arena_bytes + self._outputs.size
+
     # Building: one task after the other, places of values.
 
     def _buffer(self, type_: TensorType, kind: str, number: int = 0) -> Buffer:
@@ -400,7 +405,8 @@ class _Outputs:
     """Blocks held for use again: a state, the one that becomes it, and one that somebody still looks at."""
 
     def __init__(self, plan: Plan) -> None:
-        self._size = 0
+        self.size = 0
+        """Bytes of a block."""
         self._items: list[tuple[torch.dtype, tuple[int, ...], int] | int] = []
         """(dtype, shape, offset in bytes), or the number of the input that is passed on."""
         self._blocks: list[tuple[Block, weakref.ref[Block]]] = []
@@ -409,8 +415,8 @@ class _Outputs:
                 self._items.append(value)
                 continue
             place = plan.as_output(value)
-            place.buffer.offset = self._size
-            self._size += -(-place.buffer.size // LINE) * LINE
+            place.buffer.offset = self.size
+            self.size += -(-place.buffer.size // LINE) * LINE
             self._items.append((place.view.dtype, tuple(place.view.shape), place.buffer.offset))
 
     def block(self) -> Block:
@@ -420,7 +426,7 @@ class _Outputs:
                 view = memory.view()
                 self._blocks[place] = (memory, weakref.ref(view))
                 return view
-        memory = np.empty(self._size + LINE, np.uint8)
+        memory = np.empty(self.size + LINE, np.uint8)
         view = memory.view()
         if len(self._blocks) < self.KEPT:
             self._blocks.append((memory, weakref.ref(view)))
@@ -429,7 +435,7 @@ class _Outputs:
     def tensors(self, block: Block, inputs: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], torch.Tensor]:
         """(state', loss) over a block."""
         start = aligned(block) - block.ctypes.data
-        raw = torch.from_numpy(block)[start : start + self._size]
+        raw = torch.from_numpy(block)[start : start + self.size]
         by_dtype: dict[torch.dtype, torch.Tensor] = {}
         made = []
         for item in self._items:

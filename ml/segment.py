@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,8 +52,15 @@ def verify_segment(
         state = load_verified_state(path, run.program, first_step, start_root)
     stepper = Stepper(run, state, first_step)
     roots = [start_root]
-    for _ in range(steps):
-        loss = stepper.advance()
-        roots.append(root_of_state(run.program, stepper.step, stepper.state))
-        on_step(stepper.step - 1, loss)
+    with ThreadPoolExecutor(1, thread_name_prefix="roots") as committing:
+        waiting: Future[bytes] | None = None
+        for _ in range(steps):
+            loss = stepper.advance()
+            # The state's root is made while the next step runs; one at a time, since a state is large.
+            if waiting is not None:
+                roots.append(waiting.result())
+            waiting = committing.submit(root_of_state, run.program, stepper.step, stepper.state)
+            on_step(stepper.step - 1, loss)
+        if waiting is not None:
+            roots.append(waiting.result())
     return Verification(tuple(roots))
