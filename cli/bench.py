@@ -38,7 +38,7 @@ def show(figures: dict[str, Any]) -> None:
         for name, item in figures["steps"].items()
     ]
     table("A training step", ("Model", "", "Exact ms #", "Eager ms #", "Ratio #"), rows, "No model.", whole=1)
-    columns = ("Model", "Steps #", "Train s #", "Root s #", "Save s #", "Overhead #", "Verify s #", "Verify/train #")
+    columns = ("Model", "Steps #", "Train s #", "Root s #", "Save s #", "Cost #", "Verify s #", "Ratio #")
     listed = [
         (
             name,

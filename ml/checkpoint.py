@@ -13,9 +13,10 @@ from gensyn_node.primitives.errors import Rejection
 from ml import reasons
 from ml.files import replace_atomically
 from ml.interpreter import canonical, has_odd_nan
+from ml.kernels.hashing import tree_root
 from ml.tensor_file import read_tensor_file
 from proofs import tensors
-from proofs.program.types import Given, Program, StateEntry, program_id
+from proofs.program.types import Given, Program, StateEntry, TensorType, program_id
 from proofs.state import checkpoint_root, state_root
 
 State = list[torch.Tensor]
@@ -24,8 +25,14 @@ State = list[torch.Tensor]
 
 def root_of_state(program: Program, step: int, state: Sequence[torch.Tensor]) -> bytes:
     """The state's root before step `step`. NaNs count as canonical."""
-    roots = [tensors.root_of(canonical(item).contiguous().numpy()) for item in state]
+    roots = [_root_of(entry.type, item.contiguous()) for entry, item in zip(program.state, state, strict=True)]
     return state_root(program_id(program), step, [entry.name for entry in program.state], roots)
+
+
+def _root_of(type_: TensorType, value: torch.Tensor) -> bytes:
+    if value.dtype == torch.float32 and value.numel():
+        return tensors.bind(type_, tree_root(value))
+    return tensors.root_of(value.numpy())
 
 
 def root_of_given(program: Program, state: Sequence[torch.Tensor]) -> bytes:

@@ -32,23 +32,23 @@ NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
 """The numpy dtype of every dtype of a program."""
 DTYPE_NAMES: dict[str, str] = {"f4": F32, "i8": I64, "b1": BOOL, "u1": U8}
 
-_LEAF_KEY = blake3(b"gensyn/tile/1").digest()
-_NODE_KEY = blake3(b"gensyn/tile-node/1").digest()
+LEAF_KEY = blake3(b"gensyn/tile/1").digest()
+NODE_KEY = blake3(b"gensyn/tile-node/1").digest()
 _TENSOR_KEY = blake3(b"gensyn/tensor/1").digest()
 _ACCUMULATOR_KEY = blake3(b"gensyn/accumulator/1").digest()
 
 
 def _leaf(tile: bytes) -> bytes:
-    digest: bytes = blake3(tile, key=_LEAF_KEY).digest()
+    digest: bytes = blake3(tile, key=LEAF_KEY).digest()
     return digest
 
 
 def _node(left: bytes, right: bytes) -> bytes:
-    digest: bytes = blake3(left + right, key=_NODE_KEY).digest()
+    digest: bytes = blake3(left + right, key=NODE_KEY).digest()
     return digest
 
 
-TILES = merkle.Scheme(_leaf, _node, blake3(b"", key=_NODE_KEY).digest())
+TILES = merkle.Scheme(_leaf, _node, blake3(b"", key=NODE_KEY).digest())
 """The tree over a tensor's tiles."""
 
 
@@ -109,7 +109,7 @@ def split_tiles(array: Array) -> list[bytes]:
 
 def tile_leaves(array: Array) -> list[bytes]:
     """The leaf hash of every tile, in tile order."""
-    key = _LEAF_KEY
+    key = LEAF_KEY
     return [blake3(tile, key=key).digest() for tile in _tile_views(array)]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ml.kernels.pool import TASK_WORDS, execute, helpers
+from ml.kernels.pool import TASK_WORDS, execute, execute_alone, helpers
 
 _KERNEL = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
 
@@ -59,6 +59,13 @@ def run(call: Call, tensors: Sequence[torch.Tensor]) -> None:
         words[TASK_WORDS + place] = tensor.data_ptr()
     words[:TASK_WORDS] = (call.kernel, at + 8 * TASK_WORDS, call.items, *call.parts(helpers() + 1))
     execute(at, 1)
+
+
+def run_alone(kernel: int, numbers: Sequence[int], items: int) -> None:
+    """Run all items of a kernel on the calling thread, whatever the others do."""
+    words = np.array([kernel, 0, items, items, 1, *numbers], np.int64)
+    words[1] = words.ctypes.data + 8 * TASK_WORDS
+    execute_alone(words.ctypes.data, 1)
 
 
 def run_parts(items: int, work: int, grain: int, part: Callable[[int, int], object]) -> None:

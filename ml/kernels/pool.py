@@ -340,9 +340,14 @@ def execute(tasks: int, count: int) -> None:
     """Run `count` tasks that lie at an address, in order. A second caller meanwhile works alone."""
     team = _helpers
     if team is None or not team.lock.acquire(blocking=False):
-        _code().execute(0, tasks, count, _local.scratch.address)
+        execute_alone(tasks, count)
         return
     try:
         _code().execute(team.address, tasks, count, _local.scratch.address)
     finally:
         team.lock.release()
+
+
+def execute_alone(tasks: int, count: int) -> None:
+    """Run tasks on the calling thread."""
+    _code().execute(0, tasks, count, _local.scratch.address)
