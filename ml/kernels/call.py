@@ -61,11 +61,16 @@ def run(call: Call, tensors: Sequence[torch.Tensor]) -> None:
     execute(at, 1)
 
 
-def run_alone(kernel: int, numbers: Sequence[int], items: int) -> None:
-    """Run all items of a kernel on the calling thread, whatever the others do."""
-    words = np.array([kernel, 0, items, items, 1, *numbers], np.int64)
-    words[1] = words.ctypes.data + 8 * TASK_WORDS
-    execute_alone(words.ctypes.data, 1)
+def run_alone(calls: Sequence[tuple[int, tuple[int, ...], int]]) -> None:
+    """Run kernels given as (address, numbers, items) in order on the calling thread, whatever the others do."""
+    header = len(calls) * TASK_WORDS
+    words = np.empty(header + sum(len(numbers) for _, numbers, _ in calls), np.int64)
+    start, at = words.ctypes.data, header
+    for row, (kernel, numbers, items) in enumerate(calls):
+        words[row * TASK_WORDS : (row + 1) * TASK_WORDS] = (kernel, start + 8 * at, items, items, 1)
+        words[at : at + len(numbers)] = numbers
+        at += len(numbers)
+    execute_alone(start, len(calls))
 
 
 def run_parts(items: int, work: int, grain: int, part: Callable[[int, int], object]) -> None:

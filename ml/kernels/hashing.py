@@ -27,7 +27,6 @@ _COLUMNS = ((0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15))
 _MIXES = (*_COLUMNS, (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14))
 START, END, PARENT, ROOT, KEYED = 1, 2, 4, 8, 16
 _NAN = 0x7FC00000
-_NAN_F32 = np.array(_NAN, np.uint32).view(np.float32)
 
 
 def _constant(value: int) -> Any:
@@ -49,18 +48,18 @@ def _vector_at(builder: Any, base: Any, number: int) -> Any:
 
 
 @intrinsic
-def _compress(typing_context, chain, message, counter, flags):  # type: ignore[no-untyped-def]
-    """One compression of a whole block in each lane: the chaining values at `chain` become the next ones.
+def _compress(typing_context, chain, message, lanes):  # type: ignore[no-untyped-def]
+    """One compression of a block in each lane: the chaining values at `chain` become the next ones.
 
-    `chain` holds 8 vectors, `message` 16; `counter` is the address of 8 lanes (chunk numbers below 2^32).
+    `chain` holds 8 vectors, `message` 16, `lanes` 3: chunk numbers (below 2^32), lengths of the blocks, flags.
     """
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        chain, message, counter = (pointer(builder, item) for item in arguments[:3])
+        chain, message, lanes = (pointer(builder, item) for item in arguments)
         state = [builder.load(_vector_at(builder, chain, n), align=4) for n in range(8)]
         state += [_constant(word) for word in _IV[:4]]
-        state += [builder.load(_vector_at(builder, counter, 0), align=4), _constant(0), _constant(64)]
-        state.append(_splat(builder, arguments[3]))
+        counter, length, flags = (builder.load(_vector_at(builder, lanes, n), align=4) for n in range(3))
+        state += [counter, _constant(0), length, flags]
         words = [builder.load(_vector_at(builder, message, n), align=4) for n in range(16)]
         for turn in range(7):
             for number, (a, b, c, d) in enumerate(_MIXES):
@@ -75,7 +74,7 @@ def _compress(typing_context, chain, message, counter, flags):  # type: ignore[n
             builder.store(builder.xor(state[n], state[n + 8]), _vector_at(builder, chain, n), align=4)
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 4), generate
+    return types.void(*[types.intp] * 3), generate
 
 
 @intrinsic
@@ -150,7 +149,18 @@ def _put_u32(typing_context, address, value):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _put_address(typing_context, address, value):  # type: ignore[no-untyped-def]
+def _u32_at(typing_context, address):  # type: ignore[no-untyped-def]
+    """The 32-bit word at an address."""
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        words = builder.bitcast(pointer(builder, arguments[0]), LANE.as_pointer())
+        return builder.zext(builder.load(words, align=4), WORD)
+
+    return types.intp(types.intp), generate
+
+
+@intrinsic
+def _put_word(typing_context, address, value):  # type: ignore[no-untyped-def]
     """Write a 64-bit word."""
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
@@ -160,29 +170,57 @@ def _put_address(typing_context, address, value):  # type: ignore[no-untyped-def
     return types.void(types.intp, types.intp), generate
 
 
-@njit("void(intp, intp, intp, intp)", inline="never", cache=True)
-def _block(chain, message, counter, flags):  # type: ignore[no-untyped-def]
-    _compress(chain, message, counter, flags)
+_CHAIN, _MESSAGE, _ADDRESSES, _LANES, _CHUNKS, _PARENTS, _TILE = 0, 256, 768, 832, 1024, 1536, 2048
+"""Places in the scratch memory."""
 
 
-@njit("void(intp, intp, intp)", inline="never", cache=True)
-def _read(message, addresses, canonical):  # type: ignore[no-untyped-def]
-    _gather(message, addresses, canonical)
+@njit("void(intp, intp)", inline="never", cache=True)
+def _block(scratch, canonical):  # type: ignore[no-untyped-def]
+    """Compress the blocks at the lanes' addresses."""
+    _gather(scratch + _MESSAGE, scratch + _ADDRESSES, canonical)
+    _compress(scratch + _CHAIN, scratch + _MESSAGE, scratch + _LANES)
 
 
-@njit("void(intp, intp, intp, intp, intp, intp, intp)", inline="never", cache=True)
-def _pairs(source, count, target, key, flags, counter, scratch):  # type: ignore[no-untyped-def]
+@njit("void(intp, intp, intp, intp, intp)", cache=True)
+def _set_lane(scratch, lane, counter, length, flags):  # type: ignore[no-untyped-def]
+    _put_u32(scratch + _LANES + lane * 4, counter)
+    _put_u32(scratch + _LANES + 32 + lane * 4, length)
+    _put_u32(scratch + _LANES + 64 + lane * 4, flags)
+
+
+@njit("void(intp, intp, intp)", cache=True)
+def _put_digest(scratch, lane, target):  # type: ignore[no-untyped-def]
+    for number in range(8):
+        _put_u32(target + number * 4, _lane_word(scratch + _CHAIN, number, lane))
+
+
+@njit("void(intp, intp, intp, intp, intp, intp)", inline="never", cache=True)
+def _pairs(source, count, target, key, flags, scratch):  # type: ignore[no-untyped-def]
     """target[i] = the keyed hash of hashes 2i and 2i + 1 at `source`, for i below `count`."""
-    chain, message, addresses = scratch, scratch + 256, scratch + 768
+    for lane in range(8):
+        _set_lane(scratch, lane, 0, 64, flags)
     for first in range(0, count, 8):
         for lane in range(8):
-            _put_address(addresses + lane * 8, source + min(first + lane, count - 1) * 64)
-        _read(message, addresses, 0)
-        _set_chain(chain, key)
-        _block(chain, message, counter, flags)
+            _put_word(scratch + _ADDRESSES + lane * 8, source + min(first + lane, count - 1) * 64)
+        _set_chain(scratch + _CHAIN, key)
+        _block(scratch, 0)
         for lane in range(min(8, count - first)):
-            for number in range(8):
-                _put_u32(target + (first + lane) * 32 + number * 4, _lane_word(chain, number, lane))
+            _put_digest(scratch, lane, target + (first + lane) * 32)
+
+
+@njit("void(intp, intp, intp, intp)", inline="never", cache=True)
+def _join(chunks, target, key, scratch):  # type: ignore[no-untyped-def]
+    """The digest of an input of 1 to 4 chunks (their chaining values, the root's own already) to `target`."""
+    values = scratch + _CHUNKS
+    if chunks > 2:
+        _pairs(values, chunks // 2, values, key, KEYED + PARENT, scratch)
+        if chunks == 3:
+            for number in range(4):
+                _put_word(values + 32 + number * 8, word_at(values, 8 + number))
+    if chunks > 1:
+        _pairs(values, 1, values, key, KEYED + PARENT + ROOT, scratch)
+    for number in range(4):
+        _put_word(target + number * 8, word_at(values, number))
 
 
 @cfunc("void(intp, intp, intp, intp)", cache=True)
@@ -193,71 +231,108 @@ def _leaves(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """
     matrix, leaves, key = word_at(s, 0), word_at(s, 1), word_at(s, 2)
     row_bytes, whole, across, count = word_at(s, 3), word_at(s, 4), word_at(s, 5), word_at(s, 6)
-    chain, message, addresses, counter = scratch, scratch + 256, scratch + 768, scratch + 832
-    zeros, chunks, parents = scratch + 864, scratch + 1024, scratch + 1536
-    for lane in range(8):
-        _put_u32(counter + lane * 4, lane % 4)
-        _put_u32(zeros + lane * 4, 0)
+    addresses = scratch + _ADDRESSES
     for item in range(first, end):
-        _set_chain(chain, key)
+        _set_chain(scratch + _CHAIN, key)
+        first_tile, second_tile = 2 * item, min(2 * item + 1, count - 1)
+        first_at = matrix + first_tile // whole * 32 * row_bytes + first_tile % whole * 128
+        second_at = matrix + second_tile // whole * 32 * row_bytes + second_tile % whole * 128
         for block in range(16):
-            for lane in range(8):
-                tile = min(2 * item + lane // 4, count - 1)
-                row = tile // whole * 32 + lane % 4 * 8 + block // 2
-                _put_address(addresses + lane * 8, matrix + row * row_bytes + tile % whole * 128 + block % 2 * 64)
-            _read(message, addresses, 1)
+            offset = block // 2 * row_bytes + block % 2 * 64
             flags = KEYED + (START if block == 0 else 0) + (END if block == 15 else 0)
-            _block(chain, message, counter, flags)
+            for lane in range(4):
+                _put_word(addresses + lane * 8, first_at + offset + lane * 8 * row_bytes)
+                _put_word(addresses + 32 + lane * 8, second_at + offset + lane * 8 * row_bytes)
+                _set_lane(scratch, lane, lane, 64, flags)
+                _set_lane(scratch, lane + 4, lane, 64, flags)
+            _block(scratch, 1)
+        chunks, parents = scratch + _CHUNKS, scratch + _PARENTS
         for lane in range(8):
-            for number in range(8):
-                _put_u32(chunks + lane * 32 + number * 4, _lane_word(chain, number, lane))
-        _pairs(chunks, 4, parents, key, KEYED + PARENT, zeros, scratch)
-        _pairs(parents, 2, chunks, key, KEYED + PARENT + ROOT, zeros, scratch)
+            _put_digest(scratch, lane, chunks + lane * 32)
+        _pairs(chunks, 4, parents, key, KEYED + PARENT, scratch)
+        _pairs(parents, 2, chunks, key, KEYED + PARENT + ROOT, scratch)
         for half in range(2):
-            tile = min(2 * item + half, count - 1)
+            tile = second_tile if half else first_tile
             target = leaves + (tile // whole * across + tile % whole) * 32
             for number in range(4):
-                _put_address(target + number * 8, word_at(chunks, half * 4 + number))
+                _put_word(target + number * 8, word_at(chunks, half * 4 + number))
+
+
+@njit("void(intp, intp, intp, intp, intp, intp, intp)", inline="never", cache=True)
+def _edge(source, row_bytes, height, width, target, key, scratch):  # type: ignore[no-untyped-def]
+    """The leaf of a tile of any size."""
+    tile, size = scratch + _TILE, height * width * 4
+    for number in range((size + 63) // 64 * 16):
+        _put_u32(tile + number * 4, 0)
+    for row in range(height):
+        for column in range(width):
+            word = _u32_at(source + row * row_bytes + column * 4)
+            _put_u32(tile + (row * width + column) * 4, _NAN if word & 0x7FFFFFFF > 0x7F800000 else word)
+    chunks = (size + 1023) // 1024
+    _set_chain(scratch + _CHAIN, key)
+    for block in range(min(16, (size + 63) // 64)):
+        for lane in range(8):
+            chunk = min(lane, chunks - 1)
+            left = min(1024, size - chunk * 1024)
+            blocks = (left + 63) // 64
+            now = min(block, blocks - 1)
+            flags = KEYED + (START if now == 0 else 0)
+            if now == blocks - 1:
+                flags += END + (ROOT if chunks == 1 else 0)
+            _put_word(scratch + _ADDRESSES + lane * 8, tile + chunk * 1024 + now * 64)
+            _set_lane(scratch, lane, chunk, min(64, left - now * 64), flags)
+        _block(scratch, 0)
+        for chunk in range(chunks):
+            # The last chunk may be done before the others.
+            if block == (min(1024, size - chunk * 1024) + 63) // 64 - 1:
+                _put_digest(scratch, chunk, scratch + _CHUNKS + chunk * 32)
+    _join(chunks, target, key, scratch)
+
+
+@cfunc("void(intp, intp, intp, intp)", cache=True)
+def _edges(s, first, end, scratch):  # type: ignore[no-untyped-def]
+    """Numbers: matrix, leaves, leaf key, rows, columns; items are rows of tiles, of which the edge tiles are done."""
+    matrix, leaves, key, rows, columns = word_at(s, 0), word_at(s, 1), word_at(s, 2), word_at(s, 3), word_at(s, 4)
+    across = (columns + 31) // 32
+    for down in range(first, end):
+        height = min(32, rows - down * 32)
+        for place in range(columns // 32 if height == 32 else 0, across):
+            source = matrix + (down * 32 * columns + place * 32) * 4
+            width = min(32, columns - place * 32)
+            _edge(source, columns * 4, height, width, leaves + (down * across + place) * 32, key, scratch)
 
 
 @cfunc("void(intp, intp, intp, intp)", cache=True)
 def _fold(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """Numbers: hashes, node key, how many; the root ends in the first place. One item."""
     hashes, key, count = word_at(s, 0), word_at(s, 1), word_at(s, 2)
-    zeros = scratch + 864
-    for lane in range(8):
-        _put_u32(zeros + lane * 4, 0)
     while count > 1:
-        _pairs(hashes, count // 2, hashes, key, KEYED + START + END + ROOT, zeros, scratch)
+        _pairs(hashes, count // 2, hashes, key, KEYED + START + END + ROOT, scratch)
         if count % 2:
             for number in range(4):
-                _put_address(hashes + count // 2 * 32 + number * 8, word_at(hashes, (count - 1) * 4 + number))
+                _put_word(hashes + count // 2 * 32 + number * 8, word_at(hashes, (count - 1) * 4 + number))
         count = (count + 1) // 2
 
 
 _LEAF_KEY = np.frombuffer(tensors.LEAF_KEY, np.uint8).copy()
 _NODE_KEY = np.frombuffer(tensors.NODE_KEY, np.uint8).copy()
+_LEAF_KEY_AT, _NODE_KEY_AT = _LEAF_KEY.ctypes.data, _NODE_KEY.ctypes.data
 
 
 def tree_root(value: torch.Tensor) -> bytes:
     """The root of the tree over the tiles of a contiguous f32 tensor with NaNs counted as canonical, on this thread."""
     columns = value.shape[-1] if value.ndim else 1
-    rows = value.numel() // max(columns, 1)
-    down, across = -(-rows // 32), -(-columns // 32)
+    rows = value.numel() // columns
+    down, across, whole = -(-rows // 32), -(-columns // 32), columns // 32
+    count = rows // 32 * whole
     leaves = np.empty((down * across, 32), np.uint8)
-    whole_down, whole = rows // 32, columns // 32
-    count = whole_down * whole
+    at, out = value.data_ptr(), leaves.ctypes.data
+    calls = []
     if count:
-        keys = _LEAF_KEY.ctypes.data
-        numbers = (value.data_ptr(), leaves.ctypes.data, keys, columns * 4, whole, across, count)
-        run_alone(_leaves.address, numbers, (count + 1) // 2)
+        calls.append((_leaves.address, (at, out, _LEAF_KEY_AT, columns * 4, whole, across, count), (count + 1) // 2))
     if count < down * across:
-        matrix = value.detach().numpy().reshape(rows, columns)
-        for tile in range(down * across):
-            row, column = divmod(tile, across)
-            if row >= whole_down or column >= whole:
-                part = matrix[row * 32 : row * 32 + 32, column * 32 : column * 32 + 32]
-                leaves[tile] = np.frombuffer(tensors.leaf_of(np.where(np.isnan(part), _NAN_F32, part)), np.uint8)
-    run_alone(_fold.address, (leaves.ctypes.data, _NODE_KEY.ctypes.data, down * across), 1)
+        calls.append((_edges.address, (at, out, _LEAF_KEY_AT, rows, columns), down))
+    calls.append((_fold.address, (out, _NODE_KEY_AT, down * across), 1))
+    run_alone(calls)
     root: bytes = leaves[0].tobytes()
     return root
