@@ -327,7 +327,7 @@ def tree_root(value: torch.Tensor) -> bytes:
     count = rows // 32 * whole
     leaves = np.empty((down * across, 32), np.uint8)
     at, out = value.data_ptr(), leaves.ctypes.data
-    calls = []
+    calls: list[tuple[int, tuple[int, ...], int]] = []
     if count:
         calls.append((_leaves.address, (at, out, _LEAF_KEY_AT, columns * 4, whole, across, count), (count + 1) // 2))
     if count < down * across:
