@@ -85,17 +85,22 @@ def root(leaves: Sequence[bytes], scheme: Scheme = SHA256) -> bytes:
 
 def inclusion_path(scheme: Scheme, hashes: Sequence[bytes], index: int) -> tuple[bytes, ...]:
     """The siblings of leaf `index`, bottom up. `IndexError` when there is no such leaf."""
-    if not 0 <= index < len(hashes):
-        raise IndexError(f"leaf {index} of {len(hashes)}")
-    level, path = list(hashes), []
+    return inclusion_paths(scheme, hashes, (index,))[0]
+
+
+def inclusion_paths(scheme: Scheme, hashes: Sequence[bytes], indices: Sequence[int]) -> list[tuple[bytes, ...]]:
+    """The path of each of several leaves, hashing the tree once. `IndexError` when there is no such leaf."""
+    if not all(0 <= index < len(hashes) for index in indices):
+        raise IndexError(f"leaves {list(indices)[:8]} of {len(hashes)}")
+    level, places, paths = list(hashes), list(indices), [list[bytes]() for _ in indices]
     while len(level) > 1:
-        sibling = index ^ 1
-        if sibling < len(level):
-            path.append(level[sibling])
+        for path, place in zip(paths, places, strict=True):
+            if place ^ 1 < len(level):
+                path.append(level[place ^ 1])
         odd = level[-1:] if len(level) % 2 else []
         level = [*map(scheme.node, level[0::2], level[1::2]), *odd]
-        index //= 2
-    return tuple(path)
+        places = [place // 2 for place in places]
+    return [tuple(path) for path in paths]
 
 
 def root_from_path(scheme: Scheme, leaf_hash: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:

@@ -162,6 +162,11 @@ def prove_tile(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
     return merkle.inclusion_path(TILES, leaves, index)
 
 
+def prove_tiles(leaves: Sequence[bytes], indices: Sequence[int]) -> list[tuple[bytes, ...]]:
+    """The Merkle path of each of several tiles."""
+    return merkle.inclusion_paths(TILES, leaves, indices)
+
+
 def verify_tile(root: bytes, type_: TensorType, index: int, data: bytes, path: Sequence[bytes]) -> Array:
     """Tile `index` of the tensor with this root, 2-D, read-only. `Rejection` BAD_TILE when the bytes are another."""
     tree_root = merkle.root_from_path(TILES, _leaf(data), index, tile_count(type_), path)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol
 
+from gensyn_node.primitives.limits import PROGRAM_VALUES_MAX
 from proofs import tensors
 from proofs.pinpoint.context import Context
 from proofs.program.types import Program
@@ -69,6 +70,8 @@ class ArrayOracle:
         self._execution = execution
         self._values = lru_cache(maxsize=1)(execution.values)
         self._leaves = lru_cache(maxsize=8)(self._hash_value)
+        # Small, and asked for in three moves by either party.
+        self._root = lru_cache(maxsize=4 * PROGRAM_VALUES_MAX)(self._hash_tree)
         self.dataset_leaves = lru_cache(maxsize=4)(self._hash_dataset)
 
     def state_roots(self, first_step: int, steps: int) -> Sequence[bytes]:
@@ -96,7 +99,7 @@ class ArrayOracle:
         """See `Oracle`."""
         return tensors.tile_of(self._execution.dataset_array(batch_input), index)
 
-    def _root(self, step: int, value: int) -> bytes:
+    def _hash_tree(self, step: int, value: int) -> bytes:
         """The root under the program's type: numpy likes to turn a scalar into one dimension."""
         return tensors.tensor_root(self._types[value], tensors.tile_leaves(self._values(step)[value]))
 

@@ -159,9 +159,10 @@ def _evidence(claim: t.Claim, phase: t.AwaitEvidence, oracle: Oracle, context: C
         type_ = tensors.type_of(accumulator)
         supplied = t.Accumulator(type_.dtype, type_.shape, tensors.tile_bytes(accumulator))
     tiles = []
-    for (number, index), array in sorted(reader.read.items(), key=lambda item: item[0]):
-        path = b"".join(tensors.prove_tile(reader.leaves(number), index))
-        tiles.append(t.InputTile(number, index, tensors.tile_bytes(array), path))
+    for number in sorted({number for number, _ in reader.read}):
+        indices = sorted(index for input_number, index in reader.read if input_number == number)
+        for index, path in zip(indices, tensors.prove_tiles(reader.leaves(number), indices), strict=True):
+            tiles.append(t.InputTile(number, index, tensors.tile_bytes(reader.read[number, index]), b"".join(path)))
     missing = sorted({number for number, _ in reader.read if _is_missing(target, number)})
     inputs = tuple(_prove_input(target, number, oracle, context) for number in missing)
     return t.Arbitrate(supplied, inputs, tuple(tiles))

@@ -18,6 +18,8 @@ SPECIAL = np.array(
     [0.0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 1e-39, 3e38, -3e38, 88.7, -104, 0.625, 4.001, 9.3e18],
     np.float32,
 )
+ODD_NANS = np.array([0x7F812345, 0xFFC00001, 0x7FFFFFFF, 0xFF800001], np.uint32).view(np.float32)
+"""NaNs with a sign or a payload, quiet and signalling."""
 
 
 def _same(count: int, dtypes: tuple[str, ...]) -> list[tuple[Given, Shape]]:
@@ -83,6 +85,8 @@ def values(dtype: str, shape: Shape, generator: np.random.Generator, tame: bool)
     if not tame:
         x = (x * 10.0 ** generator.integers(-8, 8, shape)).astype(np.float32)
         x = np.where(generator.random(shape) < 0.05, generator.choice(SPECIAL, shape), x).astype(np.float32)
+        odd = generator.random(shape) < 0.01
+        x = np.asarray(np.where(odd, generator.choice(ODD_NANS, shape), x), np.float32)
     return x
 
 
