@@ -16,7 +16,7 @@ from gensyn_node.primitives.limits import PROGRAM_BYTES_MAX
 from ml import reasons
 from ml.checkpoint import State, load_state, root_of_given, root_of_state, save_state
 from ml.data.dataset import Dataset, open_dataset
-from ml.interpreter import Interpreter, canonical, has_odd_nan
+from ml.interpreter import Interpreter, canonical
 from ml.kernels.threads import set_threads
 from ml.native.interpreter import NativeInterpreter
 from ml.worker.messages import Fault, Job, state_path
@@ -103,14 +103,14 @@ def checkpoint_of(run: Run) -> bytes:
 
 
 def flipped(value: torch.Tensor, fault: Fault) -> torch.Tensor:
-    """A copy with one bit flipped; a bool is negated."""
+    """A copy with one bit flipped, NaNs canonical; a bool is negated."""
     array = value.contiguous().numpy().copy()
     if array.dtype == np.bool_:
         array.reshape(-1)[fault.element % array.size] ^= True
         return torch.from_numpy(array)
     raw = array.reshape(-1).view(f"u{array.itemsize}")
     raw[fault.element % array.size] ^= raw.dtype.type(1 << fault.bit % (8 * array.itemsize))
-    return torch.from_numpy(array)
+    return canonical(torch.from_numpy(array))
 
 
 class Stepper:
@@ -121,13 +121,11 @@ class Stepper:
         self.state = state
         self.step = step
         """Steps done."""
-        self._strict = any(has_odd_nan(item) for item in state)
 
     def advance(self) -> float:
         """One step; its loss."""
         batch = self.run.dataset.batch(self.run.program, self.run.seed, self.step)
         interpreter, fault = self.run.interpreter, self.run.fault
-        strict = self._is_strict(batch)
         if fault is not None and fault.step == self.step:
 
             def observe(number: int, value: torch.Tensor) -> torch.Tensor:
@@ -135,14 +133,15 @@ class Stepper:
 
             self.state, loss = interpreter.observed_step(self.state, batch, self.step, observe)
         else:
-            self.state, loss = interpreter.step(self.state, batch, self.step, strict)
+            self.state, loss = interpreter.step(self.state, batch, self.step)
         self.step += 1
         return float(loss)
 
     def values(self) -> list[torch.Tensor]:
         """Every value of the next step by value number, canonical; the step is not done."""
         batch = self.run.dataset.batch(self.run.program, self.run.seed, self.step)
-        self._is_strict(batch)
+        # What fused arithmetic left in the state may be NaNs of any bits.
+        state = [canonical(item) for item in self.state]
         made: dict[int, torch.Tensor] = {}
         fault = self.run.fault
 
@@ -152,17 +151,10 @@ class Stepper:
             made[number] = value
             return value
 
-        self.run.interpreter.observed_step(self.state, batch, self.step, observe)
-        made |= dict(enumerate(self.state))
+        self.run.interpreter.observed_step(state, batch, self.step, observe)
+        made |= dict(enumerate(state))
         made[self.run.program.step_index_value] = torch.tensor(self.step, dtype=torch.int64)
         return [made[number] for number in range(self.run.program.value_count)]
-
-    def _is_strict(self, batch: list[torch.Tensor]) -> bool:
-        """Whether NaNs must be made canonical as they arise: once a foreign NaN came in, for good."""
-        if not self._strict and any(has_odd_nan(item) for item in batch):
-            self.state = [canonical(item) for item in self.state]
-            self._strict = True
-        return self._strict
 
 
 def train(

@@ -13,6 +13,7 @@ from gensyn_node.primitives.errors import Rejection
 from ml import reasons
 from ml.data.manifest import Manifest, ShardedTensor, manifest_path, read_manifest, shard_path
 from proofs import tensors
+from proofs.arithmetic.elementary import canonical
 from proofs.blobs import blob_id_of
 from proofs.growing import GrowingTensor
 from proofs.program.types import Program
@@ -55,9 +56,10 @@ class Dataset:
         return np.stack([parts[shard][number - starts[shard]] for shard, number in zip(shards, numbers, strict=True)])
 
     def batch(self, program: Program, seed: bytes, step: int) -> list[torch.Tensor]:
-        """The batch values of a step, in the program's order."""
+        """The batch values of a step, in the program's order, NaNs canonical."""
         numbers = batch_indices(seed, step, program.batch_size, self.records)
-        return [torch.from_numpy(self.rows(item.name, numbers)) for item in program.batch]
+        batch = [self.rows(item.name, numbers) for item in program.batch]
+        return [torch.from_numpy(canonical(item) if item.dtype == np.float32 else item) for item in batch]
 
     def check_fits(self, program: Program) -> None:
         """Raise Rejection DATASET_MISMATCH unless every batch input has its tensor."""

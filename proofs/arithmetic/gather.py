@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from gensyn_node.primitives.limits import PIECE_INPUT_BYTES_MAX, TILE, TILE_PROOF_BYTES
 from proofs.arithmetic import elementwise, generators, movement
-from proofs.arithmetic.elementary import I64Array
+from proofs.arithmetic.elementary import I64Array, canonical
 from proofs.arithmetic.jobs import Job, TileReader, continued, element_numbers, read_elements
 from proofs.program.operators import OPERATORS
-from proofs.program.types import ITEM_BYTES, TensorType
+from proofs.program.types import F32, ITEM_BYTES, TensorType
 from proofs.tensors import NUMPY_DTYPES, tile_grid, tile_shape
 
 Array = npt.NDArray[Any]
@@ -146,7 +146,10 @@ def compute_piece_batch(
     accumulator: Array | None,
     reader: TileReader,
 ) -> Array:
-    """The accumulator after `piece` of one tile of a batch value; input 0 of the reader is the dataset tensor."""
+    """The accumulator after `piece` of one tile of a batch value; input 0 of the reader is the dataset tensor.
+
+    Whatever NaNs the data has, in a program they are canonical.
+    """
     sources = _batch_sources(indices, dataset, batch, tile_index)
     cuts = cuts_of(sources)
     if not 0 <= piece < len(cuts) - 1:
@@ -157,9 +160,10 @@ def compute_piece_batch(
     result = continued(accumulator, empty)
     part = slice(cuts[piece], cuts[piece + 1])
     _copy(result.reshape(-1)[part], [(type_, elements[part]) for type_, elements in sources], reader)
-    return result
+    return canonical(result) if batch.dtype == F32 else result
 
 
 def take_records(dataset: Array, indices: Sequence[int] | I64Array) -> Array:
-    """The whole batch value: records `indices` of a dataset tensor (records, *record)."""
-    return np.ascontiguousarray(dataset[np.asarray(indices, np.int64)])
+    """The whole batch value: records `indices` of a dataset tensor (records, *record), NaNs canonical."""
+    taken = np.ascontiguousarray(dataset[np.asarray(indices, np.int64)])
+    return canonical(taken) if taken.dtype == np.float32 else taken

@@ -4,7 +4,8 @@ General rules, for every row:
 - attributes are integers; a dtype is its code in `shapes.DTYPES` (f32 0, i64 1, bool 2, u8 3); constants are bits;
 - elementwise operators broadcast like numpy;
 - f32 arithmetic is IEEE-754 single, round to nearest even, denormals kept, no fused multiply-add; an arithmetic result
-  that is NaN is the quiet NaN 0x7fc00000; data movement copies bits; i64 arithmetic wraps (two's complement);
+  that is NaN is the quiet NaN 0x7fc00000, and constants, batches and initial states have no other; data movement
+  copies bits; i64 arithmetic wraps (two's complement);
 - ids outside their range select nothing: a zero element or row, and no contribution to a gradient.
 """
 

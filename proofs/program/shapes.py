@@ -14,6 +14,8 @@ from proofs.program.types import BOOL, F32, I64, ITEM_BYTES, U8, TensorType
 
 DTYPES = (F32, I64, BOOL, U8)
 """A dtype inside attributes is its index here."""
+NAN_BITS = 0x7FC00000
+"""The only NaN that a value of a program has."""
 
 Types = tuple[TensorType, ...]
 Attributes = tuple[int, ...]
@@ -102,7 +104,9 @@ def dtype_of(code: int) -> str:
 
 
 def bits_fit(dtype: str, bits: int) -> bool:
-    """Whether unsigned bits are those of one element."""
+    """Whether unsigned bits are those of one element; a NaN has its canonical bits, so that no program holds others."""
+    if dtype == F32 and bits & 0x7FFFFFFF > 0x7F800000:
+        return bits == NAN_BITS
     return 0 <= bits < (2 if dtype == BOOL else 1 << (8 * ITEM_BYTES[dtype]))
 
 
