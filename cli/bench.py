@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.options import JsonOption
-from cli.output import emit, say, table
+from cli.output import console, emit, say, table
 from cli.progress import waiting
 
 app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
@@ -21,8 +21,9 @@ def machine_learning(
     """Exact training steps beside eager PyTorch, commitments, verification, memory. Takes a minute or two."""
     from ml.benchmark.measures import measure
 
+    quiet = as_json or not console.is_terminal
     with waiting("Exact training beside PyTorch, in turns …", as_json):
-        figures = measure(threads)
+        figures = measure(threads, (lambda _: None) if quiet else say)
     emit(as_json, figures, lambda: show(figures))
 
 

@@ -1,0 +1,34 @@
+"""`gensyn bench ml`: one JSON object with the promised names, tables for people."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cli.main import main
+from ml.benchmark import measures, models
+
+
+def output_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What a command prints; it must succeed."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    assert not ended.value.code
+    return capsys.readouterr().out
+
+
+def test_tables_and_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    small = {name: (lambda: models.mlp(20, 16, 8)) for name in models.SUBJECTS}
+    small["gpt-4x128"] = lambda: models.gpt(1, 16, 2, 8, 4, 20)
+    monkeypatch.setattr(measures, "SUBJECTS", small)
+    monkeypatch.setattr(measures, "SECONDS", 0.0)
+    figures = json.loads(output_of(capsys, "bench", "ml", "--threads", "2", "--json"))
+    assert list(figures["step_ratio"]) == ["mlp", "cnn", "lstm", "gpt-4x128", "gpt-6x384"]
+    for name, ratio in figures["step_ratio"].items():
+        assert ratio == figures["steps"][name]["ratio"] > 0
+    assert figures["device"]["threads"] == 2 and figures["device"]["cores"] >= 1
+    assert set(figures["segments"]) == {"mlp", "gpt-4x128"}
+    text = output_of(capsys, "bench", "ml")
+    for word in ("A training step", "A segment", "Memory", "gpt-6x384"):
+        assert word in text
