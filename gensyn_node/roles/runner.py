@@ -21,7 +21,6 @@ from consensus.ledger.duties import (
     DUTY_MOVE,
     DUTY_REVEAL,
     DUTY_REVEAL_CHALLENGE,
-    DUTY_SERVE,
     DUTY_START,
     DUTY_TRAIN,
     DUTY_VERIFY,
@@ -163,7 +162,7 @@ class RoleRunner:
         if height >= self._registration_height:
             self._start(nursery, height, ("registration",), self._register)
         view, address = self._chain.view(), self._account.address
-        found = [duty for duty in duties(view, address, height) if duty.kind != DUTY_SERVE]
+        found = [duty for duty in duties(view, address, height) if duty.kind in self._actions]
         for duty in found:
             self._start(nursery, height, _key(duty), partial(self._actions[duty.kind], duty))
         self._give_up_obsolete(height, {_key(duty) for duty in found})
