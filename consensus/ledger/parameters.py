@@ -216,8 +216,8 @@ def mainnet_parameters() -> Parameters:
         treasury_fee_bps=1_000,
         native_profilers=0,
         native_quantile_bps=7_500,
-        native_margin_bps=40_000,
-        native_floor_parts=1 << 13,
+        native_margin_bps=80_000,
+        native_floor_parts=1 << 16,
         native_cap_parts=1 << 22,
     )
 
@@ -285,7 +285,7 @@ def devnet_parameters() -> Parameters:
         treasury_fee_bps=1_000,
         native_profilers=0,
         native_quantile_bps=7_500,
-        native_margin_bps=40_000,
-        native_floor_parts=1 << 13,
+        native_margin_bps=80_000,
+        native_floor_parts=1 << 16,
         native_cap_parts=1 << 22,
     )

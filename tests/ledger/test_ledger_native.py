@@ -82,12 +82,12 @@ def test_an_honest_native_task_is_profiled_trained_verified_and_paid_to_the_unit
 
 
 def test_thresholds_follow_from_what_was_shown() -> None:
-    world = crowd()
+    world = crowd(native_parameters(native_margin_bps=30_000, native_floor_parts=1))
     task_id = world.submit(native_spec())
     world.until(lambda: world.task(task_id).state != "profiling")
     profile = queries.profile(world.ledger, task_id)
     shown = sorted(slot.distances[0] for slot in profile.slots)
-    assert profile.limits == (max(1 << 13, 2 * 4 * shown[-1]),)
+    assert profile.limits == (2 * 3 * shown[-1],)
 
 
 def test_profilers_are_of_different_classes_as_long_as_there_are_some() -> None:
@@ -190,7 +190,7 @@ def test_profilers_messages_are_refused_from_others_and_at_other_times() -> None
     assert world.refused(drawn[1], reveal) == "E1319"
     world.do(drawn[2], reveal)
     world.until(lambda: world.task(task_id).state != "profiling")
-    assert queries.profile(world.ledger, task_id).limits == (1 << 13,)
+    assert queries.profile(world.ledger, task_id).limits == (world.parameters.native_floor_parts,)
     assert world.refused(drawn[1], reveal) == "E1323"
 
 

@@ -16,20 +16,22 @@ from pathlib import Path
 
 import torch
 
+from consensus.ledger.parameters import mainnet_parameters
+from consensus.ledger.profiling import profile_rule
 from gensyn_node.primitives.codec import encode
 from ml.checkpoint import load_state, save_state
 from ml.kernels.threads import set_threads
 from ml.native.distance import distances
 from ml.native.interpreter import NativeInterpreter
-from proofs.native.profile import DISTANCE_MAX, PARTS, Rule, measured_entries, thresholds
+from proofs.native.profile import DISTANCE_MAX, PARTS, measured_entries, thresholds
 from proofs.program.types import Program
 from tests.native.cheats import CHEATS, Cheater
 from tests.native.machines import Machine, machines_here, work
 from tests.native.models import Model, captured
 from tests.native.solver import LENGTHS, Case, open_case, task_seed
 
-RULE = Rule(quantile_bps=7_500, margin_bps=40_000, floor=1 << 13, cap=1 << 22)
-"""Floor 1.9e-6, cap 9.8e-4."""
+RULE = profile_rule(mainnet_parameters())
+"""The chain's own: floor 1.5e-5, cap 9.8e-4, eight times what two machines may be apart."""
 STEPS = (0, 40, 150)
 """Agreed states are taken after so many steps: noise grows with training."""
 
