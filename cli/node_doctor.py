@@ -31,7 +31,7 @@ def doctor(home: HomeOption = None, as_json: JsonOption = False) -> None:
     config = read_config(place) if place.config.exists() else NodeConfig()
     if not as_json and console.is_terminal:
         say("Starting a training process; its libraries take some seconds to load …")
-    findings = examine(config.worker.threads, config.worker.memory_mib << 20, place.keys)
+    findings = examine(config.worker.threads, config.worker.memory_mib << 20, place.keys, config.worker.device)
     value: dict[str, Any] = {"ok": all(item.ok for item in findings), "findings": [asdict(item) for item in findings]}
 
     def show() -> None:

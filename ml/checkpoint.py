@@ -25,7 +25,7 @@ State = list[torch.Tensor]
 
 def root_of_state(program: Program, step: int, state: Sequence[torch.Tensor]) -> bytes:
     """The state's root before step `step`. NaNs count as canonical."""
-    roots = [_root_of(entry.type, item.contiguous()) for entry, item in zip(program.state, state, strict=True)]
+    roots = [_root_of(entry.type, item.cpu().contiguous()) for entry, item in zip(program.state, state, strict=True)]
     return state_root(program_id(program), step, [entry.name for entry in program.state], roots)
 
 
@@ -44,7 +44,7 @@ def root_of_given(program: Program, state: Sequence[torch.Tensor]) -> bytes:
 
 def save_state(path: Path, entries: Sequence[StateEntry], state: Sequence[torch.Tensor], loss: float) -> None:
     """Write a state atomically; the loss of the step before travels as a note. NaNs are written canonical."""
-    named = {entry.name: canonical(item).contiguous() for entry, item in zip(entries, state, strict=True)}
+    named = {entry.name: canonical(item).cpu().contiguous() for entry, item in zip(entries, state, strict=True)}
     # One allocation may back several entries (a constant, a view): the format wants each by itself.
     named = {name: item.clone() for name, item in named.items()}
     replace_atomically(path, lambda aside: save_file(named, aside, {"loss": float(loss).hex()}))

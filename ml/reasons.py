@@ -80,6 +80,12 @@ OUT_OF_MEMORY = reason(
 WORKER_DIED = reason(
     "E1906", "worker_died", "The worker process ended without an answer.", "Look into the worker's log; then retry."
 )
+DEVICE_NOT_EXACT = reason(
+    "E1908",
+    "device_not_exact",
+    "The device that was chosen is not here, or does not give the bits of rep-v1.",
+    "Look at gensyn node doctor, and set worker.device to one that is exact.",
+)
 DATASET_MISMATCH = reason(
     "E1907",
     "dataset_mismatch",

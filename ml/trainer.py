@@ -16,6 +16,8 @@ from gensyn_node.primitives.limits import PROGRAM_BYTES_MAX
 from ml import reasons
 from ml.checkpoint import State, load_state, root_of_given, root_of_state, save_state
 from ml.data.dataset import Dataset, open_dataset
+from ml.devices.interpreter import DeviceInterpreter
+from ml.devices.select import CPU, interpreter_on
 from ml.interpreter import Interpreter, canonical
 from ml.kernels.threads import set_threads
 from ml.native.interpreter import NativeInterpreter
@@ -23,6 +25,8 @@ from ml.worker.messages import Fault, Job, state_path
 from proofs.classes import NATIVE, REP_V1
 from proofs.program.initial import initial_tensor
 from proofs.program.types import Given, Program
+
+AnyInterpreter = Interpreter | NativeInterpreter | DeviceInterpreter
 
 INITIAL_STEP = -1
 """The step of a fault in the initial state."""
@@ -36,7 +40,7 @@ class Cancelled(Exception):  # noqa: N818  (it names the event)
 class Run:
     """Everything that decides the bits of every state of a training."""
 
-    interpreter: Interpreter | NativeInterpreter
+    interpreter: AnyInterpreter
     dataset: Dataset
     seed: bytes
     given: dict[str, torch.Tensor]
@@ -66,12 +70,18 @@ def open_run(job: Job) -> Run:
     program: Program = decode(Program, job.program, max_bytes=PROGRAM_BYTES_MAX)
     if job.arithmetic not in (REP_V1, NATIVE):
         raise Rejection(reasons.BAD_REQUEST, f"arithmetic {job.arithmetic[:20]!r} is neither {REP_V1} nor {NATIVE}")
-    interpreter = NativeInterpreter(program) if job.arithmetic == NATIVE else Interpreter(program)
+    interpreter = _interpreter(program, job)
     if len(job.seed) != 32:
         raise Rejection(reasons.BAD_REQUEST, f"a seed of {len(job.seed)} bytes, it has 32")
     dataset = open_dataset(job.dataset_directory)
     dataset.check_fits(program)
     return Run(interpreter, dataset, job.seed, given_entries(program, job.initial_path), job.fault)
+
+
+def _interpreter(program: Program, job: Job) -> AnyInterpreter:
+    if job.arithmetic == NATIVE:
+        return NativeInterpreter(program)
+    return Interpreter(program) if job.device == CPU else interpreter_on(program, job.device)
 
 
 def given_entries(program: Program, path: str) -> dict[str, torch.Tensor]:

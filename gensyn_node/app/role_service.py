@@ -63,5 +63,6 @@ def make_role_runner(node: Node) -> RoleRunner:
         work_folder=home.work,
         log_path=home.log / "worker.log",
         cheats=parse_cheat(config.devnet.cheat),
+        device=config.worker.device,
     )
     return RoleRunner(node, node.settings.account_key, node.network.peer_id, chosen)

@@ -61,6 +61,8 @@ class WorkerSection(Section, frozen=True):
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     memory_mib: Annotated[int, Meta(ge=64, le=1 << 24)] = 4096
     """Tasks that need more are refused."""
+    device: Literal["cpu", "cuda", "mps"] = "cpu"
+    """Where exact arithmetic runs; refused unless it gives every known answer (see gensyn node doctor)."""
 
 
 class ProviderSection(Section, frozen=True):

@@ -24,6 +24,7 @@ _COMMENTS: dict[str, str] = {
     "worker": "What training may use of this machine.",
     "worker.threads": "Threads of one training.",
     "worker.memory_mib": "Tasks that need more are refused.",
+    "worker.device": "cpu, cuda or mps; used only where gensyn node doctor finds it exact.",
     "provider": "On which terms the node works for others.",
     "provider.register": "Register as a provider at the first start; needs the bond in the account.",
     "provider.bond_nano": "Bond; 0 is the least that the chain allows.",

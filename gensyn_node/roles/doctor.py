@@ -13,7 +13,7 @@ import trio
 
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from gensyn_node.roles.worker_client import Worker, WorkerSettings
-from ml.worker.messages import Measure
+from ml.worker.messages import DeviceFinding, DevicesExamined, ExamineDevices, Measure
 from ml.worker.sandbox import readable_paths
 from proofs.arithmetic.self_check import check_machine
 
@@ -23,7 +23,7 @@ class Finding:
     """One thing that was looked at."""
 
     subject: str
-    """`arithmetic`, `worker` or `sandbox`."""
+    """`arithmetic`, `worker`, `sandbox` or `device`."""
     name: str
     ok: bool
     detail: str
@@ -31,6 +31,7 @@ class Finding:
     """What the owner can do; empty when all is well."""
 
 
+NVIDIA_DRIVER = "/dev/nvidiactl"
 _REMEDIES = {
     "files": "Boot a kernel with Landlock (Linux 5.13, lsm=landlock,…), or run the node as a user of its own.",
     "system calls": "Use Linux on x86-64 or ARM64, or run the node as a user of its own.",
@@ -38,9 +39,9 @@ _REMEDIES = {
 }
 
 
-def examine(threads: int, memory_bytes: int, secret_folder: Path) -> list[Finding]:
-    """Look at everything. `secret_folder`: what the worker must not be able to read."""
-    return [_arithmetic(), *trio.run(_worker, threads, memory_bytes), _secrets(secret_folder)]
+def examine(threads: int, memory_bytes: int, secret_folder: Path, device: str = "cpu") -> list[Finding]:
+    """Look at everything. `secret_folder`: what the worker must not be able to read; `device`: the one to work on."""
+    return [_arithmetic(), *trio.run(_worker, threads, memory_bytes, device), _secrets(secret_folder)]
 
 
 def _arithmetic() -> Finding:
@@ -52,17 +53,30 @@ def _arithmetic() -> Finding:
     return Finding("arithmetic", "this process", ok=True, detail="computes rep-v1")
 
 
-async def _worker(threads: int, memory_bytes: int) -> list[Finding]:
+async def _worker(threads: int, memory_bytes: int, device: str) -> list[Finding]:
     with tempfile.TemporaryDirectory(prefix="gensyn-doctor-") as name:
         folder = Path(name)
-        worker = Worker(WorkerSettings(threads, memory_bytes, folder / "log", folder, folder))
+        # A driver that is here is looked at, also when another device is in use.
+        driver = "cuda" if await trio.Path(NVIDIA_DRIVER).exists() else device
+        worker = Worker(WorkerSettings(threads, memory_bytes, folder / "log", folder, folder, device=driver))
         try:
             await worker.warm_up()
+            examined = await worker.final(ExamineDevices())
         except (Rejection, OSError) as error:
             return [Finding("worker", "start", ok=False, detail=str(error), remedy="Install gensyn again.")]
         finally:
             await worker.stop()
-    return [Finding("worker", "start", ok=True, detail="it starts"), *map(_of_measure, worker.sandbox)]
+    if not isinstance(examined, DevicesExamined):
+        raise InvariantViolation(f"the worker answered {type(examined).__name__} to ExamineDevices")
+    found = [Finding("worker", "start", ok=True, detail="it starts"), *map(_of_measure, worker.sandbox)]
+    return [*found, *(_of_device(item, device) for item in examined.devices)]
+
+
+def _of_device(found: DeviceFinding, wanted: str) -> Finding:
+    """A device that is not here is no fault, unless it was chosen."""
+    ok = found.exact or (not found.there and found.name != wanted)
+    remedy = "" if ok else "Leave worker.device at cpu; it is never used where it is not exact."
+    return Finding("device", found.name, ok, found.detail, remedy)
 
 
 def _of_measure(measure: Measure) -> Finding:

@@ -48,10 +48,11 @@ def largest_state(view: Reader, task: Task) -> int:
 class Materials:
     """The work folder of a node."""
 
-    def __init__(self, folder: Path, blobs: Blobs, threads: int) -> None:
+    def __init__(self, folder: Path, blobs: Blobs, threads: int, device: str = "cpu") -> None:
         self._folder = folder
         self._blobs = blobs
         self._threads = threads
+        self._device = device
 
     def task_folder(self, task_id: bytes) -> Path:
         """Everything this node keeps of a task."""
@@ -77,7 +78,7 @@ class Materials:
             blob = await self._blob(spec.checkpoint_blob, "the initial checkpoint", largest_state(view, task))
             initial = str(self.task_folder(task.task_id) / "initial.safetensors")
             _link(blob, Path(initial))
-        return Job(record.program, str(directory), task.seed, initial, self._threads, fault)
+        return Job(record.program, str(directory), task.seed, initial, self._threads, fault, device=self._device)
 
     async def _dataset(self, task_id: bytes, spec: TaskSpec) -> Path:
         directory = self.task_folder(task_id) / "data"

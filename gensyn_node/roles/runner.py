@@ -71,6 +71,8 @@ class RoleSettings:
     work_folder: Path
     log_path: Path
     cheats: Cheats
+    device: str = "cpu"
+    """Where exact arithmetic runs."""
 
 
 class RoleRunner:
@@ -87,9 +89,16 @@ class RoleRunner:
         cache = settings.work_folder / "cache"
         cache.mkdir(parents=True, exist_ok=True)
         self._worker = Worker(
-            WorkerSettings(settings.threads, settings.memory_bytes, settings.log_path, cache, settings.work_folder)
+            WorkerSettings(
+                settings.threads,
+                settings.memory_bytes,
+                settings.log_path,
+                cache,
+                settings.work_folder,
+                device=settings.device,
+            )
         )
-        materials = Materials(settings.work_folder, node.blobs, settings.threads)
+        materials = Materials(settings.work_folder, node.blobs, settings.threads, settings.device)
         self._materials = materials
         parts = (self._chain, self._account, materials, self._worker, self.progress)
         self._solver = Solver(*parts, peer_id, settings.memory_bytes, settings.cheats)

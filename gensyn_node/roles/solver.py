@@ -7,6 +7,7 @@ import struct
 from contextlib import aclosing
 from dataclasses import dataclass
 
+import msgspec
 import structlog
 import trio
 
@@ -196,7 +197,7 @@ def with_fault(job: Job, cheats: Cheats) -> Job:
     """The job as this node runs it when it solves: with the fault that it was told to make, if any."""
     program: Program = decode(Program, job.program, max_bytes=PROGRAM_BYTES_MAX)
     fault = fault_for(cheats, program)
-    return Job(job.program, job.dataset_directory, job.seed, job.initial_path, job.threads, fault)
+    return msgspec.structs.replace(job, fault=fault)
 
 
 def loss_bits(loss: float) -> int:

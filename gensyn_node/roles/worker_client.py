@@ -48,6 +48,7 @@ class WorkerSettings:
     folder: Path
     """The work folder: the only place where the process may write."""
     limits: WorkerLimits = DEFAULT_LIMITS
+    device: str = "cpu"
 
 
 class Worker:
@@ -148,7 +149,9 @@ class Worker:
                 errors.truncate(0)
             process: trio.Process = await trio.lowlevel.open_process(
                 # No state is larger than the memory that it was trained in.
-                worker_command(settings.memory_bytes, folders=folders, file_bytes=settings.memory_bytes),
+                worker_command(
+                    settings.memory_bytes, 0, folders, file_bytes=settings.memory_bytes, device=settings.device
+                ),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -16,6 +16,10 @@ FRAME_BYTES_MAX = 8 << 20
 """One frame between a node and its own worker: a game with its evidence is far below this."""
 
 
+DEVICES = ("cpu", "cuda", "mps")
+"""Kinds of devices."""
+
+
 class Fault(Struct):
     """One flipped bit, for rehearsals of disputes: element `element` of value `value` in step `step`."""
 
@@ -46,6 +50,8 @@ class Job(Struct):
     """Only for rehearsals: a party that stands for a wrong result."""
     arithmetic: str = REP_V1
     """The task's arithmetic class; in NATIVE the bits depend on the machine and on `threads`."""
+    device: str = "cpu"
+    """Where REP_V1 is computed, one of DEVICES; the bits do not depend on it."""
 
 
 class Train(Struct, tag=0):
@@ -111,7 +117,11 @@ class Evaluate(Struct, tag=5):
     steps: int
 
 
-Request = Train | Verify | Respond | PredictMemory | Cancel | Evaluate
+class ExamineDevices(Struct, tag=6):
+    """Which devices are here, and do they give the bits of REP_V1?"""
+
+
+Request = Train | Verify | Respond | PredictMemory | Cancel | Evaluate | ExamineDevices
 
 
 class Measure(Struct):
@@ -201,6 +211,22 @@ class Evaluated(Struct, tag=23):
     loss: float
 
 
+class DeviceFinding(Struct):
+    """One kind of device."""
+
+    name: str
+    there: bool
+    exact: bool
+    """Whether it gave every known answer, bit for bit."""
+    detail: str
+
+
+class DevicesExamined(Struct, tag=25):
+    """Every kind of device, here or not."""
+
+    devices: tuple[DeviceFinding, ...]
+
+
 class Failed(Struct, tag=24):
     """The request was refused or could not be finished; final."""
 
@@ -209,7 +235,8 @@ class Failed(Struct, tag=24):
     message: str
 
 
-Reply = Ready | Progress | SegmentDone | Trained | Verified | Responded | MemoryPredicted | Evaluated | Failed
+Final = Trained | Verified | Responded | MemoryPredicted | Evaluated | DevicesExamined | Failed
+Reply = Ready | Progress | SegmentDone | Final
 
 
 def state_path(states_directory: str | Path, step: int) -> Path:

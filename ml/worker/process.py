@@ -28,12 +28,20 @@ _PROFILE = """(version 1)
 
 
 def worker_command(
-    memory_bytes: int = 0, cpu_seconds: int = 0, folders: Sequence[Path] = (), file_bytes: int = 0
+    memory_bytes: int = 0,
+    cpu_seconds: int = 0,
+    folders: Sequence[Path] = (),
+    file_bytes: int = 0,
+    device: str = "cpu",
 ) -> list[str]:
-    """The command line. Memory is on top of what the libraries map; 0: no bound; no folders: files not restricted."""
+    """The command line. Memory is on top of what the libraries map; 0: no bound; no folders: files not restricted.
+
+    `device`: whose driver's files the worker may open.
+    """
     bounds = ["--memory-bytes", str(memory_bytes), "--cpu-seconds", str(cpu_seconds), "--file-bytes", str(file_bytes)]
     for folder in folders:
         bounds += ["--folder", str(folder)]
+    bounds += ["--device", device]
     command = [sys.executable, "-P", "-W", "ignore", "-m", "ml.worker", *bounds]
     if sys.platform == "darwin" and folders and Path(SANDBOX_EXEC).exists():
         return [SANDBOX_EXEC, "-p", macos_profile(folders), *command]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
+import msgspec
 import torch
 
 from gensyn_node.primitives.codec import decode, encode
@@ -15,6 +16,7 @@ from gensyn_node.primitives.errors import Reason, Rejection
 from gensyn_node.primitives.limits import PROGRAM_BYTES_MAX
 from ml import reasons
 from ml.checkpoint import load_state
+from ml.devices.select import CPU, examine_devices
 from ml.interpreter import Interpreter
 from ml.kernels.threads import set_threads
 from ml.memory import measure_memory, predict_memory
@@ -24,8 +26,10 @@ from ml.segment import verify_segment
 from ml.trainer import Cancelled, mean_loss, open_run, train
 from ml.worker.messages import (
     FRAME_BYTES_MAX,
+    DevicesExamined,
     Evaluate,
     Evaluated,
+    ExamineDevices,
     Failed,
     MemoryPredicted,
     PredictMemory,
@@ -87,9 +91,13 @@ def _do(request: Request, send: Send, cancelled: threading.Event) -> Reply:
             return _verify(request, send, cancelled)
         case Respond():
             game: Game = decode(Game, request.game, max_bytes=FRAME_BYTES_MAX)
-            return Responded(encode(next_move(open_run(request.job), Path(request.states_directory), game)))
+            # Every value of a step is looked at: that is done where the values are wanted, with the same bits.
+            job = msgspec.structs.replace(request.job, device=CPU)
+            return Responded(encode(next_move(open_run(job), Path(request.states_directory), game)))
         case PredictMemory():
             return _predict(request)
+        case ExamineDevices():
+            return DevicesExamined(examine_devices())
         case Evaluate():
             run = open_run(request.job)
             state, _ = load_state(Path(request.state_path), run.program.state)
