@@ -15,9 +15,10 @@ THREADS_MAX = 256
 def set_threads(threads: int) -> None:
     """Threads of this process's kernels (torch's too), at least one."""
     threads = max(1, min(threads, THREADS_MAX))
+    # First: a new thread begins with its creator's floating-point mode.
+    torch.set_flush_denormal(False)
     pool.set_helpers(threads - 1)
     torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
 
 
 def get_threads() -> int:

@@ -204,6 +204,19 @@ def test_products_of_many_blocks(threads: int) -> None:
         set_threads(before)
 
 
+def test_threads_keep_denormals_whatever_mode_their_creator_was_in() -> None:
+    before = get_threads()
+    try:
+        set_threads(1)
+        torch.set_flush_denormal(True)
+        set_threads(3)
+        check("mul", [np.full((4000, 300), 1e-30, np.float32), np.full((300,), 1e-10, np.float32)])
+        check("sum_first", [np.full((4000, 300), 1e-42, np.float32)])
+    finally:
+        torch.set_flush_denormal(False)
+        set_threads(before)
+
+
 def test_threads_change_no_bit() -> None:
     generator = np.random.default_rng(6)
     before = get_threads()
