@@ -41,17 +41,20 @@ class Piece:
     """Of a graph that has one of its own."""
 
 
-def fuse(program: Program) -> list[Piece]:
-    """The program's nodes as pieces in a valid order; constants that only loops use disappear into them."""
-    return _Fusion(program).run()
+def fuse(program: Program, types: Types | None = None) -> list[Piece]:
+    """The program's nodes as pieces in a valid order; constants that only loops use disappear into them.
+
+    `types` of all values, where they do not follow from the operators.
+    """
+    return _Fusion(program, types).run()
 
 
 class _Fusion:
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, types: Types | None) -> None:
         self.program = program
         self.first = program.first_node_value
-        self.types = input_types(program)
-        for node in program.nodes:
+        self.types = list(types) if types is not None else input_types(program)
+        for node in program.nodes[len(self.types) - self.first :]:
             self.types.append(infer(node.operator, tuple(self.types[item] for item in node.inputs), node.attributes))
         self.users: dict[int, set[int]] = {}
         for value, node in enumerate(program.nodes, start=self.first):

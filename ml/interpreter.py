@@ -16,7 +16,7 @@ import torch
 from ml.kernels.table import kernel
 from ml.plan import Plan
 from proofs.program.operators import OPERATORS
-from proofs.program.types import Node, Program
+from proofs.program.types import ITEM_BYTES, Node, Program
 from proofs.program.validate import validate_program
 
 NAN_BITS = 0x7FC00000
@@ -56,6 +56,11 @@ class Interpreter:
     def step_bytes(self) -> int:
         """What a fused step holds beside its inputs."""
         return self._plan().step_bytes
+
+    def memory_bytes(self) -> int:
+        """Bytes of memory that a step takes: what comes in, what goes out, what is between."""
+        given = self.info.types[: self.program.first_node_value]
+        return sum(type_.elements * ITEM_BYTES[type_.dtype] for type_ in given) + self._plan().memory_bytes
 
     def _plan(self) -> Plan:
         if self._fused is None:

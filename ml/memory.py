@@ -1,7 +1,7 @@
 """How much memory a training needs, before it starts: refuse up front, never die half-way.
 
-Two answers. The *prediction* follows from the program: what is alive at the worst moment of a step, what saving a state
-takes, and what this process has in memory already. The *measurement* is a training in small: the trainer itself, a few
+Two answers. The *prediction* follows from the program's plan: what a step takes, what saving a state takes, and what
+this process has in memory already. The *measurement* is a training in small: the trainer itself, a few
 steps on zeros of the right shapes, states saved and loaded; then the kernel says how much was resident at most.
 """
 
@@ -15,20 +15,18 @@ from pathlib import Path
 
 import torch
 
+from gensyn_node.primitives.errors import Rejection
 from ml.data.dataset import Dataset
 from ml.data.manifest import Manifest
-from ml.fusion import fuse
 from ml.interpreter import Interpreter
 from ml.kernels.elementwise import TORCH_DTYPES
-from ml.liveness import peak_bytes
+from ml.microbatch.parts import PartsInterpreter
 from ml.native.interpreter import NativeInterpreter
 from ml.trainer import Run, train
 from proofs.program.types import Given, Program, TensorType
 
 STATE_COPIES = 2
 """Beside the state itself, saving one holds two more copies: by entry, and in the file's form."""
-LOOP_BYTES = 48 << 10
-"""Machine code of one fused loop, and what the compiler keeps of it (measured: 30 to 60 KiB)."""
 FIRST_USE_BYTES = 18 << 20
 """What the libraries load when they are first used: the compiler, the format of files (measured: 15 to 20 MiB)."""
 DRY_STEPS, DRY_SEGMENT = 4, 2
@@ -58,14 +56,35 @@ def resident_peak() -> int:
 
 
 def predict_memory(interpreter: Interpreter | NativeInterpreter) -> MemoryPrediction:
-    """From the program alone; the libraries are measured: they are this process."""
-    program, info = interpreter.program, interpreter.info
-    pieces = fuse(program)
-    step = peak_bytes(program, info.types, pieces)
-    loops = sum(piece.group is not None for piece in pieces)
-    training = max(step, (1 + STATE_COPIES) * info.state_bytes)
-    libraries = resident_peak() + FIRST_USE_BYTES + loops * LOOP_BYTES
-    return MemoryPrediction(info.state_bytes, step, libraries + training)
+    """From the plan of the program; the libraries and its machine code are measured: they are in this process."""
+    state, step = interpreter.info.state_bytes, interpreter.memory_bytes()
+    return MemoryPrediction(state, step, resident_peak() + FIRST_USE_BYTES + step + STATE_COPIES * state)
+
+
+def largest_fitting(program: Program, memory_bytes: int, at_most: int = 0) -> tuple[Interpreter, str]:
+    """An interpreter that takes as many records at a time as fit into so much memory, by prediction.
+
+    `at_most` so many; 0: no bound, for either. When not even one record fits, or the program has no parts, the one that
+    needs least, and in the second case why. Raises Rejection when the program is not valid.
+    """
+    batch = program.batch_size
+    interpreter = Interpreter(program)
+    most = min(at_most or batch, batch)
+    if most == batch and not 0 < memory_bytes < predict_memory(interpreter).process_bytes:
+        return interpreter, ""
+    sizes = [size for size in range(1, min(most, batch - 1) + 1) if batch % size == 0]
+    if not sizes:
+        return interpreter, "the batch has one record"
+    low, high = 0, len(sizes) - 1
+    try:
+        # More at a time takes more, so the largest that fits is found by halving.
+        while low < high:
+            middle = (low + high + 1) // 2
+            need = predict_memory(PartsInterpreter(program, sizes[middle])).process_bytes
+            low, high = (low, middle - 1) if 0 < memory_bytes < need else (middle, high)
+        return PartsInterpreter(program, sizes[low]), ""
+    except Rejection as refusal:
+        return interpreter, refusal.message
 
 
 def measure_memory(interpreter: Interpreter | NativeInterpreter) -> int:

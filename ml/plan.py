@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -123,7 +124,7 @@ def meta(type_: TensorType) -> torch.Tensor:
 class Plan:
     """A program's fused step."""
 
-    def __init__(self, program: Program, types: tuple[TensorType, ...]) -> None:
+    def __init__(self, program: Program, types: tuple[TensorType, ...], pieces: Sequence[Piece] | None = None) -> None:
         self.program = program
         self.types = types
         self._given = program.first_node_value
@@ -134,7 +135,7 @@ class Plan:
         self._places: dict[int, Place] = {}
         for number in range(self._given):
             self._places[number] = Place(self._buffer(types[number], "input", number), meta(types[number]))
-        for piece in fuse(program):
+        for piece in fuse(program) if pieces is None else pieces:
             self._add(piece)
         self._outputs = _Outputs(self)
         self._arena_bytes = self._assign()
@@ -173,6 +174,18 @@ class Plan:
     def step_bytes(self) -> int:
         """What a step holds beside its inputs: the arena and the block of what it returns."""
         return self._arena_bytes + self._outputs.size
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that a step takes beside what comes in: the arena, what leaves, constants, what Python kernels make."""
+        constants = sum(item.untyped_storage().nbytes() for item in self._constants)
+        changes: dict[int, int] = {}
+        for item in self._buffers:
+            if item.kind == "made":
+                changes[item.first] = changes.get(item.first, 0) + item.size
+                changes[item.last + 1] = changes.get(item.last + 1, 0) - item.size
+        alive = accumulate(changes[position] for position in sorted(changes))
+        return self._arena_bytes + self._outputs.size + constants + max(alive, default=0)
 
     # Building: one task after the other, places of values.
 

@@ -86,6 +86,12 @@ DEVICE_NOT_EXACT = reason(
     "The device that was chosen is not here, or does not give the bits of rep-v1.",
     "Look at gensyn node doctor, and set worker.device to one that is exact.",
 )
+NO_PARTS = reason(
+    "E1909",
+    "no_parts",
+    "A step of the program cannot be done in parts of its batch with the same bits.",
+    "Do it whole, with more memory; the message names the node that forbids parts.",
+)
 DATASET_MISMATCH = reason(
     "E1907",
     "dataset_mismatch",

@@ -20,6 +20,7 @@ from ml.devices.interpreter import DeviceInterpreter
 from ml.devices.select import CPU, interpreter_on
 from ml.interpreter import Interpreter, canonical
 from ml.kernels.threads import set_threads
+from ml.microbatch.parts import interpreter_of
 from ml.native.interpreter import NativeInterpreter
 from ml.worker.messages import Fault, Job, state_path
 from proofs.classes import NATIVE, REP_V1
@@ -81,7 +82,7 @@ def open_run(job: Job) -> Run:
 def _interpreter(program: Program, job: Job) -> AnyInterpreter:
     if job.arithmetic == NATIVE:
         return NativeInterpreter(program)
-    return Interpreter(program) if job.device == CPU else interpreter_on(program, job.device)
+    return interpreter_of(program, job.records) if job.device == CPU else interpreter_on(program, job.device)
 
 
 def given_entries(program: Program, path: str) -> dict[str, torch.Tensor]:

@@ -22,7 +22,7 @@ from gensyn_node.roles.account import NodeAccount, Unconfirmed
 from gensyn_node.roles.api import ChainApi
 from gensyn_node.roles.cheats import Cheats, fault_for
 from gensyn_node.roles.materials import OWN, Materials, largest_state
-from gensyn_node.roles.memory import check_memory
+from gensyn_node.roles.memory import Fitting
 from gensyn_node.roles.reasons import NO_LONGER_OURS
 from gensyn_node.roles.status import Activity
 from gensyn_node.roles.verifier import is_bad_checkpoint
@@ -74,7 +74,7 @@ class Solver:
         self._worker = worker
         self._activity = activity
         self._endpoint = endpoint
-        self._memory_bytes = memory_bytes
+        self._fitting = Fitting(worker, memory_bytes)
         self._cheats = cheats
         self._last_heartbeat = -math.inf
 
@@ -83,7 +83,7 @@ class Solver:
         task = self._task(duty)
         self._activity.now(f"preparing task {duty.task_id.hex()[:12]}", duty.task_id)
         job = await self._job(task)
-        await check_memory(self._worker, job, self._memory_bytes)
+        await self._fitting.fitted(job)
         await self._account.send(StartTask(duty.task_id))
         log.info("task_started", task=duty.task_id.hex())
 
@@ -97,7 +97,7 @@ class Solver:
         done = _Done(b"", [], [], [])
         async with trio.open_nursery() as heartbeats:
             heartbeats.start_soon(self._keep_alive, duty)
-            job = await self._job(task)
+            job = await self._fitting.fitted(await self._job(task))
             if duty.first_step:
                 most = largest_state(self._chain.view(), task)
                 await self._materials.fetch_state(task, duty.start_root, duty.start_blob, duty.first_step, states, most)
@@ -125,7 +125,9 @@ class Solver:
             async for reply in replies:
                 match reply:
                     case Progress():
-                        self._activity.training(duty.task_id, reply.step + 1, spec.steps, reply.loss)
+                        self._activity.training(
+                            duty.task_id, reply.step + 1, spec.steps, reply.loss, request.job.records
+                        )
                         self._maybe_heartbeat(duty, reply.step + 1, reply.loss, heartbeats)
                     case SegmentDone() if reply.step > request.first_step:
                         done.segment_roots.append(reply.state_root)

@@ -26,9 +26,10 @@ class Activity:
         self.task_id = task_id
         self.loss = None
 
-    def training(self, task_id: bytes, step: int, steps: int, loss: float) -> None:
-        """Training goes on."""
-        self.sentence = f"training task {task_id.hex()[:12]}: step {step} of {steps}, loss {loss:.4f}"
+    def training(self, task_id: bytes, step: int, steps: int, loss: float, records: int = 0) -> None:
+        """Training goes on, `records` of the batch at a time (0: as they come)."""
+        parts = f", {records} records at a time" if records else ""
+        self.sentence = f"training task {task_id.hex()[:12]}: step {step} of {steps}, loss {loss:.4f}{parts}"
         self.task_id, self.step, self.steps, self.loss = task_id, step, steps, loss
 
     def failed(self, what: str, error: BaseException) -> None:

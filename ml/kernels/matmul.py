@@ -180,7 +180,7 @@ def _transpose(typing_context, target, target_step, source, source_step):  # typ
 
 _ROWS, _TERMS, _COLUMNS, _LEFT, _RIGHT, _OUT = 0, 1, 2, 3, 4, 5
 _INNER, _LEFT_OUTER, _LEFT_INNER, _LEFT_ROW, _LEFT_K = 6, 7, 8, 9, 10
-_RIGHT_OUTER, _RIGHT_INNER, _RIGHT_K, _RIGHT_COLUMN, _ROWS_BLOCK, _COLUMNS_BLOCK = 11, 12, 13, 14, 15, 16
+_RIGHT_OUTER, _RIGHT_INNER, _RIGHT_K, _RIGHT_COLUMN, _ROWS_BLOCK, _COLUMNS_BLOCK, _GOES_ON = 11, 12, 13, 14, 15, 16, 17
 _EDGE_FLOATS = ROWS * COLUMNS
 _STRIP_FLOATS = K_BLOCK * COLUMNS_BLOCK_MAX
 
@@ -275,7 +275,7 @@ def _products(s, first, end, scratch):  # type: ignore[no-untyped-def]
         whole_columns = width // COLUMNS * COLUMNS
         for first_term in range(0, terms, K_BLOCK):
             count = min(K_BLOCK, terms - first_term)
-            fresh = 1 if first_term == 0 else 0
+            fresh = 1 if first_term == 0 and word_at(s, _GOES_ON) == 0 else 0
             # Not a power of two: rows one such stride apart would all fall into one set of the cache.
             row_stride = (count + 16) * 4
             panel_bytes = count * COLUMNS * 4
@@ -328,9 +328,12 @@ def _rounded(size: int, pieces: int, step: int) -> int:
 
 @lru_cache(maxsize=4096)
 def matmul_call(
-    left: tuple[tuple[int, ...], tuple[int, ...]], right: tuple[tuple[int, ...], tuple[int, ...]]
+    left: tuple[tuple[int, ...], tuple[int, ...]], right: tuple[tuple[int, ...], tuple[int, ...]], goes_on: bool = False
 ) -> Call | None:
-    """The call for operands given as (shape, strides in elements); None when their leading axes need a copy."""
+    """The call for operands given as (shape, strides in elements); None when their leading axes need a copy.
+
+    With `goes_on` every chain continues from what the output holds instead of +0.
+    """
     (a_shape, a_steps), (b_shape, b_steps) = left, right
     rows, terms, columns = a_shape[-2], a_shape[-1], b_shape[-1]
     flat = len(b_shape) == 2 and len(a_shape) != 2
@@ -362,7 +365,8 @@ def matmul_call(
     rows_block, columns_block = blocks(batch, rows, terms, columns)
     items = batch * -(-rows // rows_block) * -(-columns // columns_block)
     steps = (a_outer, a_inner, row_step, a_steps[-1], b_outer, b_inner, b_steps[-2], b_steps[-1])
-    numbers = (rows, terms, columns, 0, 0, 0, inner, *(step * 4 for step in steps), rows_block, columns_block)
+    in_bytes = [step * 4 for step in steps]
+    numbers = (rows, terms, columns, 0, 0, 0, inner, *in_bytes, rows_block, columns_block, int(goes_on))
     nanoseconds = batch * rows * terms * columns / TERMS_PER_NS
     return Call(_products.address, numbers, (_LEFT, _RIGHT, _OUT), items, nanoseconds)
 

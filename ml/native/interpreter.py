@@ -35,6 +35,10 @@ class NativeInterpreter:
         """One step: (state', loss). `strict` changes nothing here: NaNs have no bits that anybody relies on."""
         return self._run(state, batch, step_index, lambda _, value: value)
 
+    def memory_bytes(self) -> int:
+        """Bytes of memory that a step takes, but for what the library's kernels need inside."""
+        return self.info.memory_bytes
+
     def observed_step(
         self,
         state: Sequence[torch.Tensor],

@@ -52,6 +52,8 @@ class Job(Struct):
     """The task's arithmetic class; in NATIVE the bits depend on the machine and on `threads`."""
     device: str = "cpu"
     """Where REP_V1 is computed, one of DEVICES; the bits do not depend on it."""
+    records: int = 0
+    """Records of the batch that a step takes at a time, a divisor; 0: all. The bits do not depend on it."""
 
 
 class Train(Struct, tag=0):
@@ -100,6 +102,10 @@ class PredictMemory(Struct, tag=3):
     program: bytes
     threads: int
     arithmetic: str = REP_V1
+    memory_bytes: int = 0
+    """Parts of the batch are chosen as large as fits into so much, by prediction; 0: no bound, the batch whole."""
+    records: int = 0
+    """At most so many records at a time; 0: the batch."""
     measure: bool = False
     """Train a few steps on zeros and say what that took. What was asked before counts, too: use a new process."""
 
@@ -203,6 +209,10 @@ class MemoryPredicted(Struct, tag=22):
     """What the process needs at most, as predicted: the libraries, a step, saving a state."""
     measured_bytes: int = 0
     """What it did need, resident; 0 when it was not asked to try."""
+    records: int = 0
+    """Records of the batch that a step takes at a time: all, or a divisor."""
+    whole_because: str = ""
+    """Why the batch cannot be taken in parts: the node that forbids it. Empty when that was not needed, or can be."""
 
 
 class Evaluated(Struct, tag=23):

@@ -19,7 +19,8 @@ from ml.checkpoint import load_state
 from ml.devices.select import CPU, examine_devices
 from ml.interpreter import Interpreter
 from ml.kernels.threads import set_threads
-from ml.memory import measure_memory, predict_memory
+from ml.memory import largest_fitting, measure_memory, predict_memory
+from ml.microbatch.parts import PartsInterpreter
 from ml.native.interpreter import NativeInterpreter
 from ml.oracle import next_move
 from ml.segment import verify_segment
@@ -109,10 +110,15 @@ def _do(request: Request, send: Send, cancelled: threading.Event) -> Reply:
 def _predict(request: PredictMemory) -> MemoryPredicted:
     set_threads(request.threads)
     program: Program = decode(Program, request.program, max_bytes=PROGRAM_BYTES_MAX)
-    interpreter = NativeInterpreter(program) if request.arithmetic == NATIVE else Interpreter(program)
-    predicted = predict_memory(interpreter)
+    interpreter: Interpreter | NativeInterpreter
+    if request.arithmetic == NATIVE:
+        interpreter, why = NativeInterpreter(program), "vendor kernels take the batch whole"
+    else:
+        interpreter, why = largest_fitting(program, request.memory_bytes, request.records)
+    told = predict_memory(interpreter)
     measured = measure_memory(interpreter) if request.measure else 0
-    return MemoryPredicted(predicted.state_bytes, predicted.step_bytes, predicted.process_bytes, measured)
+    records = interpreter.records if isinstance(interpreter, PartsInterpreter) else program.batch_size
+    return MemoryPredicted(told.state_bytes, told.step_bytes, told.process_bytes, measured, records, why)
 
 
 class _Reporter:

@@ -12,16 +12,15 @@ from test_ml_worker import Worker, ask
 
 from gensyn_node.primitives.codec import encode
 from ml import memory
-from ml.fusion import fuse
 from ml.interpreter import Interpreter
-from ml.liveness import peak_bytes
-from ml.memory import measure_memory, predict_memory
+from ml.memory import largest_fitting, measure_memory, predict_memory
+from ml.microbatch.parts import PartsInterpreter, interpreter_of
 from ml.presets import Built, build
 from ml.trainer import train as real_train
 from ml.worker import dry_run
 from ml.worker.dry_run import memory_need
 from ml.worker.messages import Failed, MemoryPredicted, PredictMemory, Ready, Train, Trained
-from proofs.program.types import Fill, Given, Node, Program, StateEntry, TensorType
+from proofs.program.types import BatchInput, Fill, Given, Node, Program, StateEntry, TensorType
 
 TOLERANCE = 0.15
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the kernel's table of a process")
@@ -108,25 +107,35 @@ def test_given_entries_are_zeros_in_a_dry_run() -> None:
     assert measure_memory(Interpreter(Program(1, (entry,), 1, (), nodes, (0,), 3))) > 0
 
 
-def alive(nodes: tuple[Node, ...], shape: tuple[int, ...] = (64, 64)) -> int:
-    """Peak of a program over one entry w of this shape; the last node is the loss, w stays."""
-    entry = StateEntry("parameter.w", TensorType("f32", shape), Fill(0))
-    program = Program(1, (entry,), 1, (), nodes, (0,), 1 + len(nodes))
-    return peak_bytes(program, Interpreter(program).info.types, fuse(program))
+def test_as_many_records_as_fit() -> None:
+    program = build({"name": "mlp", "inputs": 20, "classes": 5, "widths": [64, 64]}, ADAMW, 4096).program
+    sizes = (1024, 2048, 4096)
+    few, half, whole = (predict_memory(interpreter_of(program, size)).process_bytes for size in sizes)
+    assert few < half < whole
+
+    def chosen(memory_bytes: int, at_most: int = 0) -> int:
+        interpreter, why = largest_fitting(program, memory_bytes, at_most)
+        assert why == ""
+        return interpreter.records if isinstance(interpreter, PartsInterpreter) else program.batch_size
+
+    assert chosen(0) == chosen(1 << 40) == chosen(0, at_most=5000) == 4096
+    assert chosen(0, at_most=3000) == 2048
+    assert chosen(whole - (256 << 10)) == 2048 and chosen(1) == 1
 
 
-def test_the_prediction_follows_the_plan() -> None:
-    matrix = 64 * 64 * 4
-    loss = (Node("sum_first", (0,), ()), Node("sum_last", (2,), ()), Node("reshape", (3,), ()))
-    assert alive(loss) == matrix + 8 + 64 * 4 + 4
-    # Inside a loop nothing is made; what leaves it is.
-    fused = (Node("exp", (0,), ()), Node("exp", (2,), ()), Node("sum_first", (3,), ()))
-    tail = (Node("sum_last", (4,), ()), Node("reshape", (5,), ()))
-    assert alive((*fused, *tail)) == 2 * matrix + 8 + 64 * 4
-    # A view takes nothing, a copy that a kernel needs does.
-    turned = (Node("permute", (0,), (1, 0)), Node("sum_first", (2,), ()))
-    tail = (Node("sum_last", (3,), ()), Node("reshape", (4,), ()))
-    assert alive((*turned, *tail)) == 2 * matrix + 8 + 64 * 4
+def test_a_program_without_parts_says_so() -> None:
+    entry = StateEntry("parameter.w", TensorType("f32", ()), Fill(0))
+    # A softmax over the batch would need its sum first.
+    nodes = (
+        Node("reshape", (1,), (4,)),
+        Node("sum_last", (3,), ()),
+        Node("div", (3, 4), ()),
+        Node("sum_last", (5,), ()),
+    )
+    nodes = (*nodes, Node("reshape", (6,), ()))
+    program = Program(1, (entry,), 4, (BatchInput("x", TensorType("f32", ())),), nodes, (0,), 7)
+    interpreter, why = largest_fitting(program, 1)
+    assert type(interpreter) is Interpreter and why.startswith("node 2, div: it needs value 4")
 
 
 def test_the_submitter_is_told_why_nothing_was_measured(
