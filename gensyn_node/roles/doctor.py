@@ -31,6 +31,7 @@ class Finding:
     """What the owner can do; empty when all is well."""
 
 
+_START_REMEDY = "Try again when the machine is less busy; if it says the same, install gensyn again."
 NVIDIA_DRIVER = "/dev/nvidiactl"
 _REMEDIES = {
     "files": "Boot a kernel with Landlock (Linux 5.13, lsm=landlock,…), or run the node as a user of its own.",
@@ -63,7 +64,7 @@ async def _worker(threads: int, memory_bytes: int, device: str) -> list[Finding]
             await worker.warm_up()
             examined = await worker.final(ExamineDevices())
         except (Rejection, OSError) as error:
-            return [Finding("worker", "start", ok=False, detail=str(error), remedy="Install gensyn again.")]
+            return [Finding("worker", "start", ok=False, detail=str(error), remedy=_START_REMEDY)]
         finally:
             await worker.stop()
     if not isinstance(examined, DevicesExamined):
