@@ -196,6 +196,32 @@ def download(
 
 
 @app.command()
+def evaluate(
+    file: FileArgument = Path("task.toml"),
+    model: Annotated[Path, typer.Option("--model", help="The downloaded model.")] = Path("model.safetensors"),
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Arrays (.npz) of records; the task's held-out ones when left out.")
+    ] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """How good a model is, on held-out records, by plain PyTorch on this machine."""
+    from gensyn_node.rpc.json_view import to_json
+    from gensyn_node.sdk.datasets import read_arrays
+    from gensyn_node.sdk.evaluate import evaluate_model
+    from gensyn_node.sdk.task_file import read_task_file
+
+    held_out = None if data is None else read_arrays(data)
+    found = evaluate_model(home_of(home), read_task_file(file), file.absolute().parent, model, held_out)
+
+    def show_it() -> None:
+        accuracy = "none: the outputs are no scores of classes" if found.accuracy is None else f"{found.accuracy:.4f}"
+        facts([("Records", found.records), ("Loss", f"{found.loss:.6g}"), ("Accuracy", accuracy)])
+
+    emit(as_json, to_json(found), show_it)
+
+
+@app.command()
 def wait(
     task_id: TaskArgument,
     timeout_s: Annotated[

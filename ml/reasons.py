@@ -56,6 +56,12 @@ RANDOM = reason(
     "The module draws random numbers in a way that has no formula in the opset.",
     "Use dropout, torch.rand, torch.randn, bernoulli or randint, as the message says.",
 )
+BAD_MODEL_FILE = reason(
+    "E1539",
+    "bad_model_file",
+    "The model's file cannot be used.",
+    "Correct it as the message says; the function returns a torch.nn.Module, or (module, loss, optimizer).",
+)
 BAD_DATASET = reason(
     "E1901", "bad_dataset", "The data set is not usable.", "Correct the file; the message says where it differs."
 )

@@ -137,7 +137,7 @@ class _Story:
             name=self.scenario.name,
             title=self.scenario.title,
             state=view["state"],
-            accuracy=evaluation.accuracy if evaluation else 0.0,
+            accuracy=(evaluation.accuracy if evaluation else None) or 0.0,
             loss=evaluation.loss if evaluation else float("nan"),
             certificate_valid=verified is not None,
             segments=verified.segments if verified else 0,

@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+from numpy.typing import NDArray
 
 from gensyn_node.config.home import Home
 from gensyn_node.primitives.errors import Rejection
@@ -62,6 +65,17 @@ def _keep(datasets: Path, made: Path) -> Path:
             _remove(folder)
         made.replace(folder)
     return folder
+
+
+def read_arrays(file: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a .npz by name; BAD_DATA_FILE when it is none."""
+    import numpy as np
+
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise Rejection(reasons.BAD_DATA_FILE, f"{file} is no .npz file: {error}") from None
 
 
 def list_datasets(home: Home) -> list[tuple[Path, Manifest]]:

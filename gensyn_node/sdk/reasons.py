@@ -20,6 +20,12 @@ PRICE_ABOVE_MAXIMUM = reason(
 NOBODY_ELIGIBLE = reason(
     "E1816", "nobody_eligible", "Nobody on the network can do this task now.", "See gensyn task quote for why."
 )
+NOTHING_HELD_OUT = reason(
+    "E1817",
+    "nothing_held_out",
+    "There are no records to evaluate the model on.",
+    "Write validation = 0.1 under [data] before training, or give a file with --data.",
+)
 NODE_UNREACHABLE = reason(
     "E1821", "node_unreachable", "No node answers.", "Start one with gensyn node run, or name one with --node."
 )

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MEMORY_MARGIN_PERCENT = 15
 """Asked for beyond what was measured here: other systems, other numbers of threads."""
+CHECKPOINTS = "checkpoints"
+"""Folder of the home with the weights that tasks start from."""
 BLOCK_MS_MIN = 100
 """A node that has just started knows no block interval; deadlines are computed with at least this."""
 
@@ -46,6 +48,8 @@ class BuiltTask:
     manifest: Manifest
     held_out: Path | None
     """The records held out of it, a data set on this machine that nobody gets; None without any."""
+    checkpoint: Path | None
+    """The initial weights that no seed gives; None when all come from the seed."""
     memory_reason: str = ""
     """Why the memory was only predicted; empty when it was measured."""
 
@@ -59,7 +63,7 @@ def build_task(home: Home, task: TaskFile, base: Path, block_interval_ms: int) -
 
     made = make_dataset(home, base / task.data.train, data_options(task, base))
     folder, manifest = made.folder, made.manifest
-    built = capture_program(task, folder, manifest)
+    built = capture_program(task, folder, manifest, base)
     _check_first_batch(built, folder, task.train.batch_size)
     encoded = encode(built.program)
     if len(encoded) > limits.PROGRAM_BYTES_MAX:
@@ -68,13 +72,14 @@ def build_task(home: Home, task: TaskFile, base: Path, block_interval_ms: int) -
         )
     need = memory_need(built.program, home.work / "cache")
     tensors = {tensor.name: tensor for tensor in manifest.dataset}
+    checkpoint = make_checkpoint(home, built)
     spec = TaskSpec(
         name=task.name,
         program_id=program_id(built.program),
         dataset=tuple(tensors[item.name] for item in built.program.batch),
         dataset_manifest=_manifest_blob(folder),
-        checkpoint_root=b"",
-        checkpoint_blob=b"",
+        checkpoint_root=checkpoint.root if checkpoint else b"",
+        checkpoint_blob=checkpoint.blob_id if checkpoint else b"",
         steps=task.train.steps,
         segment_steps=task.verify.segment,
         instalments=task.verify.instalments,
@@ -87,15 +92,79 @@ def build_task(home: Home, task: TaskFile, base: Path, block_interval_ms: int) -
         endpoints=(),
     )
     parameters = sum(entry.type.elements for entry in built.program.state if entry.name.startswith("parameter."))
-    gas = gas_of_step(built.program)
-    return BuiltTask(spec, built.program, gas, parameters, folder, manifest, made.held_out, need.reason)
+    gas, file = gas_of_step(built.program), checkpoint.file if checkpoint else None
+    return BuiltTask(
+        spec, built.program, gas, parameters, folder, manifest, made.held_out, file, memory_reason=need.reason
+    )
 
 
-def capture_program(task: TaskFile, folder: Path, manifest: Manifest) -> Built:
-    """The step program of the task's model on this data."""
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A task's initial checkpoint on this machine."""
+
+    file: Path
+    root: bytes
+    blob_id: bytes
+
+
+def make_checkpoint(home: Home, built: Built) -> Checkpoint | None:
+    """Keep the weights that a model of one's own starts from; None when the seed gives all."""
+    from gensyn_node.sdk.blobs import blob_id_of_file
+    from ml.checkpoint import save_state
+    from ml.presets.own import given_state
+    from proofs import tensors
+    from proofs.program.types import Given
+    from proofs.state import checkpoint_root
+
+    entries = [entry for entry in built.program.state if isinstance(entry.initial, Given)]
+    if not entries:
+        return None
+    values = given_state(built)
+    state = [values[entry.name] for entry in entries]
+    roots = [tensors.root_of(value.contiguous().numpy()) for value in state]
+    root = checkpoint_root([entry.name for entry in entries], roots)
+    file = home.path / CHECKPOINTS / f"{root.hex()}.safetensors"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_state(file, entries, state, float("nan"))
+    return Checkpoint(file, root, blob_id_of_file(file)[0])
+
+
+def capture_program(task: TaskFile, folder: Path, manifest: Manifest, base: Path) -> Built:
+    """The step program of the task's model on this data; a model's file is relative to `base`."""
     from ml.presets import build
 
-    return build(_preset(task.model, folder, manifest), _optimizer(task), task.train.batch_size)
+    if isinstance(task.model.file, str):
+        return _own(task, task.model.file, manifest, base)
+    optimizer = _optimizer(task)
+    if optimizer is None:
+        raise Rejection(reasons.BAD_TASK_FILE, "a preset needs an optimizer")
+    return build(_preset(task.model, folder, manifest), optimizer, task.train.batch_size, task.train.steps)
+
+
+def _own(task: TaskFile, reference: str, manifest: Manifest, base: Path) -> Built:
+    """A model of one's own on this data."""
+    from ml.capture.trace import DTYPES
+    from ml.presets.own import Data, build_own
+
+    records = {tensor.name: tensor.record for tensor in manifest.dataset}
+    torch_dtypes = {name: dtype for dtype, name in DTYPES.items()}
+    data = Data(
+        manifest.records,
+        {name: type_.shape for name, type_ in records.items()},
+        {name: torch_dtypes[type_.dtype] for name, type_ in records.items()},
+        manifest.vocabulary,
+    )
+    return build_own(
+        reference,
+        base,
+        records,
+        data,
+        task.train.batch_size,
+        optimizer=_optimizer(task),
+        loss=task.train.loss,
+        steps=task.train.steps,
+        initial=task.model.initial if isinstance(task.model.initial, str) else None,
+    )
 
 
 def _preset(model: ModelTable, folder: Path, manifest: Manifest) -> dict[str, Any]:
@@ -134,7 +203,9 @@ def _classes(model: ModelTable, folder: Path, manifest: Manifest) -> int:
     return classes
 
 
-def _optimizer(task: TaskFile) -> dict[str, Any]:
+def _optimizer(task: TaskFile) -> dict[str, Any] | None:
+    if task.train.optimizer is UNSET:
+        return None
     plain: dict[str, Any] = msgspec.to_builtins(task.train.optimizer)
     return plain
 

@@ -29,9 +29,13 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ModelTable(Table, frozen=True):
-    """`[model]`: a preset and its sizes."""
+    """`[model]`: a preset and its sizes, or a file of one's own."""
 
-    preset: Literal["mlp", "gpt"]
+    preset: Literal["mlp", "gpt"] | UnsetType = UNSET
+    file: Annotated[str, Meta(min_length=1, max_length=1000)] | UnsetType = UNSET
+    """`model.py:make`: a Python file, relative to the task file, and a function in it; it runs on this machine only."""
+    initial: Literal["module", "seed"] | UnsetType = UNSET
+    """file: the weights that the module has, or weights from the task's seed where a rule is known."""
     widths: Annotated[tuple[Positive, ...], Meta(min_length=1, max_length=32)] | UnsetType = UNSET
     """mlp: widths of the hidden layers."""
     activation: Literal["relu", "gelu", "tanh", "sigmoid"] | UnsetType = UNSET
@@ -66,16 +70,41 @@ class DataTable(Table, frozen=True):
     """Images: one channel instead of three."""
 
 
+class ScheduleTable(Table, frozen=True):
+    """`schedule = { … }`: how the learning rate changes."""
+
+    name: Literal["constant", "cosine", "linear", "step"]
+    warmup: Annotated[int, Meta(ge=0, le=STEPS_MAX)] | UnsetType = UNSET
+    """Steps in which the rate rises from 0."""
+    steps: Annotated[int, Meta(ge=1, le=STEPS_MAX)] | UnsetType = UNSET
+    """cosine, linear: steps from there to the end; the rest of the training when left out."""
+    end: Share | UnsetType = UNSET
+    """cosine, linear: the last rate as a share of lr."""
+    every: Annotated[int, Meta(ge=1, le=STEPS_MAX)] | UnsetType = UNSET
+    """step: after how many steps the rate falls."""
+    decay: Annotated[float, Meta(gt=0, le=1)] | UnsetType = UNSET
+    """step: to which share."""
+
+
 class OptimizerTable(Table, frozen=True):
     """`optimizer = { … }`."""
 
-    name: Literal["adamw", "sgd"]
+    name: Literal["adamw", "adam", "sgd"]
     lr: Rate
     momentum: Share | UnsetType = UNSET
     """sgd."""
+    dampening: Share | UnsetType = UNSET
+    nesterov: bool | UnsetType = UNSET
     weight_decay: Annotated[float, Meta(ge=0, le=10)] | UnsetType = UNSET
+    decay_vectors: bool | UnsetType = UNSET
+    """Whether biases and scales of norms decay too."""
     beta1: Share | UnsetType = UNSET
     beta2: Share | UnsetType = UNSET
+    epsilon: Rate | UnsetType = UNSET
+    clip_norm: Annotated[float, Meta(gt=0)] | UnsetType = UNSET
+    """Largest norm of all gradients together."""
+    clip_value: Annotated[float, Meta(gt=0)] | UnsetType = UNSET
+    schedule: ScheduleTable | UnsetType = UNSET
 
 
 class TrainTable(Table, frozen=True):
@@ -83,8 +112,10 @@ class TrainTable(Table, frozen=True):
 
     steps: Annotated[int, Meta(ge=1, le=STEPS_MAX)]
     batch_size: Annotated[int, Meta(ge=1, le=65_536)]
-    optimizer: OptimizerTable
-    loss: Literal["cross_entropy"] = "cross_entropy"
+    optimizer: OptimizerTable | UnsetType = UNSET
+    """Left out when the model's file gives one."""
+    loss: Literal["cross_entropy", "mse", "bce", "l1"] = "cross_entropy"
+    """Other than cross_entropy: for a model of one's own."""
 
 
 class VerifyTable(Table, frozen=True):
@@ -135,7 +166,9 @@ class TaskFile(Table, frozen=True):
 
 REMEDIES: dict[str, str] = {
     "model": 'add a table [model] with preset = "mlp"',
-    "model.preset": 'write "mlp" or "gpt"',
+    "model.preset": 'write "mlp" or "gpt", or file = "model.py:make" for a model of your own',
+    "model.file": 'write the file and the function that returns your module, such as "model.py:make"',
+    "model.initial": 'write "module" or "seed"',
     "model.widths": "write the widths of the hidden layers, such as [64, 64]",
     "model.activation": 'write "relu", "gelu", "tanh" or "sigmoid"',
     "model.classes": "write the number of classes, at least 2, or leave it out",
@@ -156,10 +189,14 @@ REMEDIES: dict[str, str] = {
     "train.steps": f"write a whole number from 1 to {STEPS_MAX}",
     "train.batch_size": "write a whole number from 1 to 65536",
     "train.optimizer": 'write { name = "adamw", lr = 1e-3 }',
-    "train.optimizer.name": 'write "adamw" or "sgd"',
+    "train.optimizer.name": 'write "adamw", "adam" or "sgd"',
+    "train.optimizer.clip_norm": "write a number above 0, such as 1.0",
+    "train.optimizer.clip_value": "write a number above 0, such as 0.5",
+    "train.optimizer.schedule": 'write { name = "cosine", warmup = 100, end = 0.1 }',
+    "train.optimizer.schedule.name": 'write "constant", "cosine", "linear" or "step"',
     "train.optimizer.lr": "write a number above 0 and at most 10, such as 1e-3",
     "train.optimizer.momentum": "write a number from 0 to below 1, such as 0.9",
-    "train.loss": 'write "cross_entropy"',
+    "train.loss": 'write "cross_entropy", "mse", "bce" or "l1"',
     "verify.mode": 'write "reproducible"',
     "verify.verifiers": f"write a number from 1 to {limits.VERIFIERS_PER_TASK_MAX}",
     "verify.segment": f"write a number of steps from 1 to {limits.SEGMENT_STEPS_MAX}",
@@ -174,7 +211,8 @@ _FIELDS_OF_PRESET = {
     "gpt": {"layers", "width", "heads", "context"},
 }
 _NEEDED = {"mlp": ("widths",), "gpt": ("layers", "width", "heads", "context")}
-_FIELDS_OF_OPTIMIZER = {"adamw": {"beta1", "beta2", "weight_decay"}, "sgd": {"momentum", "weight_decay"}}
+_ADAM = {"beta1", "beta2", "epsilon"}
+_FIELDS_OF_OPTIMIZER = {"adamw": _ADAM, "adam": _ADAM, "sgd": {"momentum", "dampening", "nesterov"}}
 
 
 def parse_task_file(text: str, source: str = "task.toml") -> TaskFile:
@@ -205,8 +243,36 @@ def read_task_file(path: Path) -> TaskFile:
 
 def _contradictions(task: TaskFile) -> list[tuple[str, str]]:
     """(field, message) of everything that does not fit together, in the order of the file."""
-    model, verify = task.model, task.verify
-    found: list[tuple[str, str]] = []
+    verify = task.verify
+    found = _bad_model(task)
+    optimizer = task.train.optimizer
+    if isinstance(optimizer, OptimizerTable):
+        for field in sorted(set().union(*_FIELDS_OF_OPTIMIZER.values()) - _FIELDS_OF_OPTIMIZER[optimizer.name]):
+            if getattr(optimizer, field) is not UNSET:
+                found.append((f"train.optimizer.{field}", f"{optimizer.name} has no {field}"))
+    if verify.instalments > task.segments:
+        found.append(("verify.instalments", f"{verify.instalments} instalments of {task.segments} segments"))
+    elif -(-task.segments // verify.instalments) > limits.SEGMENTS_PER_INSTALMENT_MAX:
+        most = limits.SEGMENTS_PER_INSTALMENT_MAX
+        message = f"{task.segments} segments in {verify.instalments} instalments; an instalment has at most {most}"
+        found.append(("verify.instalments", message))
+    return found + _bad_price(task)
+
+
+def _bad_model(task: TaskFile) -> list[tuple[str, str]]:
+    """What does not fit together in the model, and between it and the training."""
+    model, found = task.model, list[tuple[str, str]]()
+    if isinstance(model.file, str) and isinstance(model.preset, str):
+        found.append(("model.file", "a preset and a file"))
+    if isinstance(model.file, str):
+        for field in sorted(set().union(*_FIELDS_OF_PRESET.values()) - {"context"}):
+            if getattr(model, field) is not UNSET:
+                found.append((f"model.{field}", f"a model of one's own has no {field}; its file decides"))
+        return found
+    if not isinstance(model.preset, str):
+        return [("model.preset", "there is neither a preset nor a file")]
+    if model.initial is not UNSET:
+        found.append(("model.initial", "a preset starts from the task's seed"))
     for field in sorted(set().union(*_FIELDS_OF_PRESET.values()) - _FIELDS_OF_PRESET[model.preset]):
         if getattr(model, field) is not UNSET:
             found.append((f"model.{field}", f"the preset {model.preset} has no {field}"))
@@ -215,17 +281,11 @@ def _contradictions(task: TaskFile) -> list[tuple[str, str]]:
             found.append((f"model.{field}", f"the preset {model.preset} needs {field}"))
     if isinstance(model.width, int) and isinstance(model.heads, int) and model.width % model.heads:
         found.append(("model.width", f"{model.width} is not a multiple of heads = {model.heads}"))
-    optimizer = task.train.optimizer
-    for field in sorted({"momentum", "weight_decay", "beta1", "beta2"} - _FIELDS_OF_OPTIMIZER[optimizer.name]):
-        if getattr(optimizer, field) is not UNSET:
-            found.append((f"train.optimizer.{field}", f"{optimizer.name} has no {field}"))
-    if verify.instalments > task.segments:
-        found.append(("verify.instalments", f"{verify.instalments} instalments of {task.segments} segments"))
-    elif -(-task.segments // verify.instalments) > limits.SEGMENTS_PER_INSTALMENT_MAX:
-        most = limits.SEGMENTS_PER_INSTALMENT_MAX
-        message = f"{task.segments} segments in {verify.instalments} instalments; an instalment has at most {most}"
-        found.append(("verify.instalments", message))
-    return found + _bad_price(task)
+    if task.train.optimizer is UNSET:
+        found.append(("train.optimizer", "a preset needs an optimizer"))
+    if task.train.loss != "cross_entropy":
+        found.append(("train.loss", f"the preset {model.preset} learns by cross entropy"))
+    return found
 
 
 def _bad_price(task: TaskFile) -> list[tuple[str, str]]:
@@ -254,6 +314,8 @@ name = "digits"
 preset = "mlp"                 # mlp: a classifier of vectors; gpt: a character model of text
 widths = [64, 64]              # widths of the hidden layers
 activation = "relu"            # relu, gelu, tanh or sigmoid
+# file = "model.py:make"       # instead of a preset: a function that returns your torch.nn.Module,
+#                              # or (module, loss, optimizer); it runs on this machine only
 # preset = "gpt"
 # layers = 2
 # width = 64                   # a multiple of heads
@@ -271,6 +333,7 @@ train = "digits.npz"           # mlp: arrays x (n, features) and y (n) in .npz o
 steps = 600
 batch_size = 32
 optimizer = { name = "adamw", lr = 1e-3 }     # or { name = "sgd", lr = 0.1, momentum = 0.9 }
+#   also: clip_norm = 1.0, schedule = { name = "cosine", warmup = 100, end = 0.1 }
 loss = "cross_entropy"
 
 [verify]

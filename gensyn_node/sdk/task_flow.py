@@ -45,8 +45,13 @@ def quote_task(client: NodeClient, task: BuiltTask) -> Quote:
 
 
 def submit_task(client: NodeClient, key: SecretKey, task: BuiltTask, progress: Progress | None = None) -> Outcome:
-    """Upload the data, publish the program unless it is known, escrow and submit. The outcome's id is the task's."""
+    """Upload data and initial weights, publish the program unless it is known, escrow and submit.
+
+    The outcome's id is the task's.
+    """
     datasets.upload_dataset(client, task.folder, task.manifest, progress)
+    if task.checkpoint is not None:
+        blobs.upload(client, task.checkpoint, progress)
     if client.find("program", program_id=task.spec.program_id.hex()) is None:
         transactions.send(client, key, PublishProgram(encode(task.program)))
     return transactions.send(client, key, SubmitTask(task.spec))

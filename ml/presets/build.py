@@ -22,9 +22,13 @@ EMBEDDING_DEVIATION = 0.02
 """Standard deviation of the initial embeddings of a GPT."""
 
 
+Logits = Callable[[Any, Mapping[str, torch.Tensor]], tuple[torch.Tensor, torch.Tensor]]
+"""(logits (…, classes), targets (…)) of a module on a batch."""
+
+
 @dataclass(frozen=True)
 class Built:
-    """A preset made ready."""
+    """A model made ready: a preset, or a user's own."""
 
     program: Program
     module: nn.Module
@@ -32,16 +36,17 @@ class Built:
     optimizer: Optimizer
     batch: Tensors
     """An example batch of the right shapes (zeros)."""
-    logits: Callable[[nn.Module, Tensors], tuple[torch.Tensor, torch.Tensor]]
-    """(logits (…, classes), targets (…)) of a module on a batch: what accuracy is computed from."""
+    logits: Logits | None
+    """What accuracy is computed from; None where outputs are no scores of classes."""
 
 
-def build(preset: Mapping[str, Any], optimizer: Mapping[str, Any], batch_size: int) -> Built:
+def build(preset: Mapping[str, Any], optimizer: Mapping[str, Any], batch_size: int, steps: int = 0) -> Built:
     """Capture the training step of a preset. Raises Rejection BAD_PRESET, or E15 of the program's own bounds.
 
-    `preset`: `name` (mlp, gpt) and the fields of its configuration; `optimizer`: `name` (sgd, adamw) and its fields.
+    `preset`: `name` (mlp, gpt) and the fields of its configuration; `optimizer`: `name` (sgd, adam, adamw) and its
+    fields; `steps`: the length of the training, which a schedule without steps of its own spans.
     """
-    model, rule = parse_preset(preset), parse_optimizer(optimizer)
+    model, rule = parse_preset(preset), parse_optimizer(optimizer, steps)
     if not 1 <= batch_size <= 1 << 20:
         raise bad(f"batch size {batch_size}; it is between 1 and {1 << 20}")
     if isinstance(model, MlpConfig):
@@ -122,7 +127,9 @@ def load_parameters(module: nn.Module, program: Program, state: Sequence[torch.T
 
 
 def accuracy(built: Built, state: Sequence[torch.Tensor], batch: Tensors) -> float:
-    """Fraction of targets that a state's logits rank first, by eager torch."""
+    """Fraction of targets that a state's logits rank first, by eager torch; NaN where there are no logits."""
+    if built.logits is None:
+        return math.nan
     load_parameters(built.module, built.program, state)
     built.module.eval()
     with torch.no_grad():
