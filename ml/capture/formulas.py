@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules import transformer
 
 _MASKED = -1e30
 """A score that is certainly not taken; finite, so that a row without any other is no NaN."""
@@ -56,20 +57,29 @@ def one_hot(tensor: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
     return (tensor.unsqueeze(-1) == torch.arange(num_classes)).to(torch.int64)
 
 
+def is_causal_mask(mask: torch.Tensor | None, is_causal: bool | None = None, size: int | None = None) -> bool:
+    """Whether the caller says that a mask is causal (a hint, the mask is applied); the library's compares values."""
+    return is_causal is True
+
+
 _ATTENTION: Callable[..., torch.Tensor] = functional.scaled_dot_product_attention
 _ONE_HOT: Callable[..., torch.Tensor] = functional.one_hot
-_REPLACED: dict[str, Callable[..., Any]] = {"scaled_dot_product_attention": attention, "one_hot": one_hot}
+_REPLACED: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
+    (functional, "scaled_dot_product_attention", attention),
+    (functional, "one_hot", one_hot),
+    (transformer, "_detect_is_causal_mask", is_causal_mask),
+)
 
 
 @contextlib.contextmanager
 def formulas() -> Iterator[None]:
     """While it is active, the library's functions are the formulas of this module."""
-    before = {name: getattr(functional, name) for name in _REPLACED}
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in _REPLACED]
     with sdpa_kernel(SDPBackend.MATH):
         try:
-            for name, own in _REPLACED.items():
-                setattr(functional, name, own)
+            for owner, name, own in _REPLACED:
+                setattr(owner, name, own)
             yield
         finally:
-            for name, theirs in before.items():
-                setattr(functional, name, theirs)
+            for owner, name, theirs in before:
+                setattr(owner, name, theirs)

@@ -81,7 +81,7 @@ def build_own(
     if not isinstance(module, nn.Module):
         raise bad(f"{reference} returned a {type(module).__name__} for the module; it is to be a torch.nn.Module")
     module.train()
-    rule = _optimizer(made, module, optimizer, steps)
+    rule = optimizer_of(made, module, optimizer, steps)
     given = loss if made.get("loss") is None else made["loss"]
     tensors = {
         name: torch.zeros((batch_size, *type_.shape), dtype=_TORCH[type_.dtype]) for name, type_ in records.items()
@@ -149,7 +149,7 @@ def _fields(made: Any) -> dict[str, Any]:
     return fields
 
 
-def _optimizer(
+def optimizer_of(
     made: Mapping[str, Any], module: nn.Module, configured: Mapping[str, Any] | None, steps: int
 ) -> Optimizer:
     given, schedule = made.get("optimizer"), made.get("schedule")
@@ -188,8 +188,8 @@ def loss_of(given: Any, module: nn.Module, names: tuple[str, ...]) -> tuple[Loss
     """A loss over batches, and, where outputs are class scores, what gives (scores, classes) of a batch.
 
     A name of `CRITERIA`, a torch.nn loss or a function of torch.nn.functional is applied to (output, target): the
-    target is the tensor `y` (or `target`), the inputs all others, by the names that `forward` has. With `tokens` alone each is
-    predicted from those before. Anything else callable is `loss(model, batch)`.
+    target is the tensor `y` (or `target`), the inputs are all others, by the names that `forward` has. With `tokens`
+    alone each is predicted from those before. Anything else callable is `loss(model, batch)`.
     """
     if isinstance(given, str):
         if given not in CRITERIA:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ml.capture.check import check_against_eager
-from ml.capture.step import Sgd
+from ml.capture.optimizers import Sgd
 from ml.capture.trace import capture
 from ml.interpreter import Interpreter
 from ml.reference.operators import run

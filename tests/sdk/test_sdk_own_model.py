@@ -36,7 +36,7 @@ batch_size = 8
 max = "1 GSN"
 """
 OPTIMIZER = 'optimizer = { name = "adam", lr = 1e-2, clip_norm = 1.0, schedule = { name = "cosine", warmup = 5 } }'
-HEAD = "import torch\nfrom torch import nn\nfrom torch.nn import functional as F\n\n\n"
+HEAD = "import torch\nfrom torch import nn, optim\nfrom torch.nn import functional as F\n\n\n"
 PLAIN = HEAD + "def make():\n    return nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.LayerNorm(5), nn.Linear(5, 3))\n"
 
 
@@ -149,7 +149,7 @@ BROKEN = {
     "def make(:\n": "SyntaxError",
     "def make():\n    return nn.Linear(6, 3), 'hinge'\n": "hinge",
     "def make():\n    return nn.Linear(6, 3), 3\n": "loss is a int",
-    "def make():\n    m = nn.Linear(6, 3)\n    return m, None, torch.optim.SGD(m.parameters(), 1)\n": "in the task file",
+    "def make():\n    m = nn.Linear(6, 3)\n    return m, None, optim.SGD(m.parameters(), 1)\n": "in the task file",
     "def make():\n    return {'module': nn.Linear(6, 3), 'clip_norm': 0}\n": "clip_norm is 0",
     "def make():\n    return {'module': nn.Linear(6, 3), 'initial': 'zeros'}\n": "initial is 'zeros'",
 }
