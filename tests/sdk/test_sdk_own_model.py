@@ -19,6 +19,7 @@ from ml import reasons
 from ml.checkpoint import root_of_given, save_state
 from ml.interpreter import Interpreter
 from ml.trainer import given_entries
+from ml.worker.dry_run import MemoryNeed
 from proofs.program.types import Fill, Given, Uniform
 
 TASK = """\
@@ -38,6 +39,12 @@ max = "1 GSN"
 OPTIMIZER = 'optimizer = { name = "adam", lr = 1e-2, clip_norm = 1.0, schedule = { name = "cosine", warmup = 5 } }'
 HEAD = "import torch\nfrom torch import nn, optim\nfrom torch.nn import functional as F\n\n\n"
 PLAIN = HEAD + "def make():\n    return nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.LayerNorm(5), nn.Linear(5, 3))\n"
+
+
+@pytest.fixture(autouse=True)
+def _memory_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dry run in a process of its own has tests of its own."""
+    monkeypatch.setattr("ml.worker.dry_run.memory_need", lambda program, cache: MemoryNeed(1 << 30, ""))
 
 
 def build(folder: Path, source: str, train: str = OPTIMIZER, model: str = "", **arrays: Any) -> BuiltTask:
