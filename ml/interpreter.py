@@ -3,7 +3,7 @@
 The *fused* way (`ml.plan`) joins elementwise operators into loops and never makes the values inside; the *plain* way
 runs one kernel after the other in list order and makes every value, for hashing and for faults. NaN payloads are left
 as the processor makes them and become canonical where values leave the plan; that equals canonical NaNs after every
-operator as long as no NaN enters with another payload, so a step whose inputs hold one runs in the `strict` way.
+operator, since no NaN enters with another payload: states, batches and constants have canonical ones.
 """
 
 from __future__ import annotations
@@ -46,11 +46,9 @@ class Interpreter:
         self._plain: list[Instruction] | None = None
 
     def step(
-        self, state: Sequence[torch.Tensor], batch: Sequence[torch.Tensor], step_index: int, strict: bool = False
+        self, state: Sequence[torch.Tensor], batch: Sequence[torch.Tensor], step_index: int
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """One step: (state', loss). `strict`: NaNs made canonical after every arithmetic operator."""
-        if strict:
-            return self.observed_step(state, batch, step_index, lambda _, value: value, strict=True)
+        """One step, the fused way: (state', loss)."""
         return self._plan().step([*state, *batch, torch.tensor(step_index, dtype=torch.int64)])
 
     def step_bytes(self) -> int:
@@ -73,7 +71,6 @@ class Interpreter:
         batch: Sequence[torch.Tensor],
         step_index: int,
         observer: Observer,
-        strict: bool = False,
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """One step in which `observer` sees every batch value and node, canonical, in list order."""
         if self._plain is None:
@@ -85,8 +82,7 @@ class Interpreter:
         for instruction in self._plain:
             (number,) = instruction.outputs
             (result,) = instruction.run([values[item] for item in instruction.inputs])
-            node = self.program.nodes[number - self.program.first_node_value]
-            values[number] = observer(number, canonical(result) if makes_nan(node) or not strict else result)
+            values[number] = observer(number, canonical(result))
             for freed in instruction.frees:
                 del values[freed]
         return self._outputs(values)
@@ -106,13 +102,6 @@ class Interpreter:
         node: Node = self.program.nodes[value - self.program.first_node_value]
         run = kernel(node, tuple(types[number] for number in node.inputs), types[value])
         return Instruction(node.inputs, (value,), lambda inputs: (run(inputs),), ())
-
-
-def makes_nan(node: Node) -> bool:
-    """Whether the operator is arithmetic, so that its NaNs are canonical; data movement copies bits."""
-    if node.operator in ("where", "cast"):
-        return False
-    return OPERATORS[node.operator].family in ("elementwise", "matmul", "sum", "maximum", "scatter")
 
 
 def canonical(value: torch.Tensor) -> torch.Tensor:

@@ -30,9 +30,9 @@ class NativeInterpreter:
         self._frees = _frees(program)
 
     def step(
-        self, state: Sequence[torch.Tensor], batch: Sequence[torch.Tensor], step_index: int, strict: bool = False
+        self, state: Sequence[torch.Tensor], batch: Sequence[torch.Tensor], step_index: int
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """One step: (state', loss). `strict` changes nothing here: NaNs have no bits that anybody relies on."""
+        """One step: (state', loss)."""
         return self._run(state, batch, step_index, lambda _, value: value)
 
     def memory_bytes(self) -> int:
@@ -45,7 +45,6 @@ class NativeInterpreter:
         batch: Sequence[torch.Tensor],
         step_index: int,
         observer: Observer,
-        strict: bool = False,
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """One step in which `observer` sees every batch value and node, canonical, in list order."""
         return self._run(state, batch, step_index, lambda number, value: observer(number, canonical(value)))

@@ -17,13 +17,12 @@ from gensyn_node.primitives.codec import encode
 from gensyn_node.primitives.errors import Rejection
 from ml import reasons
 from ml.checkpoint import load_state, load_verified_state, root_of_state, save_state
-from ml.interpreter import Interpreter, canonical, has_odd_nan
 from ml.presets import Built
 from ml.reference.operators import run as reference_step
 from ml.segment import verify_segment
 from ml.trainer import Cancelled, Stepper, initial_state, mean_loss, start_of, train
 from ml.worker.messages import Fault, state_path
-from proofs.program.types import Fill, Node, Program, StateEntry, TensorType, program_id
+from proofs.program.types import Fill, StateEntry, TensorType, program_id
 from proofs.state import evidence_root
 
 
@@ -227,30 +226,3 @@ def test_checkpoints_are_strict(mlp_sgd: Built, table_data: Path, tmp_path: Path
     path.write_bytes(flipped)
     with pytest.raises(Rejection):
         load_verified_state(path, run.program, 0, root)
-
-
-def odd_nan() -> torch.Tensor:
-    """A NaN with a payload."""
-    return torch.tensor([0x7FC12345, 0x3F800000], dtype=torch.int32).view(torch.float32)
-
-
-def test_foreign_nans_follow_the_definition() -> None:
-    entry = StateEntry("parameter.w", TensorType("f32", (2,)), Fill(0))
-    other = StateEntry("parameter.v", TensorType("f32", (2,)), Fill(0))
-    # Values: 0 and 1 state, 2 the step index, 3 … 8 nodes; the loss is the last.
-    nodes = (
-        Node("add", (0, 1), ()),
-        Node("slice", (0,), (0, 2, 1)),
-        Node("reshape", (0,), (2, 1)),
-        Node("reshape", (5,), (2,)),
-        Node("sum_last", (1,), ()),
-        Node("reshape", (7,), ()),
-    )
-    program = Program(1, (entry, other), 1, (), nodes, (6, 3), 8)
-    interpreter = Interpreter(program)
-    state = [odd_nan(), torch.ones(2)]
-    assert has_odd_nan(state[0])
-    moved, _ = interpreter.step(state, [], 0, strict=True)
-    assert moved[0].view(torch.int32).tolist()[0] == 0x7FC12345
-    assert moved[1].view(torch.int32).tolist()[0] == 0x7FC00000
-    assert not has_odd_nan(canonical(state[0]))
