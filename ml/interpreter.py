@@ -104,6 +104,13 @@ class Interpreter:
         return Instruction(node.inputs, (value,), lambda inputs: (run(inputs),), ())
 
 
+def makes_nan(node: Node) -> bool:
+    """Whether the operator is arithmetic, so that its NaNs are canonical; data movement copies bits."""
+    if node.operator in ("where", "cast"):
+        return False
+    return OPERATORS[node.operator].family in ("elementwise", "matmul", "sum", "maximum", "scatter")
+
+
 def canonical(value: torch.Tensor) -> torch.Tensor:
     """The same values with every NaN of an f32 tensor replaced by 0x7fc00000; the tensor itself when it has none."""
     if value.dtype != torch.float32 or not bool(torch.isnan(value).any()):

@@ -44,12 +44,8 @@ class DeviceInterpreter:
         self._backend = backend
         self._instructions: list[_Instruction] | None = None
 
-    def step(
-        self, state: Tensors, batch: Tensors, step_index: int, strict: bool = False
-    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+    def step(self, state: Tensors, batch: Tensors, step_index: int) -> tuple[list[torch.Tensor], torch.Tensor]:
         """One step: (state', loss) on the device. See `Interpreter.step`."""
-        if strict:
-            return self._host.step(_on_host(state), _on_host(batch), step_index, strict=True)
         if self._instructions is None:
             self._instructions = self._planned()
         device = self._backend.device
@@ -64,10 +60,10 @@ class DeviceInterpreter:
         return [values[number].contiguous() for number in self.program.state_outputs], values[self.program.loss]
 
     def observed_step(
-        self, state: Tensors, batch: Tensors, step_index: int, observer: Observer, strict: bool = False
+        self, state: Tensors, batch: Tensors, step_index: int, observer: Observer
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """See `Interpreter.observed_step`."""
-        return self._host.observed_step(_on_host(state), _on_host(batch), step_index, observer, strict)
+        return self._host.observed_step(_on_host(state), _on_host(batch), step_index, observer)
 
     def _planned(self) -> list[_Instruction]:
         """The pieces of the program, each with the values that nothing needs after it."""

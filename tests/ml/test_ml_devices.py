@@ -128,14 +128,9 @@ def test_training_on_a_device_is_training(
     before = backend.launches
     there = [one.root for one in train(device_run, tmp_path / "device", 0, steps, 2, lambda *_: None)]
     assert there == here and backend.launches > before + 20 * steps
-    # Values of one step, as a dispute needs them, and a step whose inputs hold foreign NaNs: by the CPU, the same bits.
+    # Values of one step, as a dispute needs them: by the CPU, the same bits.
     left, right = (Stepper(each, initial_state(each), 0) for each in (run, device_run))
     assert all(torch.equal(a, b) or a.isnan().any() for a, b in zip(left.values(), right.values(), strict=True))
-    odd = [item.clone() for item in initial_state(run)]
-    odd[0].view(-1)[:1].copy_(torch.tensor([0x7FC12345], dtype=torch.int32).view(torch.float32))
-    batch = run.dataset.batch(built.program, run.seed, 0)
-    results = [each.interpreter.step(odd, batch, 0, strict=True)[0] for each in (run, device_run)]
-    assert all(torch.equal(a.view(torch.uint8), b.view(torch.uint8)) for a, b in zip(*results, strict=True) if a.ndim)
 
 
 def test_a_device_that_is_not_here_is_refused(mlp_sgd: Built, table_data: Path) -> None:

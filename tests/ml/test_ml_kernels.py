@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml.interpreter import canonical
+from ml.interpreter import canonical, makes_nan
 from ml.kernels.matmul import matmul
 from ml.kernels.table import kernel
 from ml.kernels.threads import get_threads, set_threads
@@ -58,7 +58,7 @@ def check(operator: str, inputs: list[np.ndarray], attributes: tuple[int, ...] =
     if strided:
         tensors = [item.mT.contiguous().mT if item.ndim > 1 else item for item in tensors]
     made = kernel(node, types, output)(tensors)
-    made = canonical(made)
+    made = canonical(made) if makes_nan(node) else made
     reference = compute(node, tensors, output.shape, torch.device("cpu"))
     for name, result in (("kernel", made), ("reference", reference)):
         array = result.contiguous().numpy()
