@@ -95,6 +95,7 @@ def chatter(_: str) -> str:
 def scribble(_: str) -> str:
     while True:
         os.write(2, b"x" * 65536)
+        time.sleep(0.001)  # Else a node that gets little of the processor sees the bound on a file's size first.
 
 
 def spin(_: str) -> str:
