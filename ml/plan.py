@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -124,7 +124,10 @@ def meta(type_: TensorType) -> torch.Tensor:
 class Plan:
     """A program's fused step."""
 
-    def __init__(self, program: Program, types: tuple[TensorType, ...], pieces: Sequence[Piece] | None = None) -> None:
+    def __init__(
+        self, program: Program, types: tuple[TensorType, ...], own: Mapping[str, Kernel] | None = None
+    ) -> None:
+        """`own`: kernels in Python of operators that are in no table, by name; each has one output."""
         self.program = program
         self.types = types
         self._given = program.first_node_value
@@ -135,7 +138,8 @@ class Plan:
         self._places: dict[int, Place] = {}
         for number in range(self._given):
             self._places[number] = Place(self._buffer(types[number], "input", number), meta(types[number]))
-        for piece in fuse(program) if pieces is None else pieces:
+        self._own = own or {}
+        for piece in fuse(program, types):
             self._add(piece)
         self._outputs = _Outputs(self)
         self._arena_bytes = self._assign()
@@ -232,6 +236,8 @@ class Plan:
         self._emit(Task((*inputs, *outputs), call), outputs)
 
     def _add_node(self, node: Node, inputs: list[Place], type_: TensorType) -> Place:
+        if node.operator in self._own:
+            return self._python(self._own[node.operator], tuple(inputs), [type_])[0]
         if node.operator in lowering.VIEWS:
             place = inputs[0]
             view = lowering.VIEWS[node.operator](place.view, node, type_)

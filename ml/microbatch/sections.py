@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 import torch
 
-from ml.fusion import Kernel, Piece, fuse
+from ml.fusion import Kernel
 from ml.interpreter import canonical, makes_nan
 from ml.kernels.table import kernel
 from ml.microbatch.accumulate import ACCUMULATORS, Accumulator
@@ -21,8 +21,10 @@ from ml.microbatch.records import Along, Records, aligned
 from ml.plan import Plan
 from proofs.arithmetic.generators import uniform
 from proofs.program.operators import OPERATORS
-from proofs.program.types import Fill, Node, Program, StateEntry, TensorType
+from proofs.program.types import BOOL, I64, Fill, Node, Program, StateEntry, TensorType
 
+DONE = torch.zeros((), dtype=torch.bool)
+"""What a node gives that adds to a running sum."""
 DEPTH_MAX = 16
 """Nodes that are made again for a part, one upon the other; beyond that the first section makes them."""
 CHEAP = frozenset(("reshape", "permute", "broadcast_to", "slice", "full"))
@@ -47,9 +49,8 @@ class Item:
     """Its inputs are not used."""
     inputs: tuple[Key, ...]
     type: TensorType
-    own: Callable[[Sequence[torch.Tensor]], Sequence[torch.Tensor]] | None = None
+    own: Kernel | None = None
     """A kernel that is not the operator's."""
-    has_output: bool = True
 
 
 class Section:
@@ -60,51 +61,39 @@ class Section:
         self.outputs = list(outputs)
         numbers = {key: number for number, key in enumerate(self.inputs)}
         step_index = len(numbers)
-        types = [*inputs.values(), TensorType("i64", ())]
+        types = [*inputs.values(), TensorType(I64, ())]
         nodes = []
+        own: dict[str, Kernel] = {}
         for item in items:
+            taken = tuple(numbers[key] for key in item.inputs)
+            run = item.own
+            if run is None and strict:
+                run = _strictly(item.node, tuple(types[number] for number in taken), item.type)
             numbers[item.key] = len(types)
             types.append(item.type)
-            nodes.append(replace_inputs(item.node, tuple(numbers[key] for key in item.inputs)))
+            name = item.node.operator
+            if run is not None:
+                # A name of its own: nobody takes it for the operator, nothing is fused with it.
+                name = f"part {len(types)}"
+                own[name] = run
+            nodes.append(Node(name, taken, item.node.attributes))
         entries = tuple(StateEntry(str(number), type_, Fill(0)) for number, type_ in enumerate(inputs.values()))
         results = tuple(numbers[key] for key in self.outputs)
         # A program in form only: any values may leave it, and some of its nodes have kernels of their own.
         program = Program(1, entries, 1, (), tuple(nodes), results, step_index)
-        pieces = [self._piece(piece, items, program, tuple(types), strict) for piece in fuse(program, tuple(types))]
-        if strict:
-            made = range(program.first_node_value, program.value_count)
-            pieces = [self._piece(Piece((value,)), items, program, tuple(types), strict) for value in made]
-        self.plan = Plan(program, tuple(types), pieces)
+        self.plan = Plan(program, tuple(types), own)
         self._step_index = torch.zeros((), dtype=torch.int64)
 
     def run(self, values: Callable[[Key], torch.Tensor]) -> list[torch.Tensor]:
         """The outputs from the inputs."""
         return self.plan.step([*(values(key) for key in self.inputs), self._step_index])[0]
 
-    @staticmethod
-    def _piece(piece: Piece, items: list[Item], program: Program, types: tuple[TensorType, ...], strict: bool) -> Piece:
-        if piece.group is not None:
-            return piece
-        (value,) = piece.values
-        item, node = items[value - program.first_node_value], program.nodes[value - program.first_node_value]
-        if item.own is not None:
-            outputs = (value,) if item.has_output else ()
-            return Piece((value,), node.inputs, outputs, kernel=item.own)
-        if not strict:
-            return piece
-        run = kernel(node, tuple(types[number] for number in node.inputs), types[value])
-        return Piece((value,), node.inputs, (value,), kernel=_strictly(run, node))
 
-
-def _strictly(run: Callable[[Sequence[torch.Tensor]], torch.Tensor], node: Node) -> Kernel:
+def _strictly(node: Node, inputs: tuple[TensorType, ...], output: TensorType) -> Kernel:
+    run = kernel(node, inputs, output)
     if makes_nan(node):
-        return lambda inputs: (canonical(run(inputs)),)
-    return lambda inputs: (run(inputs),)
-
-
-def replace_inputs(node: Node, inputs: tuple[int, ...]) -> Node:
-    """The same operator on other values."""
-    return Node(node.operator, inputs, node.attributes)
+        return lambda tensors: (canonical(run(tensors)),)
+    return lambda tensors: (run(tensors),)
 
 
 class Cutter:
@@ -164,9 +153,9 @@ class Cutter:
 
         def run(tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
             go_on(tensors[:-1], tensors[-1], place[0] * each)
-            return ()
+            return (DONE,)
 
-        line.add(Item(Key("done", value), _own(node), (*keys, running), TensorType("bool", ()), run, has_output=False))
+        line.add(Item(Key("done", value), node, (*keys, running), TensorType(BOOL, ()), run))
 
     def _mark(self, value: int) -> Along | None:
         return self._records.marks[value]
@@ -231,7 +220,7 @@ class Cutter:
             line.add(Item(key, Node("full", (), (*node.attributes[:2], *type_.shape)), (), type_))
         elif node.operator == "uniform" and prod(type_.shape[: along.axis]) == 1:
             keys = tuple(self._whole(line, item) for item in node.inputs)
-            line.add(Item(key, _own(node), keys, type_, self._uniform(node, type_, along)))
+            line.add(Item(key, node, keys, type_, self._uniform(node, type_, along)))
         elif node.operator == "broadcast_to" or OPERATORS[node.operator].family == "elementwise":
             keys = tuple(self._aligned(line, item, along, len(type_.shape), depth + 1) for item in node.inputs)
             line.add(Item(key, _smaller(node, None, type_, self._rows), keys, type_))
@@ -329,11 +318,6 @@ def _smaller(node: Node, mark: Along | None, type_: TensorType, rows: int) -> No
         attributes[3 * mark.axis + 1] = rows * mark.each
         return Node(node.operator, node.inputs, tuple(attributes))
     return node
-
-
-def _own(node: Node) -> Node:
-    """A node that nobody takes for the operator: it has a kernel of its own."""
-    return Node(f"part of {node.operator}", (), ())
 
 
 def _summed(node: Node, type_: TensorType, mark: Along) -> int:

@@ -71,6 +71,14 @@ def test_a_training_after_the_dry_run_takes_no_more(gpt_adamw: Built, token_data
     assert isinstance(told, MemoryPredicted) and told.measured_bytes == peak_of(worker)
     assert isinstance(ask(worker, Train(job_of(gpt_adamw, token_data), str(tmp_path), 0, 40, 10, 40)), Trained)
     assert peak_of(worker) < (1 + TOLERANCE) * told.measured_bytes
+    # Asked for less at a time it tries that, and a training in parts ends in the same states.
+    less = ask(worker, PredictMemory(encode(gpt_adamw.program), 1, records=3, measure=True))
+    assert isinstance(less, MemoryPredicted) and (less.records, less.whole_because) == (2, "") and less.measured_bytes
+    parts = ask(worker, Train(job_of(gpt_adamw, token_data, records=2), str(tmp_path / "parts"), 0, 40, 10, 40))
+    whole = ask(worker, Train(job_of(gpt_adamw, token_data), str(tmp_path), 0, 40, 10, 40))
+    assert isinstance(parts, Trained) and isinstance(whole, Trained) and parts.end_root == whole.end_root
+    refused = ask(worker, Train(job_of(gpt_adamw, token_data, records=3), str(tmp_path / "thirds"), 0, 1, 1, 1))
+    assert isinstance(refused, Failed) and refused.code == "E1909"
     worker.close()
 
 
