@@ -14,6 +14,7 @@ import torch
 
 from ml.kernels.elementwise import Group, Operation
 from ml.kernels.emit import FUSIBLE
+from ml.window_fusion import Kernel, WindowFusion
 from proofs.program.operators import infer
 from proofs.program.shapes import DTYPES
 from proofs.program.types import Program, TensorType
@@ -61,6 +62,7 @@ class _Fusion:
             for item in node.inputs:
                 self.users.setdefault(item, set()).add(value)
         self.results = {*program.state_outputs, program.loss}
+        self.matches, self.unmade = WindowFusion(program, self.types, self.users).find()
         self.pending: dict[int, list[int]] = {}
         """Value → the pending group that makes it (shared list)."""
         self.pieces: list[Piece] = []
@@ -68,7 +70,14 @@ class _Fusion:
 
     def run(self) -> list[Piece]:
         for value, node in enumerate(self.program.nodes, start=self.first):
-            if node.operator == "full":
+            if node.operator == "full" or value in self.unmade:
+                continue
+            match = self.matches.get(value)
+            if match is not None:
+                if value == min(match.outputs):
+                    for item in match.inputs:
+                        self._need(item)
+                    self.pieces.append(Piece(match.outputs, match.inputs, match.outputs, kernel=match.kernel))
                 continue
             if node.operator in FUSIBLE:
                 self._add(value)

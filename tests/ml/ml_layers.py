@@ -10,7 +10,7 @@ from torch import nn
 from ml.capture.check import check_against_eager
 from ml.capture.optimizers import Sgd
 from ml.capture.trace import capture
-from ml.interpreter import Interpreter
+from ml.interpreter import Interpreter, canonical
 from ml.reference.operators import run
 from proofs.program.types import Program
 
@@ -36,8 +36,9 @@ def same_in_all_ways(program: Program, module: nn.Module, batch: list[torch.Tens
         for entry in program.state
     ]
     interpreter = Interpreter(program)
+    moved, loss = interpreter.step(state, batch, 0)
     results = [
-        interpreter.step(state, batch, 0),
+        ([canonical(item) for item in moved], canonical(loss)),
         interpreter.step(state, batch, 0, strict=True),
         run(program, state, batch, 0),
     ]
