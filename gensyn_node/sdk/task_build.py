@@ -18,7 +18,7 @@ from gensyn_node.primitives.errors import Rejection
 from gensyn_node.sdk import reasons
 from gensyn_node.sdk.datasets import make_dataset
 from gensyn_node.sdk.task_file import ModelTable, TaskFile
-from proofs.program.types import F32, I64, Program, TensorType, program_id
+from proofs.program.types import F32, I64, U8, Program, TensorType, program_id
 from proofs.program.validate import gas_of_step
 
 if TYPE_CHECKING:
@@ -175,6 +175,8 @@ def _preset(model: ModelTable, folder: Path, manifest: Manifest) -> dict[str, An
         given = {name: getattr(model, name) for name in ("layers", "width", "heads", "context")}
         return {"name": "gpt", **given, "vocabulary": len(manifest.vocabulary), "tokens": tokens.dtype}
     x, y = _tensor(tensors, "x", "an array x"), _tensor(tensors, "y", "an array y")
+    if model.preset in ("cnn", "resnet"):
+        return _image_preset(model, x, y, _classes(model, folder, manifest))
     if x.dtype != F32 or len(x.shape) != 1 or y != TensorType(I64, ()):
         raise Rejection(
             reasons.BAD_DATA_FILE,
@@ -182,6 +184,18 @@ def _preset(model: ModelTable, folder: Path, manifest: Manifest) -> dict[str, An
         )
     preset = {"name": "mlp", "inputs": x.shape[0], "widths": model.widths, "classes": _classes(model, folder, manifest)}
     return preset if model.activation is UNSET else {**preset, "activation": model.activation}
+
+
+def _image_preset(model: ModelTable, x: TensorType, y: TensorType, classes: int) -> dict[str, Any]:
+    if x.dtype not in (F32, U8) or len(x.shape) != 3 or y != TensorType(I64, ()):
+        raise Rejection(
+            reasons.BAD_DATA_FILE,
+            f"x has records {x.dtype}{list(x.shape)}, y {y.dtype}{list(y.shape)}; u8 or f32[channels, height, width] "
+            "and i64[] are needed",
+        )
+    sizes = dict(zip(("channels", "height", "width"), x.shape, strict=True))
+    given = {name: getattr(model, name) for name in ("widths", "blocks") if getattr(model, name) is not UNSET}
+    return {"name": model.preset, **sizes, "pixels": x.dtype, "classes": classes, **given}
 
 
 def _tensor(tensors: Mapping[str, TensorType], name: str, what: str) -> TensorType:

@@ -31,17 +31,19 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class ModelTable(Table, frozen=True):
     """`[model]`: a preset and its sizes, or a file of one's own."""
 
-    preset: Literal["mlp", "gpt"] | UnsetType = UNSET
+    preset: Literal["mlp", "gpt", "cnn", "resnet"] | UnsetType = UNSET
     file: Annotated[str, Meta(min_length=1, max_length=1000)] | UnsetType = UNSET
     """`model.py:make`: a Python file, relative to the task file, and a function in it; it runs on this machine only."""
     initial: Literal["module", "seed"] | UnsetType = UNSET
     """file: the weights that the module has, or weights from the task's seed where a rule is known."""
     widths: Annotated[tuple[Positive, ...], Meta(min_length=1, max_length=32)] | UnsetType = UNSET
-    """mlp: widths of the hidden layers."""
+    """mlp: widths of the hidden layers; cnn, resnet: channels of each stage."""
     activation: Literal["relu", "gelu", "tanh", "sigmoid"] | UnsetType = UNSET
     """mlp."""
     classes: Annotated[int, Meta(ge=2, le=1 << 16)] | UnsetType = UNSET
-    """mlp: number of classes; what the labels show when left out."""
+    """mlp, cnn, resnet: number of classes; what the labels show when left out."""
+    blocks: Annotated[int, Meta(ge=1, le=64)] | UnsetType = UNSET
+    """resnet: residual blocks of a stage."""
     layers: Annotated[int, Meta(ge=1, le=128)] | UnsetType = UNSET
     width: Positive | UnsetType = UNSET
     heads: Annotated[int, Meta(ge=1, le=256)] | UnsetType = UNSET
@@ -166,10 +168,11 @@ class TaskFile(Table, frozen=True):
 
 REMEDIES: dict[str, str] = {
     "model": 'add a table [model] with preset = "mlp"',
-    "model.preset": 'write "mlp" or "gpt", or file = "model.py:make" for a model of your own',
+    "model.preset": 'write "mlp", "gpt", "cnn" or "resnet", or file = "model.py:make" for a model of your own',
     "model.file": 'write the file and the function that returns your module, such as "model.py:make"',
     "model.initial": 'write "module" or "seed"',
-    "model.widths": "write the widths of the hidden layers, such as [64, 64]",
+    "model.widths": "write the widths of the hidden layers, such as [64, 64], or the channels of each stage",
+    "model.blocks": "write a number from 1 to 64",
     "model.activation": 'write "relu", "gelu", "tanh" or "sigmoid"',
     "model.classes": "write the number of classes, at least 2, or leave it out",
     "model.layers": "write a number from 1 to 128",
@@ -209,8 +212,10 @@ REMEDIES: dict[str, str] = {
 _FIELDS_OF_PRESET = {
     "mlp": {"widths", "activation", "classes"},
     "gpt": {"layers", "width", "heads", "context"},
+    "cnn": {"widths", "classes"},
+    "resnet": {"widths", "classes", "blocks"},
 }
-_NEEDED = {"mlp": ("widths",), "gpt": ("layers", "width", "heads", "context")}
+_NEEDED = {"mlp": ("widths",), "gpt": ("layers", "width", "heads", "context"), "cnn": (), "resnet": ()}
 _ADAM = {"beta1", "beta2", "epsilon"}
 _FIELDS_OF_OPTIMIZER = {"adamw": _ADAM, "adam": _ADAM, "sgd": {"momentum", "dampening", "nesterov"}}
 
@@ -311,7 +316,7 @@ TEMPLATE = """\
 name = "digits"
 
 [model]
-preset = "mlp"                 # mlp: a classifier of vectors; gpt: a character model of text
+preset = "mlp"                 # mlp: a classifier of vectors; gpt: a character model of text; cnn, resnet: of images
 widths = [64, 64]              # widths of the hidden layers
 activation = "relu"            # relu, gelu, tanh or sigmoid
 # file = "model.py:make"       # instead of a preset: a function that returns your torch.nn.Module,

@@ -14,8 +14,18 @@ from ml.capture.builder import bits_of
 from ml.capture.optimizers import Optimizer, Tensors
 from ml.capture.step import LossFunction
 from ml.capture.trace import Initial, capture
-from ml.presets.configuration import GptConfig, MlpConfig, bad, parse_optimizer, parse_preset
+from ml.presets.configuration import (
+    CnnConfig,
+    GptConfig,
+    MlpConfig,
+    Preset,
+    ResnetConfig,
+    bad,
+    parse_optimizer,
+    parse_preset,
+)
 from ml.presets.models import Gpt, Mlp
+from ml.presets.vision import Cnn, Resnet
 from proofs.program.types import F32, Fill, Given, Program, Uniform
 
 EMBEDDING_DEVIATION = 0.02
@@ -43,8 +53,8 @@ class Built:
 def build(preset: Mapping[str, Any], optimizer: Mapping[str, Any], batch_size: int, steps: int = 0) -> Built:
     """Capture the training step of a preset. Raises Rejection BAD_PRESET, or E15 of the program's own bounds.
 
-    `preset`: `name` (mlp, gpt) and the fields of its configuration; `optimizer`: `name` (sgd, adam, adamw) and its
-    fields; `steps`: the length of the training, which a schedule without steps of its own spans.
+    `preset`: `name` (mlp, gpt, cnn, resnet) and the fields of its configuration; `optimizer`: `name` (sgd, adam, adamw)
+    and its fields; `steps`: the length of the training, which a schedule without steps of its own spans.
     """
     model, rule = parse_preset(preset), parse_optimizer(optimizer, steps)
     if not 1 <= batch_size <= 1 << 20:
@@ -52,6 +62,15 @@ def build(preset: Mapping[str, Any], optimizer: Mapping[str, Any], batch_size: i
     if isinstance(model, MlpConfig):
         module: nn.Module = Mlp(model.inputs, model.widths, model.classes, model.activation)
         batch = {"x": torch.zeros(batch_size, model.inputs), "y": torch.zeros(batch_size, dtype=torch.int64)}
+        logits = _mlp_logits
+    elif isinstance(model, CnnConfig | ResnetConfig):
+        if isinstance(model, CnnConfig):
+            module = Cnn(model.channels, model.height, model.width, model.widths, model.classes)
+        else:
+            module = Resnet(model.channels, model.widths, model.blocks, model.classes)
+        pixels = torch.uint8 if model.pixels == "u8" else torch.float32
+        images = torch.zeros(batch_size, model.channels, model.height, model.width, dtype=pixels)
+        batch = {"x": images, "y": torch.zeros(batch_size, dtype=torch.int64)}
         logits = _mlp_logits
     else:
         module = Gpt(model.layers, model.width, model.heads, model.context, model.vocabulary)
@@ -85,8 +104,8 @@ def _gpt_logits(
     return call(tokens[:, :-1]), tokens[:, 1:]
 
 
-def initial_rules(module: nn.Module, model: MlpConfig | GptConfig | None = None) -> Initial:
-    """How a seed gives each parameter: linear weights uniform by fan-in, embeddings small, norms one, biases zero.
+def initial_rules(module: nn.Module, model: Preset | None = None) -> Initial:
+    """How a seed gives each parameter: weights uniform by fan-in, embeddings small, norms one, biases zero.
 
     Parameters of other modules are `Given` by the task's initial checkpoint.
     """
@@ -96,6 +115,15 @@ def initial_rules(module: nn.Module, model: MlpConfig | GptConfig | None = None)
         if isinstance(part, nn.Linear):
             rules[prefix + "weight"] = _uniform(1.0 / math.sqrt(part.in_features))
             rules[prefix + "bias"] = Fill(0)
+        elif isinstance(part, nn.Conv2d):
+            # Keeps the level through a ReLU (arXiv 1502.01852, section 2.2).
+            rules[prefix + "weight"] = _uniform(math.sqrt(6.0 / math.prod(part.weight.shape[1:])))
+            rules[prefix + "bias"] = Fill(0)
+        elif isinstance(part, nn.BatchNorm2d):
+            rules |= {prefix + "weight": Fill(bits_of(F32, 1.0)), prefix + "bias": Fill(0)}
+            held = f"buffer.{path}."
+            rules |= {held + "running_mean": Fill(0), held + "running_var": Fill(bits_of(F32, 1.0))}
+            rules[held + "num_batches_tracked"] = Fill(0)
         elif isinstance(part, nn.LayerNorm):
             rules[prefix + "weight"] = Fill(bits_of(F32, 1.0))
             rules[prefix + "bias"] = Fill(0)

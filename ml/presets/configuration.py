@@ -40,7 +40,36 @@ class GptConfig:
     tokens: str = "u8"
 
 
-PRESETS: dict[str, type[MlpConfig] | type[GptConfig]] = {"mlp": MlpConfig, "gpt": GptConfig}
+@dataclass(frozen=True)
+class CnnConfig:
+    """x (channels, height, width), u8 or f32, and y i64 () per record."""
+
+    channels: int
+    height: int
+    width: int
+    classes: int
+    widths: tuple[int, ...] = (32, 64)
+    """Channels after each convolution; each is followed by a pooling that halves the image."""
+    pixels: str = "f32"
+
+
+@dataclass(frozen=True)
+class ResnetConfig:
+    """x (channels, height, width), u8 or f32, and y i64 () per record."""
+
+    channels: int
+    height: int
+    width: int
+    classes: int
+    widths: tuple[int, ...] = (16, 32, 64)
+    """Channels of each stage; from the second on a stage halves the image."""
+    blocks: int = 3
+    """Residual blocks of a stage."""
+    pixels: str = "f32"
+
+
+Preset = MlpConfig | GptConfig | CnnConfig | ResnetConfig
+PRESETS: dict[str, type[Preset]] = {"mlp": MlpConfig, "gpt": GptConfig, "cnn": CnnConfig, "resnet": ResnetConfig}
 OPTIMIZERS: dict[str, type[Sgd] | type[Adam]] = {"sgd": Sgd, "adam": Adam, "adamw": AdamW}
 _BELOW_ONE = ("momentum", "beta1", "beta2", "dampening")
 
@@ -67,12 +96,14 @@ def bad(message: str) -> Rejection:
     return Rejection(reasons.BAD_PRESET, message)
 
 
-def parse_preset(config: Mapping[str, Any]) -> MlpConfig | GptConfig:
-    """`{"name": "mlp", …}` or `{"name": "gpt", …}`. Raises Rejection BAD_PRESET."""
+def parse_preset(config: Mapping[str, Any]) -> Preset:
+    """`{"name": "mlp", …}`, with a name of `PRESETS` and its fields. Raises Rejection BAD_PRESET."""
     name = config.get("name")
     if name not in PRESETS:
         raise bad(f"preset {name!r}; there are {', '.join(sorted(PRESETS))}")
     parsed = _parse(PRESETS[name], config, f"preset {name}")
+    if isinstance(parsed, CnnConfig | ResnetConfig):
+        return _image_preset(name, parsed)
     if isinstance(parsed, MlpConfig):
         _sizes(
             name,
@@ -89,6 +120,20 @@ def parse_preset(config: Mapping[str, Any]) -> MlpConfig | GptConfig:
         raise bad(f"gpt.width {parsed.width} is not a multiple of gpt.heads {parsed.heads}")
     if parsed.tokens not in ("u8", "i64") or (parsed.tokens == "u8" and parsed.vocabulary > 256):
         raise bad(f"gpt.tokens {parsed.tokens!r} with a vocabulary of {parsed.vocabulary}; u8 (up to 256) or i64")
+    return parsed
+
+
+def _image_preset(name: str, parsed: CnnConfig | ResnetConfig) -> Preset:
+    numbers = {field.name: getattr(parsed, field.name) for field in fields(parsed)}
+    sizes = {key: value for key, value in numbers.items() if isinstance(value, int)}
+    _sizes(name, **sizes, **{f"widths[{i}]": width for i, width in enumerate(parsed.widths)})
+    halvings = len(parsed.widths) - isinstance(parsed, ResnetConfig)
+    if not parsed.widths or min(parsed.height, parsed.width) >> halvings == 0:
+        raise bad(
+            f"{name}.widths has {len(parsed.widths)}; images of {parsed.height} × {parsed.width} are halved that often"
+        )
+    if parsed.pixels not in ("u8", "f32"):
+        raise bad(f"{name}.pixels {parsed.pixels!r}; u8 or f32")
     return parsed
 
 

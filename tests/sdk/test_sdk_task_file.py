@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gensyn_node.config.home import Home
 from gensyn_node.primitives.errors import Rejection
+from gensyn_node.sdk.task_build import build_task
 from gensyn_node.sdk.task_file import REMEDIES, TEMPLATE, parse_task_file, read_task_file
+from proofs.program.types import TensorType
 
 GOOD = """\
 name = "digits"
@@ -55,6 +59,25 @@ def test_good_files() -> None:
     assert parse_task_file(TEMPLATE).name == "digits"
 
 
+@pytest.mark.parametrize(("preset", "own"), [("cnn", ""), ("cnn", "widths = [8]"), ("resnet", "blocks = 1")])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_images_decide_the_sizes_of_their_presets(preset: str, own: str, dtype: type, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 2, (40, 1, 8, 8)).astype(dtype)
+    np.savez(tmp_path / "digits.npz", x=images, y=np.arange(40) % 5)
+    task = parse_task_file(GOOD.replace('preset = "mlp"\nwidths = [64]', f'preset = "{preset}"\n{own}'))
+    built = build_task(Home(tmp_path / "home"), task, tmp_path, 1000)
+    record = next(item for item in built.program.batch if item.name == "x").record
+    assert record == TensorType("u8" if dtype is np.uint8 else "f32", (1, 8, 8))
+
+
+def test_vectors_are_no_images(tmp_path: Path) -> None:
+    np.savez(tmp_path / "digits.npz", x=np.zeros((40, 7), np.float32), y=np.arange(40) % 5)
+    task = parse_task_file(GOOD.replace('preset = "mlp"\nwidths = [64]', 'preset = "cnn"'))
+    with pytest.raises(Rejection, match="channels, height, width"):
+        build_task(Home(tmp_path / "home"), task, tmp_path, 1000)
+
+
 @pytest.mark.parametrize(
     ("text", "interval_ms", "blocks"), [("90s", 1000, 90), ("2h", 6000, 1200), ("400 blocks", 1, 400), ("1s", 6000, 1)]
 )
@@ -65,7 +88,7 @@ def test_deadlines(text: str, interval_ms: int, blocks: int) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "code", "line", "field"),
     [
-        ('preset = "mlp"', 'preset = "resnet"', "E1811", 3, "model.preset"),
+        ('preset = "mlp"', 'preset = "vgg"', "E1811", 3, "model.preset"),
         ('preset = "mlp"\n', "", "E1811", 2, "model.preset"),
         ("widths = [64]", "widths = []", "E1811", 4, "model.widths"),
         ("widths = [64]", "widths = [0]", "E1811", 4, "model.widths"),
@@ -73,6 +96,7 @@ def test_deadlines(text: str, interval_ms: int, blocks: int) -> None:
         ("widths = [64]\n", "", "E1811", 2, "model.widths"),
         ("widths = [64]", "widths = [64]\nlayers = 2", "E1811", 5, "model.layers"),
         ("widths = [64]", "widths = [64]\nclasses = 1", "E1811", 5, "model.classes"),
+        ("widths = [64]", "widths = [64]\nblocks = 2", "E1811", 5, "model.blocks"),
         ("widths = [64]", "widths = [64]\ndepth = 2", "E1812", 5, "model.depth"),
         ('train = "digits.npz"\n', "", "E1811", 5, "data.train"),
         ('train = "digits.npz"', "train = 5", "E1811", 6, "data.train"),
