@@ -14,7 +14,8 @@ import torch
 
 from ml.kernels.elementwise import Group, Operation
 from ml.kernels.emit import FUSIBLE
-from ml.window_fusion import Kernel, WindowFusion
+from ml.kernels.recipe import Recipe
+from ml.window_fusion import WindowFusion
 from proofs.program.operators import infer
 from proofs.program.shapes import DTYPES
 from proofs.program.types import Program, TensorType
@@ -38,8 +39,8 @@ class Piece:
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
     group: Callable[[Types], Group] | None = None
-    kernel: Kernel | None = None
-    """Of a graph that has one of its own."""
+    recipe: Recipe | None = None
+    """Of a graph that has kernels of its own."""
 
 
 def fuse(program: Program, types: Types | None = None) -> list[Piece]:
@@ -77,7 +78,7 @@ class _Fusion:
                 if value == min(match.outputs):
                     for item in match.inputs:
                         self._need(item)
-                    self.pieces.append(Piece(match.outputs, match.inputs, match.outputs, kernel=match.kernel))
+                    self.pieces.append(Piece(match.outputs, match.inputs, match.outputs, recipe=match.recipe))
                 continue
             if node.operator in FUSIBLE:
                 self._add(value)

@@ -26,9 +26,10 @@ from ml.kernels import lowering
 from ml.kernels.call import Call
 from ml.kernels.elementwise import TORCH_DTYPES, Group, crosses, group_call
 from ml.kernels.pool import TASK_WORDS, execute, helpers
+from ml.kernels.recipe import Recipe
 from ml.kernels.strided import copy_call
 from ml.kernels.table import kernel
-from proofs.program.types import ITEM_BYTES, Node, Program, TensorType
+from proofs.program.types import ITEM_BYTES, U8, Node, Program, TensorType
 
 LINE = 64
 """Every buffer begins at a cache line."""
@@ -211,16 +212,14 @@ class Plan:
         self._tasks.append(task)
 
     def _add(self, piece: Piece) -> None:
-        if piece.kernel is not None:
-            given = tuple(self._places[number] for number in piece.inputs)
-            made = self._python(piece.kernel, given, [self.types[number] for number in piece.outputs])
-            self._places.update(zip(piece.outputs, made, strict=True))
-            return
         if piece.group is not None:
             group = piece.group(self.types)
             outputs = [self._fresh(self.types[number]) for number in piece.outputs]
             self._add_group(group, [self._places[number] for number in piece.inputs], outputs)
             self._places.update(zip(piece.outputs, outputs, strict=True))
+            return
+        if piece.recipe is not None:
+            self._add_recipe(piece.recipe, piece.inputs, piece.outputs)
             return
         (value,) = piece.values
         node = self.program.nodes[value - self._given]
@@ -234,6 +233,16 @@ class Plan:
         ]
         call = group_call(group, tuple(place.view.expand(shape).stride() for place in inputs))
         self._emit(Task((*inputs, *outputs), call), outputs)
+
+    def _add_recipe(self, recipe: Recipe, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+        made = [self._fresh(self.types[number]) for number in outputs]
+        own = [self._fresh(TensorType(U8, (size,))) for size in recipe.temporaries]
+        places = [*(self._contiguous(self._places[number]) for number in inputs), *made, *own]
+        for call, operands in recipe.steps:
+            taken = tuple(places[item] if isinstance(item, int) else self._constant(item) for item in operands)
+            written = [places[item] for item in operands if isinstance(item, int) and item >= len(inputs)]
+            self._emit(Task(taken, call), written)
+        self._places.update(zip(outputs, made, strict=True))
 
     def _add_node(self, node: Node, inputs: list[Place], type_: TensorType) -> Place:
         if node.operator in self._own:
@@ -278,7 +287,7 @@ class Plan:
 
     def _constant(self, value: torch.Tensor) -> Place:
         self._constants.append(value)
-        buffer = Buffer(value.element_size(), "constant", len(self._constants) - 1)
+        buffer = Buffer(value.numel() * value.element_size(), "constant", len(self._constants) - 1)
         self._buffers.append(buffer)
         return Place(buffer, value.to("meta"))
 

@@ -7,16 +7,14 @@ Kernels compute what the graph says, chain by chain; a graph that is written oth
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import torch
 
 from ml.kernels import pooling
 from ml.kernels.convolution import correlate, gather_product
+from ml.kernels.recipe import Recipe
 from proofs.program.types import F32, Node, Program, TensorType
 
-Kernel = Callable[[Sequence[torch.Tensor]], Sequence[torch.Tensor]]
 ONE_BITS, MINUS_INFINITY_BITS = 0x3F800000, 0xFF800000
 _SINGLE_ROW = (1, 1, 0, 1, 1, 1)
 """Numbers of `windows` for the height of a line."""
@@ -29,8 +27,8 @@ class Match:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     between: tuple[int, ...]
-    """Values that the kernel does not need to be made."""
-    kernel: Kernel
+    """Values that do not need to be made."""
+    recipe: Recipe
 
 
 @dataclass(frozen=True)
@@ -123,17 +121,11 @@ class WindowFusion:
             return None
         bias = self._bias(value)
         output = bias.output if bias is not None else value
-        shape, attributes, result = seen.shape, seen.attributes, self._shape(output)
-
-        def run(inputs: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
-            weights = inputs[0].expand(groups, *own[-2:])
-            images = _images(inputs[1], shape)
-            amounts = inputs[2].reshape(-1) if len(inputs) > 2 else None
-            return [gather_product(weights, images, attributes, groups, amounts).view(result)]
-
+        weights = (groups, own[-2], own[-1])
+        recipe = gather_product(_image_shape(seen), seen.attributes, weights, len(own) == 2, bias is not None)
         if bias is None:
-            return Match((left, seen.source), (value,), (right, seen.value), run)
-        return Match((left, seen.source, bias.amounts), (output,), (*bias.between, right, seen.value), run)
+            return Match((left, seen.source), (value,), (right, seen.value), recipe)
+        return Match((left, seen.source, bias.amounts), (output,), (*bias.between, right, seen.value), recipe)
 
     def _bias(self, product: int) -> _Bias | None:
         """One number a channel, added to the product and to nothing else."""
@@ -185,13 +177,9 @@ class WindowFusion:
         )
         if not fits:
             return None
-        shape, attributes, result = seen.shape, seen.attributes, self._shape(value)
-
-        def run(inputs: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
-            gradients = inputs[0].reshape(batch, groups, count, places)
-            return [correlate(gradients, _images(inputs[1], shape), attributes).reshape(result)]
-
-        return Match((flow, seen.source), (value,), (left, left_moved, right, right_moved, flat, seen.value), run)
+        recipe = correlate(_image_shape(seen), seen.attributes, (groups, count))
+        between = (left, left_moved, right, right_moved, flat, seen.value)
+        return Match((flow, seen.source), (value,), between, recipe)
 
     def _maximum(self, node: Node) -> Match | None:
         """Greatest elements of windows, and which they are."""
@@ -205,16 +193,10 @@ class WindowFusion:
         if moved.attributes != order or rows[-1] != seen.kernel or (seen.attributes[6], seen.attributes[12]) != (1, 1):
             return None
         roots = {self._nodes[user - self._first].operator: user for user in sorted(self._users[node.inputs[0]])}
-        outputs = tuple(roots[name] for name in ("max_last", "argmax_last") if name in roots)
-        names = [name for name in ("max_last", "argmax_last") if name in roots]
-        shape, attributes, result = seen.shape, seen.attributes, self._shape(outputs[0])
-
-        def run(inputs: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
-            values, within = pooling.greatest(_images(inputs[0], shape), attributes)
-            both = {"max_last": values, "argmax_last": within}
-            return [both[name].view(result) for name in names]
-
-        return Match((seen.source,), outputs, (node.inputs[0], joined.inputs[0], seen.value), run)
+        names = tuple(name for name in ("max_last", "argmax_last") if name in roots)
+        recipe = pooling.greatest(_image_shape(seen), seen.attributes, names)
+        outputs = tuple(roots[name] for name in names)
+        return Match((seen.source,), outputs, (node.inputs[0], joined.inputs[0], seen.value), recipe)
 
     def _max_gradient(self, node: Node, value: int) -> Match | None:
         """Ones @ the windows of a gradient where those of the chosen places name their own element."""
@@ -242,14 +224,11 @@ class WindowFusion:
             return None
         if self._shape(node.inputs[0]) != (1, seen.kernel):
             return None
-        source, attributes, result = seen.shape, seen.attributes, self._shape(value)
-
-        def run(inputs: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
-            gradients, within = (_images(item, source) for item in inputs)
-            return [pooling.spread(gradients, within, attributes).view(result)]
-
+        big = self._shape(value)[-1]
+        wide = seen.attributes[8]
+        recipe = pooling.spread(_image_shape(seen), seen.attributes, (big // wide, wide))
         between = (node.inputs[1], condition, flows, here.inputs[0], here.inputs[1], seen.value, marks.value)
-        return Match((seen.source, marks.source), (value,), between, run)
+        return Match((seen.source, marks.source), (value,), between, recipe)
 
 
 def _moving(seen: _Seen) -> list[int]:
@@ -264,6 +243,6 @@ class _Bias:
     between: tuple[int, int]
 
 
-def _images(x: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+def _image_shape(seen: _Seen) -> tuple[int, ...]:
     """(batch, channels, height, width); a line is one row high."""
-    return x if len(shape) == 4 else x.unsqueeze(2)
+    return seen.shape if len(seen.shape) == 4 else (*seen.shape[:2], 1, seen.shape[2])

@@ -16,20 +16,20 @@ from typing import Any
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import njit, types
+from numba import cfunc, types
 from numba.extending import intrinsic
 
-from ml.kernels.matmul import ROWS, WIDTH
-from ml.kernels.threads import run_parts
+from ml.kernels.call import Call
+from ml.kernels.matmul import ROWS, TERMS_PER_NS, WIDTH
+from ml.kernels.memory import float_at, put_float, put_word, word_at
+from ml.kernels.recipe import Recipe
 
 VECTORS = 2
 COLUMNS = WIDTH * VECTORS
 ROW_COLUMNS = WIDTH * 4
 """Places that a product with one row takes at once."""
-PARALLEL_TERMS = 1 << 20
-"""Below so many terms one thread does all."""
-CHUNK_FLOATS = 1 << 21
-"""Planes and gradients that `correlate` keeps at a time."""
+COPY_NS = 0.3
+"""A float of planes, packed weights or turned gradients, about."""
 
 Table = np.ndarray[tuple[int], np.dtype[np.intp]]
 
@@ -247,89 +247,116 @@ def _add_vector(typing_context, source, amount, target):  # type: ignore[no-unty
     return types.void(types.intp, types.float32, types.intp), generate
 
 
-@njit(
-    "void(float32[:,:,::1], intp[::1], intp[::1], intp, intp, intp, float32[::1], intp, intp)",
-    nogil=True,
-    cache=True,
-    error_model="numpy",
-)
-def _fill_planes(image, rows, columns, high, wide, plain, planes, at, channel):  # type: ignore[no-untyped-def]
-    """The planes of an image (channels, height, width), from `at` on."""
-    remainders_h, remainders_w = len(rows) // high, len(columns) // wide
-    width = image.shape[2]
-    first = 0
-    while plain and first < wide and columns[first] < 0:
-        first += 1
-    for c in range(image.shape[0]):
-        for h in range(remainders_h):
-            for w in range(remainders_w):
-                base = at + c * channel + (h * remainders_w + w) * high * wide
-                for t in range(high):
-                    row, target = rows[h * high + t], base + t * wide
-                    if row < 0:
-                        for u in range(wide):
-                            planes[target + u] = np.float32(0)
-                    elif plain:
-                        held = columns[first] if first < wide else 0
-                        count = min(width - held, wide - first)
-                        for u in range(first):
-                            planes[target + u] = np.float32(0)
-                        for u in range(count):
-                            planes[target + first + u] = image[c, row, held + u]
-                        for u in range(first + count, wide):
-                            planes[target + u] = np.float32(0)
-                    else:
-                        for u in range(wide):
-                            column = columns[w * wide + u]
-                            planes[target + u] = image[c, row, column] if column >= 0 else np.float32(0)
+@cfunc("void(intp, intp, intp, intp)", cache=True)
+def _fill(s, first, end, scratch):  # type: ignore[no-untyped-def]
+    """Numbers: images, planes, rows, columns, height, width, high, wide, remainders down and across, plain, channel.
+
+    Items are channels of images. Where planes are the padded image, `plain` is one more than the first column held.
+    """
+    images, planes, rows, columns = word_at(s, 0), word_at(s, 1), word_at(s, 2), word_at(s, 3)
+    height, width, high, wide, down, across = (
+        word_at(s, 4),
+        word_at(s, 5),
+        word_at(s, 6),
+        word_at(s, 7),
+        word_at(s, 8),
+        word_at(s, 9),
+    )
+    plain, channel = word_at(s, 10), word_at(s, 11)
+    for item in range(first, end):
+        image = images + item * height * width * 4
+        for phase in range(down * across):
+            h, w = phase // across, phase % across
+            for t in range(high):
+                target = planes + (item * channel + (phase * high + t) * wide) * 4
+                row = word_at(rows, h * high + t)
+                source = image + row * width * 4
+                if row < 0:
+                    for u in range(wide):
+                        put_float(target + u * 4, types.float32(0))
+                elif plain > 0:
+                    held = plain - 1
+                    from_ = word_at(columns, held)
+                    count = min(width - from_, wide - held)
+                    for u in range(held):
+                        put_float(target + u * 4, types.float32(0))
+                    u = 0
+                    while u + WIDTH <= count:
+                        _move_vector(source + (from_ + u) * 4, target + (held + u) * 4)
+                        u += WIDTH
+                    while u < count:
+                        put_float(target + (held + u) * 4, float_at(source + (from_ + u) * 4))
+                        u += 1
+                    for u in range(held + count, wide):
+                        put_float(target + u * 4, types.float32(0))
+                else:
+                    for u in range(wide):
+                        column = word_at(columns, w * wide + u)
+                        if column >= 0:
+                            put_float(target + u * 4, float_at(source + column * 4))
+                        else:
+                            put_float(target + u * 4, types.float32(0))
 
 
-@njit("void(float32[:,:,::1], float32[::1], intp)", nogil=True, cache=True, error_model="numpy")
-def _pack_weights(weights, packed, rows):  # type: ignore[no-untyped-def]
-    """(groups, M, terms) → blocks of `rows` rows, [group][block][term][row], zeros beyond M."""
-    groups, count, terms = weights.shape
+@cfunc("void(intp, intp, intp, intp)", cache=True)
+def _pack(s, first, end, scratch):  # type: ignore[no-untyped-def]
+    """Numbers: weights (groups, M, terms), packed, M, terms, rows of a block, floats from a group to the next.
+
+    Items are blocks of rows: [term][row], zeros beyond M.
+    """
+    weights, packed, count, terms, rows, group = (
+        word_at(s, 0),
+        word_at(s, 1),
+        word_at(s, 2),
+        word_at(s, 3),
+        word_at(s, 4),
+        word_at(s, 5),
+    )
     blocks = (count + rows - 1) // rows
-    for g in range(groups):
-        for block in range(blocks):
-            base = (g * blocks + block) * terms * rows
-            for r in range(rows):
-                row = block * rows + r
+    for item in range(first, end):
+        g, block = item // blocks, item % blocks
+        for r in range(rows):
+            row = block * rows + r
+            source, target = weights + (g * group + row * terms) * 4, packed + (item * terms * rows + r) * 4
+            if row < count:
                 for k in range(terms):
-                    packed[base + k * rows + r] = weights[g, row, k] if row < count else np.float32(0)
+                    put_float(target + k * rows * 4, float_at(source + k * 4))
+            else:
+                for k in range(terms):
+                    put_float(target + k * rows * 4, types.float32(0))
 
 
-@njit(
-    "void(float32[:,:,:,::1], float32[::1], intp[::1], intp[::1], intp[::1], intp[::1], float32[::1], "
-    "float32[:,:,::1], intp, intp)",
-    nogil=True,
-    cache=True,
-    error_model="numpy",
-)
-def _gather(images, packed, offsets, rows, columns, s, bias, out, first, end):  # type: ignore[no-untyped-def]
-    """Images `first` … `end - 1`; `s`: high, wide, plain, floats a channel, down, across, groups, M, terms."""
-    high, wide, plain, channel, down, across, groups, count, terms = (
-        s[0],
-        s[1],
-        s[2],
-        s[3],
-        s[4],
-        s[5],
-        s[6],
-        s[7],
-        s[8],
+@cfunc("void(intp, intp, intp, intp)", cache=True)
+def _gather(s, first, end, scratch):  # type: ignore[no-untyped-def]
+    """Numbers: planes, packed, offsets, bias, out, floats of an image's planes, wide, down, across, groups, M, terms,
+    whether there is a bias. Items are images."""
+    planes, packed, offsets, bias, out, image = (
+        word_at(s, 0),
+        word_at(s, 1),
+        word_at(s, 2),
+        word_at(s, 3),
+        word_at(s, 4),
+        word_at(s, 5),
+    )
+    wide, down, across, groups, count, terms, biased = (
+        word_at(s, 6),
+        word_at(s, 7),
+        word_at(s, 8),
+        word_at(s, 9),
+        word_at(s, 10),
+        word_at(s, 11),
+        word_at(s, 12),
     )
     one = count == 1
     height = 1 if one else ROWS
     broad = ROW_COLUMNS if one else COLUMNS
     blocks = (count + height - 1) // height
     span, size = (down - 1) * wide + across, down * across
-    planes = np.zeros(images.shape[1] * channel + broad + 16, np.float32)
-    edge = np.zeros(height * broad + 16, np.float32)
-    edge_at, planes_at, packed_at = edge.ctypes.data, planes.ctypes.data, packed.ctypes.data
-    offsets_at, out_at = offsets.ctypes.data, out.ctypes.data
-    run_lane, run_place, run_length = np.empty(broad, np.intp), np.empty(broad, np.intp), np.empty(broad, np.intp)
+    edge = scratch
+    # Behind the block: for each run of places of a panel its lane, its first place and its length.
+    table = scratch + (height * broad + WIDTH + 16) * 4
     for n in range(first, end):
-        _fill_planes(images[n], rows, columns, high, wide, plain, planes, 0, channel)
+        at = planes + n * image * 4
         for j in range(0, span, broad):
             runs, lane = 0, 0
             while lane < broad and j + lane < span:
@@ -338,187 +365,218 @@ def _gather(images, packed, offsets, rows, columns, s, bias, out, first, end):  
                     lane += wide - column
                     continue
                 length = min(across - column, broad - lane)
-                run_lane[runs], run_place[runs], run_length[runs] = lane, row * across + column, length
+                put_word(table + runs * 24, lane)
+                put_word(table + runs * 24 + 8, row * across + column)
+                put_word(table + runs * 24 + 16, length)
                 runs += 1
                 lane += length
             for g in range(groups):
                 for block in range(blocks):
-                    weights = packed_at + (g * blocks + block) * terms * height * 4
+                    weights = packed + (g * blocks + block) * terms * height * 4
                     if one:
-                        _block_of_one(weights, planes_at + j * 4, offsets_at + g * terms * 8, terms, edge_at)
+                        _block_of_one(weights, at + j * 4, offsets + g * terms * 8, terms, edge)
                     else:
-                        _block_of_rows(weights, planes_at + j * 4, offsets_at + g * terms * 8, terms, edge_at)
+                        _block_of_rows(weights, at + j * 4, offsets + g * terms * 8, terms, edge)
                     for r in range(min(height, count - block * height)):
                         m = g * count + block * height + r
-                        target = out_at + (n * groups * count + m) * size * 4
+                        target = out + (n * groups * count + m) * size * 4
+                        amount = float_at(bias + m * 4) if biased else types.float32(0)
                         for run in range(runs):
-                            source, place, left = r * broad + run_lane[run], run_place[run], run_length[run]
+                            source = edge + (r * broad + word_at(table, 3 * run)) * 4
+                            place, left = word_at(table, 3 * run + 1), word_at(table, 3 * run + 2)
                             # A vector may write beyond its run: the next one, further on, writes there again.
                             while left > 0 and place + WIDTH <= size:
-                                if len(bias):
-                                    _add_vector(edge_at + source * 4, bias[m], target + place * 4)
+                                if biased:
+                                    _add_vector(source, amount, target + place * 4)
                                 else:
-                                    _move_vector(edge_at + source * 4, target + place * 4)
-                                source, place, left = source + WIDTH, place + WIDTH, left - WIDTH
-                            for lane in range(max(0, left)):
-                                value = edge[source + lane]
-                                out[n, m, place + lane] = value + bias[m] if len(bias) else value
-    # numba frees an array after the last mention of its name; addresses are used until here.
-    planes[0] = edge[0]
+                                    _move_vector(source, target + place * 4)
+                                source, place, left = source + WIDTH * 4, place + WIDTH, left - WIDTH
+                            while left > 0:
+                                value = float_at(source)
+                                put_float(target + place * 4, value + amount if biased else value)
+                                source, place, left = source + 4, place + 1, left - 1
 
 
-def gather_product(
-    weights: torch.Tensor, images: torch.Tensor, attributes: tuple[int, ...], groups: int, bias: torch.Tensor | None
-) -> torch.Tensor:
-    """Weights (groups, M, terms) times the windows of images (batch, channels, height, width).
-
-    The result is (batch, groups · M, places); `bias`, one number a row, is added last.
-    """
-    batch, channels = images.shape[:2]
-    planes = planes_of(tuple(images.shape[1:]), attributes)
-    _, count, terms = weights.shape
-    size = planes.places[0] * planes.places[1]
-    rows = 1 if count == 1 else ROWS
-    packed = np.empty(groups * -(-count // rows) * terms * rows, np.float32)
-    _pack_weights(weights.contiguous().numpy(), packed, rows)
-    out = torch.empty((batch, groups * count, size), dtype=torch.float32)
-    numbers = [*planes.pitch, int(planes.plain), planes.channel, *planes.places, groups, count, terms]
-    settings = np.array(numbers, np.intp)
-    amounts = np.empty(0, np.float32) if bias is None else bias.contiguous().numpy()
-    arrays = (images.contiguous().numpy(), packed, planes.offsets * 4, planes.rows, planes.columns, settings, amounts)
-    work = batch * groups * count * terms * size
-    target = out.numpy()
-    run_parts(batch, work, PARALLEL_TERMS, lambda first, end: _gather(*arrays, target, first, end))
-    del channels
-    return out
+@cfunc("void(intp, intp, intp, intp)", cache=True)
+def _turn(s, first, end, scratch):  # type: ignore[no-untyped-def]
+    """Numbers: gradients (images · groups, M, places), flows, M, places, panels. Items are panels of channels."""
+    gradients, flows, count, size, panels = word_at(s, 0), word_at(s, 1), word_at(s, 2), word_at(s, 3), word_at(s, 4)
+    for item in range(first, end):
+        lead, panel = item // panels, item % panels
+        target = flows + item * size * COLUMNS * 4
+        here = min(COLUMNS, count - panel * COLUMNS)
+        source = gradients + (lead * count + panel * COLUMNS) * size * 4
+        for start in range(0, size, 16):
+            for j in range(here):
+                for place in range(start, min(size, start + 16)):
+                    put_float(target + (place * COLUMNS + j) * 4, float_at(source + (j * size + place) * 4))
+        for place in range(size if here < COLUMNS else 0):
+            for j in range(here, COLUMNS):
+                put_float(target + (place * COLUMNS + j) * 4, types.float32(0))
 
 
-@njit(
-    "void(float32[:,:,:,::1], float32[:,:,:,::1], intp[::1], intp[::1], intp[::1], float32[::1], float32[::1], "
-    "intp, intp, intp)",
-    nogil=True,
-    cache=True,
-    error_model="numpy",
-)
-def _prepare(images, gradients, rows, columns, s, planes, flows, image, first, end):  # type: ignore[no-untyped-def]
-    """Planes and transposed gradients of images `image + first` … `image + end - 1`; `s` as `_correlate` takes it."""
-    high, wide, plain, channel, size, groups = s[0], s[1], s[2], s[3], s[4] * s[5], s[6]
-    count = gradients.shape[2]
-    panels = (count + COLUMNS - 1) // COLUMNS
-    for n in range(first, end):
-        _fill_planes(
-            images[image + n], rows, columns, high, wide, plain, planes, n * images.shape[1] * channel, channel
-        )
-        for g in range(groups):
-            for panel in range(panels):
-                base = ((n * groups + g) * panels + panel) * size * COLUMNS
-                columns_here = min(COLUMNS, count - panel * COLUMNS)
-                for start in range(0, size, 16):
-                    stop = min(size, start + 16)
-                    for j in range(columns_here):
-                        for place in range(start, stop):
-                            value = gradients[image + n, g, panel * COLUMNS + j, place]
-                            flows[base + place * COLUMNS + j] = value
-                if columns_here < COLUMNS:
-                    for place in range(size):
-                        for j in range(columns_here, COLUMNS):
-                            flows[base + place * COLUMNS + j] = np.float32(0)
-
-
-@njit(
-    "void(float32[::1], float32[::1], intp[::1], intp[::1], float32[::1], intp, intp, intp, intp, intp)",
-    nogil=True,
-    cache=True,
-    error_model="numpy",
-)
-def _correlate(planes, flows, offsets, s, sums, images, fresh, floats, first, end):  # type: ignore[no-untyped-def]
-    """Go on with blocks `first` … `end - 1` of the result over some images; a block is ROWS terms × COLUMNS channels.
-
-    `s`: high, wide, plain, floats a channel, down, across, groups, blocks of terms, panels of channels.
-    """
-    wide, down, across, groups, blocks, panels = s[1], s[4], s[5], s[6], s[7], s[8]
-    size = down * across
-    planes_at, flows_at, offsets_at, sums_at = (
-        planes.ctypes.data,
-        flows.ctypes.data,
-        offsets.ctypes.data,
-        sums.ctypes.data,
+@cfunc("void(intp, intp, intp, intp)", cache=True)
+def _correlate(s, first, end, scratch):  # type: ignore[no-untyped-def]
+    """Numbers: planes, flows, offsets, sums, images, floats of an image's planes, wide, down, across, groups, blocks of
+    terms, panels of channels. Items are blocks of sums, ROWS terms × COLUMNS channels."""
+    planes, flows, offsets, sums, images, image = (
+        word_at(s, 0),
+        word_at(s, 1),
+        word_at(s, 2),
+        word_at(s, 3),
+        word_at(s, 4),
+        word_at(s, 5),
     )
+    wide, down, across, groups, blocks, panels = (
+        word_at(s, 6),
+        word_at(s, 7),
+        word_at(s, 8),
+        word_at(s, 9),
+        word_at(s, 10),
+        word_at(s, 11),
+    )
+    size, jump = down * across, (wide - across) * 4
     for n in range(images):
-        starts = fresh if n == 0 else 0
+        fresh = 1 if n == 0 else 0
         for item in range(first, end):
             g, rest = item // (blocks * panels), item % (blocks * panels)
             panel, block = rest // blocks, rest % blocks
-            flow = flows_at + ((n * groups + g) * panels + panel) * size * COLUMNS * 4
-            rows = offsets_at + (g * blocks + block) * ROWS * 8
-            target = sums_at + item * ROWS * COLUMNS * 4
-            jump = (wide - across) * 4
-            _channels_block(planes_at + n * floats * 4, rows, flow, down, across, jump, target, starts)
+            flow = flows + ((n * groups + g) * panels + panel) * size * COLUMNS * 4
+            rows = offsets + (g * blocks + block) * ROWS * 8
+            target = sums + item * ROWS * COLUMNS * 4
+            _channels_block(planes + n * image * 4, rows, flow, down, across, jump, target, fresh)
 
 
-@njit(
-    "void(float32[:,:,:,::1], float32[:,:,:,::1], intp[::1], intp[::1], intp[::1], intp[::1], float32[:,::1], "
-    "intp, intp)",
-    nogil=True,
-    cache=True,
-    error_model="numpy",
-)
-def _correlate_one(images, gradients, offsets, rows, columns, s, out, first, end):  # type: ignore[no-untyped-def]
-    """One output channel a group: groups `first` … `end - 1`, a chain for each element of the kernel."""
-    high, wide, plain, channel, down, across = s[0], s[1], s[2], s[3], s[4], s[5]
-    terms, inputs = out.shape[1], images.shape[1] // gradients.shape[1]
-    planes = np.zeros(inputs * channel, np.float32)
-    sums = np.zeros(terms, np.float32)
+@cfunc("void(intp, intp, intp, intp)", cache=True)
+def _settle(s, first, end, scratch):  # type: ignore[no-untyped-def]
+    """Numbers: sums as `_correlate` leaves them, out (groups, M, terms), M, terms, blocks, panels. Items are rows."""
+    sums, out, count, terms, blocks, panels = (
+        word_at(s, 0),
+        word_at(s, 1),
+        word_at(s, 2),
+        word_at(s, 3),
+        word_at(s, 4),
+        word_at(s, 5),
+    )
+    for item in range(first, end):
+        g, m = item // count, item % count
+        base = sums + ((g * panels + m // COLUMNS) * blocks * ROWS * COLUMNS + m % COLUMNS) * 4
+        for k in range(terms):
+            put_float(out + (item * terms + k) * 4, float_at(base + k * COLUMNS * 4))
+
+
+@cfunc("void(intp, intp, intp, intp)", cache=True)
+def _correlate_one(s, first, end, scratch):  # type: ignore[no-untyped-def]
+    """One channel a group, a chain for each element of the kernel. Numbers: planes, gradients (images, groups, places),
+    offsets, out (groups, terms), images, floats of an image's planes, wide, down, across, groups, terms."""
+    planes, gradients, offsets, out, images, image = (
+        word_at(s, 0),
+        word_at(s, 1),
+        word_at(s, 2),
+        word_at(s, 3),
+        word_at(s, 4),
+        word_at(s, 5),
+    )
+    wide, down, across, groups, terms = word_at(s, 6), word_at(s, 7), word_at(s, 8), word_at(s, 9), word_at(s, 10)
     for g in range(first, end):
-        sums[:] = np.float32(0)
-        for n in range(images.shape[0]):
-            own = images[n, g * inputs : (g + 1) * inputs]
-            _fill_planes(own, rows, columns, high, wide, plain, planes, 0, channel)
+        sums, own = out + g * terms * 4, offsets + g * terms * 8
+        for k in range(terms):
+            put_float(sums + k * 4, types.float32(0))
+        for n in range(images):
+            flow = gradients + (n * groups + g) * down * across * 4
             for row in range(down):
+                line = planes + (n * image + row * wide) * 4
                 for column in range(across):
-                    flow, at = gradients[n, g, 0, row * across + column], row * wide + column
+                    amount = float_at(flow + (row * across + column) * 4)
                     for k in range(terms):
-                        sums[k] += flow * planes[offsets[k] + at]
-        out[g, :] = sums
+                        seen = float_at(line + word_at(own, k) + column * 4)
+                        put_float(sums + k * 4, float_at(sums + k * 4) + amount * seen)
 
 
-def correlate(gradients: torch.Tensor, images: torch.Tensor, attributes: tuple[int, ...]) -> torch.Tensor:
+def _filling(shape: tuple[int, ...], planes: Planes, images: int, target: int) -> tuple[Call, tuple[Any, ...]]:
+    """The step that makes the planes of operand `images` in operand `target`."""
+    batch, channels, height, width = shape
+    high, wide = planes.pitch
+    held = int(np.argmax(planes.columns >= 0))
+    # An image that no window sees is not copied from.
+    plain = held + 1 if planes.plain and planes.columns[held] >= 0 else 0
+    down, across = len(planes.rows) // high, len(planes.columns) // wide
+    numbers = (0, 0, 0, 0, height, width, high, wide, down, across, plain, planes.channel)
+    floats = batch * channels * planes.channel
+    call = Call(_fill.address, numbers, (0, 1, 2, 3), batch * channels, floats * COPY_NS)
+    return call, (images, target, torch.from_numpy(planes.rows), torch.from_numpy(planes.columns))
+
+
+def gather_product(
+    shape: tuple[int, ...], attributes: tuple[int, ...], weights: tuple[int, int, int], shared: bool, biased: bool
+) -> Recipe:
+    """Weights (groups, M, terms) times the windows of images (batch, channels, height, width).
+
+    Inputs: weights (one group's for all, if `shared`), images, and, if `biased`, a number for each row that is added
+    last. Output: (batch, groups · M, places).
+    """
+    batch, channels = shape[:2]
+    groups, count, terms = weights
+    planes = planes_of(shape[1:], attributes)
+    height = 1 if count == 1 else ROWS
+    blocks = -(-count // height)
+    image = channels * planes.channel
+    slack = ROW_COLUMNS + 16
+    out, packed, held = (3, 4, 5) if biased else (2, 3, 4)
+    pack = (0, 0, count, terms, height, 0 if shared else count * terms)
+    size = planes.places[0] * planes.places[1]
+    gather = (0, 0, 0, 0, 0, image, planes.pitch[1], *planes.places, groups, count, terms, int(biased))
+    work = batch * groups * blocks * height * terms * size / TERMS_PER_NS
+    offsets = torch.from_numpy(planes.offsets * 4)
+    return Recipe(
+        (groups * blocks * terms * height * 4, (batch * image + slack) * 4),
+        (
+            (
+                Call(_pack.address, pack, (0, 1), groups * blocks, groups * blocks * height * terms * COPY_NS),
+                (0, packed),
+            ),
+            _filling(shape, planes, 1, held),
+            (
+                Call(_gather.address, gather, (0, 1, 2, 3, 4), batch, work),
+                (held, packed, offsets, 2 if biased else out, out),
+            ),
+        ),
+    )
+
+
+def correlate(shape: tuple[int, ...], attributes: tuple[int, ...], gradients: tuple[int, int]) -> Recipe:
     """Gradients (batch, groups, M, places) against the windows of images (batch, channels, height, width).
 
-    The result is (groups, M, terms): chains over images, then places.
+    `gradients` is (groups, M). Inputs: gradients, images. Output: (groups, M, terms), chains over images, then places.
     """
-    batch, groups, count, size = gradients.shape
-    planes = planes_of(tuple(images.shape[1:]), attributes)
-    terms = len(planes.offsets) // groups
-    numbers = [*planes.pitch, int(planes.plain), planes.channel, *planes.places, groups]
-    image, flow = images.contiguous().numpy(), gradients.contiguous().numpy()
-    work = batch * groups * count * terms * size
+    batch, channels = shape[:2]
+    groups, count = gradients
+    planes = planes_of(shape[1:], attributes)
+    terms, size = len(planes.offsets) // groups, planes.places[0] * planes.places[1]
+    image, wide = channels * planes.channel, planes.pitch[1]
+    work = batch * groups * count * terms * size / TERMS_PER_NS
+    out, held, flows, sums = 2, 3, 4, 5
+    filling = _filling(shape, planes, 1, held)
     if count == 1:
-        single = torch.empty((groups, terms), dtype=torch.float32)
-        made, settings = single.numpy(), np.array(numbers, np.intp)
-        tables = (planes.offsets, planes.rows, planes.columns, settings, made)
-        run_parts(groups, work, PARALLEL_TERMS, lambda first, end: _correlate_one(image, flow, *tables, first, end))
-        return single.reshape(groups, 1, terms)
+        one = (0, 0, 0, 0, batch, image, wide, *planes.places, groups, terms)
+        single = Call(_correlate_one.address, one, (0, 1, 2, 3), groups, work * TERMS_PER_NS)
+        return Recipe((batch * image * 4,), (filling, (single, (held, 0, torch.from_numpy(planes.offsets * 4), out))))
     blocks, panels = -(-terms // ROWS), -(-count // COLUMNS)
-    settings = np.array([*numbers, blocks, panels], np.intp)
     padded = np.zeros((groups, blocks * ROWS), np.intp)
     padded[:, :terms] = planes.offsets.reshape(groups, terms) * 4
-    floats, flow_floats = images.shape[1] * planes.channel, groups * panels * size * COLUMNS
-    chunk = max(1, min(batch, CHUNK_FLOATS // (floats + flow_floats)))
-    held, flows = np.empty(chunk * floats + 16, np.float32), np.empty(chunk * flow_floats, np.float32)
-    sums = np.empty(groups * panels * blocks * ROWS * COLUMNS, np.float32)
-    offsets, items = padded.reshape(-1), groups * panels * blocks
-    for start in range(0, batch, chunk):
-        here = min(chunk, batch - start)
-        share = work * here // batch
-
-        def prepare(first: int, end: int, start: int = start) -> None:
-            _prepare(image, flow, planes.rows, planes.columns, settings, held, flows, start, first, end)
-
-        def go_on(first: int, end: int, start: int = start, here: int = here) -> None:
-            _correlate(held, flows, offsets, settings, sums, here, int(start == 0), floats, first, end)
-
-        run_parts(here, share, PARALLEL_TERMS, prepare)
-        run_parts(items, share, PARALLEL_TERMS, go_on)
-    tiles = torch.from_numpy(sums).view(groups, panels, blocks, ROWS, COLUMNS)
-    return tiles.permute(0, 1, 4, 2, 3).reshape(groups, panels * COLUMNS, blocks * ROWS)[:, :count, :terms]
+    items = groups * panels * blocks
+    floats = batch * groups * panels * size * COLUMNS
+    numbers = (0, 0, 0, 0, batch, image, wide, *planes.places, groups, blocks, panels)
+    turn = Call(_turn.address, (0, 0, count, size, panels), (0, 1), batch * groups * panels, floats * COPY_NS)
+    chains = Call(_correlate.address, numbers, (0, 1, 2, 3), items, work)
+    settled = (0, 0, count, terms, blocks, panels)
+    settle = Call(_settle.address, settled, (0, 1), groups * count, groups * count * terms * COPY_NS)
+    return Recipe(
+        (batch * image * 4, floats * 4, items * ROWS * COLUMNS * 4),
+        (
+            filling,
+            (turn, (0, flows)),
+            (chains, (held, flows, torch.from_numpy(padded.reshape(-1)), sums)),
+            (settle, (sums, out)),
+        ),
+    )

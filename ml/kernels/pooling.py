@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from llvmlite import ir
-from numba import njit, types
+from numba import cfunc, types
 from numba.extending import intrinsic
 
+from ml.kernels.call import Call
 from ml.kernels.matmul import WIDTH
-from ml.kernels.threads import run_parts
+from ml.kernels.memory import float_at, put_float, put_word, word_at
+from ml.kernels.recipe import Recipe
 
-PARALLEL_ELEMENTS = 1 << 16
-"""Below so many elements of windows one thread does all."""
+LOOK_NS = 0.3
+"""One element of one window, about."""
+SPREAD_NS = 1.5
+"""One window's gradient, about."""
 
 
 def _lanes_step(step: int) -> Any:
@@ -66,117 +69,128 @@ _look_next = _lanes_step(1)
 _look_second = _lanes_step(2)
 
 
-@njit(
-    "void(float32[:,:,::1], float32[:,:,::1], int64[:,:,::1], intp[::1], intp, intp)",
-    nogil=True,
-    cache=True,
-    error_model="numpy",
-)
-def _greatest(images, values, within, s, first, end):  # type: ignore[no-untyped-def]
-    """Planes `first` … `end - 1`; `s`: size, start, step, dilation of each axis."""
-    tall, top, down, spread = s[0], s[1], s[2], s[3]
-    broad, left, across, gap = s[4], s[5], s[6], s[7]
-    height, width = images.shape[1], images.shape[2]
-    rows, columns = values.shape[1], values.shape[2]
-    room = (columns + WIDTH - 1) // WIDTH * WIDTH
-    best, chosen = np.empty(room, np.float32), np.empty(room, np.int32)
-    best_at, chosen_at, images_at = best.ctypes.data, chosen.ctypes.data, images.ctypes.data
-    limit = images_at + images.size * 4
-    for n in range(first, end):
+@intrinsic
+def _lane_at(typing_context, address):  # type: ignore[no-untyped-def]
+    """The i32 at an address."""
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        item = builder.load(builder.inttoptr(arguments[0], ir.IntType(32).as_pointer()), align=4)
+        return builder.sext(item, ir.IntType(64))
+
+    return types.intp(types.intp), generate
+
+
+@intrinsic
+def _put_lane(typing_context, address, value):  # type: ignore[no-untyped-def]
+    """Write an i32 to an address."""
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        item = builder.trunc(arguments[1], ir.IntType(32))
+        builder.store(item, builder.inttoptr(arguments[0], ir.IntType(32).as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), generate
+
+
+@cfunc("void(intp, intp, intp, intp)", cache=True)
+def _greatest(s, first, end, scratch):  # type: ignore[no-untyped-def]
+    """Numbers: images, values, places within the window, planes, height, width, rows, columns, then size, start, step,
+    dilation of both axes. Items are planes."""
+    images, values, within, planes = word_at(s, 0), word_at(s, 1), word_at(s, 2), word_at(s, 3)
+    height, width, rows, columns = word_at(s, 4), word_at(s, 5), word_at(s, 6), word_at(s, 7)
+    tall, top, down, spread = word_at(s, 8), word_at(s, 9), word_at(s, 10), word_at(s, 11)
+    broad, left, across, gap = word_at(s, 12), word_at(s, 13), word_at(s, 14), word_at(s, 15)
+    limit = images + planes * height * width * 4
+    best = scratch
+    chosen = scratch + (columns + WIDTH) * 4
+    for item in range(first, end):
         for o in range(rows):
             # What stands outside is -infinity: the element that a window without a greater one shows first.
-            best[:] = np.float32(-np.inf)
-            chosen[:] = np.int32(0)
+            for p in range(columns + WIDTH):
+                put_float(best + p * 4, types.float32(-np.inf))
+                _put_lane(chosen + p * 4, 0)
             for k in range(tall):
                 row = top + o * down + k * spread
                 if row < 0 or row >= height:
                     continue
-                line = images_at + (n * height + row) * width * 4
+                line = images + (item * height + row) * width * 4
                 for m in range(broad):
-                    start = left + m * gap
+                    start, number = left + m * gap, k * broad + m
                     low = max(0, -(start // across))
                     high = min(columns, (width - 1 - start) // across + 1)
-                    number = k * broad + m
                     for p in range(low // WIDTH * WIDTH, high, WIDTH):
                         source = line + (start + p * across) * 4
-                        safe = source >= images_at and source + ((WIDTH - 1) * across + 1) * 4 <= limit
+                        safe = source >= images and source + ((WIDTH - 1) * across + 1) * 4 <= limit
                         if across == 1 and safe:
-                            _look_next(source, best_at + p * 4, chosen_at + p * 4, number, low - p, high - p)
+                            _look_next(source, best + p * 4, chosen + p * 4, number, low - p, high - p)
                         elif across == 2 and safe:
-                            _look_second(source, best_at + p * 4, chosen_at + p * 4, number, low - p, high - p)
+                            _look_second(source, best + p * 4, chosen + p * 4, number, low - p, high - p)
                         else:
                             for at in range(max(low, p), min(high, p + WIDTH)):
-                                value, held = images[n, row, start + at * across], best[at]
+                                value, held = float_at(line + (start + at * across) * 4), float_at(best + at * 4)
                                 if (value > held or value != value) and held == held:
-                                    best[at], chosen[at] = value, number
-            values[n, o, :] = best[:columns]
-            within[n, o, :] = chosen[:columns]
-    # numba frees an array after the last mention of its name; addresses are used until here.
-    best[0], chosen[0] = best[0], chosen[0]
+                                    put_float(best + at * 4, value)
+                                    _put_lane(chosen + at * 4, number)
+            target = (item * rows + o) * columns
+            for p in range(columns):
+                put_float(values + (target + p) * 4, float_at(best + p * 4))
+                put_word(within + (target + p) * 8, _lane_at(chosen + p * 4))
 
 
-@njit(
-    "void(float32[:,:,::1], int64[:,:,::1], float32[:,:,::1], intp[::1], intp, intp)",
-    nogil=True,
-    cache=True,
-    error_model="numpy",
-)
-def _spread(gradients, within, out, s, first, end):  # type: ignore[no-untyped-def]
-    """Planes `first` … `end - 1`. Windows are taken from the last: the elements of the kernel then come in order."""
-    tall, top, down, spread = s[0], s[1], s[2], s[3]
-    broad, left, across, gap = s[4], s[5], s[6], s[7]
-    height, width = out.shape[1], out.shape[2]
-    rows, columns = gradients.shape[1], gradients.shape[2]
-    row_of, column_of = np.empty(tall * broad, np.intp), np.empty(tall * broad, np.intp)
-    for k in range(tall * broad):
-        row_of[k], column_of[k] = k // broad * spread - top, k % broad * gap - left
-    for n in range(first, end):
-        for i in range(height):
-            for j in range(width):
-                out[n, i, j] = np.float32(0)
+@cfunc("void(intp, intp, intp, intp)", cache=True)
+def _spread(s, first, end, scratch):  # type: ignore[no-untyped-def]
+    """Numbers: gradients, places within the window, out, height, width, rows, columns, then size, start, step, dilation
+    of both axes. Items are planes. Windows are taken from the last: the kernel's elements then come in order."""
+    gradients, within, out = word_at(s, 0), word_at(s, 1), word_at(s, 2)
+    height, width, rows, columns = word_at(s, 3), word_at(s, 4), word_at(s, 5), word_at(s, 6)
+    tall, top, down, spread = word_at(s, 7), word_at(s, 8), word_at(s, 9), word_at(s, 10)
+    broad, left, across, gap = word_at(s, 11), word_at(s, 12), word_at(s, 13), word_at(s, 14)
+    size = tall * broad
+    for k in range(size):
+        put_word(scratch + k * 16, k // broad * spread - top)
+        put_word(scratch + k * 16 + 8, k % broad * gap - left)
+    for item in range(first, end):
+        plane, source = out + item * height * width * 4, item * rows * columns
+        for place in range(height * width):
+            put_float(plane + place * 4, types.float32(0))
         for o in range(rows - 1, -1, -1):
             for p in range(columns - 1, -1, -1):
-                k = within[n, o, p]
-                if 0 <= k < tall * broad:
-                    i, j = o * down + row_of[k], p * across + column_of[k]
+                at = source + o * columns + p
+                k = word_at(within, at)
+                if 0 <= k < size:
+                    i, j = o * down + word_at(scratch, 2 * k), p * across + word_at(scratch, 2 * k + 1)
                     if 0 <= i < height and 0 <= j < width:
-                        out[n, i, j] += gradients[n, o, p]
+                        target = plane + (i * width + j) * 4
+                        put_float(target, float_at(target) + float_at(gradients + at * 4))
 
 
-def greatest(images: torch.Tensor, attributes: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(values, places within the window), each (batch, channels, down, across), under attributes of `windows`."""
-    batch, channels, height, width = images.shape
-    (tall, rows, top, down, spread, _), (broad, columns, left, across, gap, _) = attributes[1:7], attributes[7:13]
-    shape = (batch, channels, rows, columns)
-    values, within = torch.empty(shape), torch.empty(shape, dtype=torch.int64)
-    settings = np.array([tall, top, down, spread, broad, left, across, gap], np.intp)
-    planes = batch * channels
-    arrays = (
-        images.contiguous().view(planes, height, width).numpy(),
-        values.view(planes, rows, columns).numpy(),
-        within.view(planes, rows, columns).numpy(),
-        settings,
-    )
-    work = values.numel() * tall * broad
-    run_parts(planes, work, PARALLEL_ELEMENTS, lambda first, end: _greatest(*arrays, first, end))
-    return values, within
+def greatest(shape: tuple[int, ...], attributes: tuple[int, ...], names: tuple[str, ...]) -> Recipe:
+    """Images (batch, channels, height, width) → values and places within the window, each (…, down, across).
 
-
-def spread(gradients: torch.Tensor, within: torch.Tensor, attributes: tuple[int, ...]) -> torch.Tensor:
-    """The gradient of the images, (batch, channels, height, width); `attributes` look from an image's elements back.
-
-    Their places are (start + i - dilation · k) / interior: the interior is the pooling's step.
+    `attributes` are those of `windows` over the last two axes. Outputs: `names` out of max_last (values), argmax_last.
     """
-    batch, channels, rows, columns = gradients.shape
-    (tall, height, top, _, spread_, down), (broad, width, left, _, gap, across) = attributes[1:7], attributes[7:13]
-    out = torch.empty((batch, channels, height, width))
-    settings = np.array([tall, top, down, -spread_, broad, left, across, -gap], np.intp)
+    batch, channels, height, width = shape
+    (tall, rows, top, down, spread, _), (broad, columns, left, across, gap, _) = attributes[1:7], attributes[7:13]
     planes = batch * channels
-    arrays = (
-        gradients.contiguous().view(planes, rows, columns).numpy(),
-        within.contiguous().view(planes, rows, columns).numpy(),
-        out.view(planes, height, width).numpy(),
-        settings,
-    )
-    run_parts(planes, out.numel(), PARALLEL_ELEMENTS, lambda first, end: _spread(*arrays, first, end))
-    return out
+    numbers = (0, 0, 0, planes, height, width, rows, columns, tall, top, down, spread, broad, left, across, gap)
+    call = Call(_greatest.address, numbers, (0, 1, 2), planes, planes * rows * columns * tall * broad * LOOK_NS)
+    elements = planes * rows * columns
+    if len(names) == 2:
+        order = (1, 2) if names[0] == "max_last" else (2, 1)
+        return Recipe((), ((call, (0, *order)),))
+    values = names == ("max_last",)
+    return Recipe((elements * (8 if values else 4),), ((call, (0, 1, 2) if values else (0, 2, 1)),))
+
+
+def spread(shape: tuple[int, ...], attributes: tuple[int, ...], images: tuple[int, int]) -> Recipe:
+    """Gradients and chosen places (batch, channels, down, across) → the gradient of the images, (…, height, width).
+
+    `attributes` look from an image's elements back at the windows: (start + i - dilation · k) / interior, the interior
+    being the pooling's step.
+    """
+    batch, channels, rows, columns = shape
+    (tall, _, top, _, dilation, down), (broad, _, left, _, gap, across) = attributes[1:7], attributes[7:13]
+    planes, (height, width) = batch * channels, images
+    numbers = (0, 0, 0, height, width, rows, columns, tall, top, down, -dilation, broad, left, across, -gap)
+    nanoseconds = planes * (rows * columns * SPREAD_NS + height * width * LOOK_NS)
+    return Recipe((), ((Call(_spread.address, numbers, (0, 1, 2), planes, nanoseconds), (0, 1, 2)),))
