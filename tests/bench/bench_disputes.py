@@ -43,6 +43,11 @@ CASES: tuple[tuple[str, str, tuple[Shape, ...], tuple[int, ...]], ...] = (
     ("max_last 256x8192", "max_last", ((256, 8192),), ()),
     ("matmul 256x256 by 256x256", "matmul", ((256, 256), (256, 256)), ()),
     ("matmul 256x8192 by 8192x256", "matmul", ((256, 8192), (8192, 256)), ()),
+    ("matmul 512x4608 by 4x4608x64", "matmul", ((512, 4608), (4, 4608, 64)), ()),
+    ("matmul 10x576 by 64x576x49", "matmul", ((10, 576), (64, 576, 49)), ()),
+    ("windows 3x3 of 4x64x32x32", "windows", ((4, 64, 32, 32),), (0, *(3, 32, -1, 1, 1, 1) * 2)),
+    ("windows 3x3 back to 4x64x32x32", "windows", ((4, 64, 16, 16),), (0, *(3, 32, 1, 1, -1, 2) * 2)),
+    ("windows 7 of 8x8192", "windows", ((1, 8, 8192),), (0, 7, 8192, -3, 1, 1, 1)),
     ("embedding_grad 4096x128 into 1024 rows", "embedding_grad", ((4096, 128),), (1024,)),
 )
 COLUMNS = ("moves", "bytes", "evidence", "defender ms", "challenger ms", "referee ms", "arbitration ms")
