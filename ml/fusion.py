@@ -15,7 +15,7 @@ import torch
 from ml.kernels.elementwise import Group, Operation
 from ml.kernels.emit import FUSIBLE
 from ml.kernels.recipe import Recipe
-from ml.window_fusion import WindowFusion
+from ml.window_fusion import Match, WindowFusion
 from proofs.program.operators import infer
 from proofs.program.shapes import DTYPES
 from proofs.program.types import Program, TensorType
@@ -39,6 +39,8 @@ class Piece:
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
     group: Callable[[Types], Group] | None = None
+    kernel: Kernel | None = None
+    """In Python."""
     recipe: Recipe | None = None
     """Of a graph that has kernels of its own."""
 
@@ -63,7 +65,11 @@ class _Fusion:
             for item in node.inputs:
                 self.users.setdefault(item, set()).add(value)
         self.results = {*program.state_outputs, program.loss}
-        self.matches, self.unmade = WindowFusion(program, self.types, self.users).find()
+        self.matches: dict[int, Match] = {}
+        self.unmade: set[int] = set()
+        if types is None:
+            # A part of a batch goes on with chains that its kernels hold: it runs operator by operator.
+            self.matches, self.unmade = WindowFusion(program, self.types, self.users).find()
         self.pending: dict[int, list[int]] = {}
         """Value → the pending group that makes it (shared list)."""
         self.pieces: list[Piece] = []
