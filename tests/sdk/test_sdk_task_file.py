@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gensyn_node.config.home import Home
 from gensyn_node.primitives.errors import Rejection
-from gensyn_node.sdk.task_build import build_task
+from gensyn_node.sdk.datasets import make_dataset
+from gensyn_node.sdk.task_build import capture_program
 from gensyn_node.sdk.task_file import REMEDIES, TEMPLATE, parse_task_file, read_task_file
 from proofs.program.types import TensorType
 
@@ -66,7 +67,8 @@ def test_images_decide_the_sizes_of_their_presets(preset: str, own: str, dtype: 
     images = generator.integers(0, 2, (40, 1, 8, 8)).astype(dtype)
     np.savez(tmp_path / "digits.npz", x=images, y=np.arange(40) % 5)
     task = parse_task_file(GOOD.replace('preset = "mlp"\nwidths = [64]', f'preset = "{preset}"\n{own}'))
-    built = build_task(Home(tmp_path / "home"), task, tmp_path, 1000)
+    made = make_dataset(Home(tmp_path / "home"), tmp_path / "digits.npz")
+    built = capture_program(task, made.folder, made.manifest)
     record = next(item for item in built.program.batch if item.name == "x").record
     assert record == TensorType("u8" if dtype is np.uint8 else "f32", (1, 8, 8))
 
@@ -74,8 +76,9 @@ def test_images_decide_the_sizes_of_their_presets(preset: str, own: str, dtype: 
 def test_vectors_are_no_images(tmp_path: Path) -> None:
     np.savez(tmp_path / "digits.npz", x=np.zeros((40, 7), np.float32), y=np.arange(40) % 5)
     task = parse_task_file(GOOD.replace('preset = "mlp"\nwidths = [64]', 'preset = "cnn"'))
+    made = make_dataset(Home(tmp_path / "home"), tmp_path / "digits.npz")
     with pytest.raises(Rejection, match="channels, height, width"):
-        build_task(Home(tmp_path / "home"), task, tmp_path, 1000)
+        capture_program(task, made.folder, made.manifest)
 
 
 @pytest.mark.parametrize(
