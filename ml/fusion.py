@@ -45,16 +45,17 @@ class Piece:
     """Of a graph that has kernels of its own."""
 
 
-def fuse(program: Program, types: Types | None = None) -> list[Piece]:
+def fuse(program: Program, types: Types | None = None, recipes: bool = True) -> list[Piece]:
     """The program's nodes as pieces in a valid order; constants that only loops use disappear into them.
 
-    `types` of all values, where they do not follow from the operators.
+    `types` of all values, where they do not follow from the operators. `recipes`: whether graphs may have kernels of
+    their own, which this processor runs.
     """
-    return _Fusion(program, types).run()
+    return _Fusion(program, types, recipes).run()
 
 
 class _Fusion:
-    def __init__(self, program: Program, types: Types | None) -> None:
+    def __init__(self, program: Program, types: Types | None, recipes: bool) -> None:
         self.program = program
         self.first = program.first_node_value
         self.types = list(types) if types is not None else input_types(program)
@@ -67,7 +68,7 @@ class _Fusion:
         self.results = {*program.state_outputs, program.loss}
         self.matches: dict[int, Match] = {}
         self.unmade: set[int] = set()
-        if types is None:
+        if types is None and recipes:
             # A part of a batch goes on with chains that its kernels hold: it runs operator by operator.
             self.matches, self.unmade = WindowFusion(program, self.types, self.users).find()
         self.pending: dict[int, list[int]] = {}

@@ -69,7 +69,7 @@ class DeviceInterpreter:
         """The pieces of the program, each with the values that nothing needs after it."""
         types = self.info.types
         made: list[tuple[tuple[int, ...], tuple[int, ...], Run]] = []
-        for piece in fuse(self.program):
+        for piece in fuse(self.program, recipes=False):
             if piece.group is not None:
                 group = piece.group(types)
                 if len(piece.inputs) + len(piece.outputs) <= self._backend.arrays_max and _is_emitted(group):
