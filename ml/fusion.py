@@ -68,8 +68,7 @@ class _Fusion:
         self.results = {*program.state_outputs, program.loss}
         self.matches: dict[int, Match] = {}
         self.unmade: set[int] = set()
-        if types is None and recipes:
-            # A part of a batch goes on with chains that its kernels hold: it runs operator by operator.
+        if recipes:
             self.matches, self.unmade = WindowFusion(program, self.types, self.users).find()
         self.pending: dict[int, list[int]] = {}
         """Value → the pending group that makes it (shared list)."""
