@@ -68,7 +68,7 @@ def test_images_decide_the_sizes_of_their_presets(preset: str, own: str, dtype: 
     np.savez(tmp_path / "digits.npz", x=images, y=np.arange(40) % 5)
     task = parse_task_file(GOOD.replace('preset = "mlp"\nwidths = [64]', f'preset = "{preset}"\n{own}'))
     made = make_dataset(Home(tmp_path / "home"), tmp_path / "digits.npz")
-    built = capture_program(task, made.folder, made.manifest)
+    built = capture_program(task, made.folder, made.manifest, tmp_path)
     record = next(item for item in built.program.batch if item.name == "x").record
     assert record == TensorType("u8" if dtype is np.uint8 else "f32", (1, 8, 8))
 
@@ -78,7 +78,7 @@ def test_vectors_are_no_images(tmp_path: Path) -> None:
     task = parse_task_file(GOOD.replace('preset = "mlp"\nwidths = [64]', 'preset = "cnn"'))
     made = make_dataset(Home(tmp_path / "home"), tmp_path / "digits.npz")
     with pytest.raises(Rejection, match="channels, height, width"):
-        capture_program(task, made.folder, made.manifest)
+        capture_program(task, made.folder, made.manifest, tmp_path)
 
 
 @pytest.mark.parametrize(
