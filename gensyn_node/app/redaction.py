@@ -44,7 +44,8 @@ class Redactor:
         """The text without secrets."""
         for form in self._forms:
             text = text.replace(form, REDACTED)
-        return self._without_words(_NAMED.sub(rf"\1{REDACTED}", text))
+        # Rows of words first: "secret" and "private" are words too, and what is taken out after them would cut a row.
+        return _NAMED.sub(rf"\1{REDACTED}", self._without_words(text))
 
     def _without_words(self, text: str) -> str:
         """Rows of recovery words, whatever stands between them."""

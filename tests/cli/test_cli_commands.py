@@ -81,7 +81,7 @@ def test_commands_import_no_torch_before_they_run() -> None:
 
 def test_every_command_has_help_and_json(gensyn: Program) -> None:
     groups = {group.name: group.typer_instance for group in app.registered_groups}
-    assert set(groups) == {"node", "wallet", "data", "task", "dispute", "stake", "chain", "gov", "devnet"}
+    assert set(groups) == {"node", "wallet", "data", "task", "dispute", "stake", "chain", "gov", "devnet", "bench"}
     for group, commands in list(groups.items()):
         groups |= {f"{group} {inner.name}": inner.typer_instance for inner in commands.registered_groups}
     assert "gov propose" in groups
@@ -201,7 +201,7 @@ def test_task_file_is_written_once_and_checked(gensyn: Program, tmp_path: Path) 
     assert gensyn.json("task", "validate", str(file))["error"]["code"] == "E1813"
     file.write_text(file.read_text().replace("steps = 600", "steps = 0"))
     error = gensyn.json("task", "validate", str(file))["error"]
-    assert "line 22, train.steps" in error["message"]
+    assert "line 24, train.steps" in error["message"]
 
 
 def test_nothing_is_sent_without_consent(

@@ -106,6 +106,11 @@ def test_no_secret_is_in_the_bundle(
         assert b"[consensus]" in parts["gensyn-debug/config.toml"]
 
 
+def test_words_that_name_secrets_do_not_cut_a_row_of_recovery_words() -> None:
+    row = "abandon secret network private absorb token ability seed abandon absent mother zoo"
+    assert Redactor([]).clean(f"typed {row}.") == f"typed {REDACTED}."
+
+
 def test_ordinary_text_stays() -> None:
     text = "block 5 committed by 12D3KooW at height 7; the seed nodes answer; about able above absent zoo"
     assert Redactor([b"s3cret-token"]).clean(text) == text

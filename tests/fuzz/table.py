@@ -89,7 +89,6 @@ READS_FILES = {
     "gensyn_node.devnet.account_book.read_book": "reads our own node's ledger",
     "gensyn_node.devnet.digits.load_digits": "a file of an installed package",
     "gensyn_node.devnet.scenario.read_scenario": "parse_scenario",
-    "consensus.ledger.games.load": "a record of the ledger",
     "ml.worker.frames.read_frame": "fuzzed with decode_request",
     "ml.presets.configuration.parse_preset": "takes a typed table of parse_task_file",
     "ml.presets.configuration.parse_optimizer": "takes a typed table of parse_task_file",
