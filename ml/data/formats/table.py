@@ -209,7 +209,7 @@ def read_parquet(path: Path, label: str, target: Sequence[str] = ()) -> tuple[Re
         if not x:
             raise bad(f"{path} has no column left for x")
         if label:
-            texts = _texts(batch.column(names.index(label)))
+            texts = _texts(path, label, batch.column(names.index(label)))
             y: Array = np.array([number_of[text] for text in texts], np.int64)
         else:
             y = np.concatenate([_floats(path, name, columns[name]) for name in target], 1)
@@ -232,8 +232,11 @@ def read_parquet(path: Path, label: str, target: Sequence[str] = ()) -> tuple[Re
     return Records(count, of_arrays(first).types, chunks), classes
 
 
-def _texts(column: Any) -> list[str]:
-    return [str(value) for value in column.to_pylist()]
+def _texts(path: Path, label: str, column: Any) -> list[str]:
+    try:
+        return [str(value) for value in column.to_pylist()]
+    except UnicodeDecodeError as error:
+        raise bad(f"{path}: column {label!r} has text that is not UTF-8: {error}") from None
 
 
 def _parquet_classes(
@@ -243,7 +246,7 @@ def _parquet_classes(
     for batch in batches([label]):
         if batch.column(0).null_count:
             raise bad(f"{path}: column {label!r} has missing values")
-        _add_classes(path, label, classes, _texts(batch.column(0)))
+        _add_classes(path, label, classes, _texts(path, label, batch.column(0)))
     return sorted_classes(classes)
 
 
