@@ -57,16 +57,18 @@ def test_a_parameter_changes_and_an_upgrade_stops_only_who_does_not_know_it(
     with processes(cluster) as nodes:
         nodes[0].wait_height(1)
         changing = gensyn(nodes[0], "gov", "propose", "parameter", "window_blocks=12", "--yes")["proposal"]
-        height = changing["voting_end_height"] + 8
+        # Late enough that the commands below end before the nodes stop there, however slow the machine is.
+        height = changing["voting_end_height"] + 40
         upgrade = ("upgrade", "v2", "--height", str(height), "--protocol", "2")
-        numbers = [changing["number"], gensyn(nodes[0], "gov", "propose", *upgrade, "--yes")["number"]]
+        upgrading = gensyn(nodes[0], "gov", "propose", *upgrade, "--yes")["proposal"]
+        numbers = [changing["number"], upgrading["number"]]
         for voter in (1, 2):
             for nonce, number in enumerate(numbers):
                 nodes[voter].call("submit_transaction", transaction=vote(cluster, voter, nonce, number).hex())
         gensyn(nodes[0], "gov", "vote", str(numbers[0]), "yes")
         effect = changing["voting_end_height"] + PARAMETERS.enactment_blocks
         for node in (nodes[0], nodes[2]):
-            node.wait_height(effect - 1)
+            node.wait_height(max(effect - 1, upgrading["voting_end_height"] + 1))
         assert gensyn(nodes[0], "gov", "show", str(numbers[0]))["effect_height"] == effect
         assert gensyn(nodes[2], "chain", "params")["window_blocks"] == 12
         shown = gensyn(nodes[0], "gov", "list")["governance"]
