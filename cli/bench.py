@@ -8,7 +8,7 @@ import typer
 
 from cli.options import JsonOption
 from cli.output import console, emit, say, table
-from cli.progress import waiting
+from cli.progress import count_bar, waiting
 
 app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
 
@@ -59,3 +59,47 @@ def show(figures: dict[str, Any]) -> None:
         for name, item in figures["steps"].items()
     ]
     table("Memory, MiB", ("Model", "State #", "Step #", "Process, predicted #"), memory, "No model.", whole=1)
+
+
+@app.command()
+def economics(
+    tasks: Annotated[int, typer.Option(min=10, max=1_000_000, help="Tasks for each strategy and share.")] = 1_500,
+    agents: Annotated[int, typer.Option(min=50, max=100_000, help="Providers.")] = 2_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of all dice.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes.")] = 2,
+    preset: Annotated[str, typer.Option("--parameters", help="mainnet or devnet.")] = "mainnet",
+    as_json: JsonOption = False,
+) -> None:
+    """What each strategy earns under the ledger's rules, by simulation. Takes a few minutes."""
+    from consensus.ledger.parameters import devnet_parameters, mainnet_parameters
+    from gensyn_node.economics.assumptions import Assumptions
+    from gensyn_node.economics.report import report
+
+    presets = {"mainnet": mainnet_parameters, "devnet": devnet_parameters}
+    if preset not in presets:
+        raise typer.BadParameter(f"{preset!r} is none of {', '.join(presets)}")
+    with count_bar("Campaigns", as_json) as told:
+        found = report(
+            presets[preset](), Assumptions(), tasks=tasks, agents=agents, seed=seed, processes=jobs, told=told
+        )
+    emit(as_json, {"parameters": preset, **found}, lambda: show_economics(found))
+
+
+def show_economics(found: dict[str, Any]) -> None:
+    """The table of strategies, and what it rests on."""
+    rows = []
+    for name, one in found["strategies"].items():
+        bounds = ["none"] * 3 if one["mean"] is None else [f"{one[key]:+.2f}" for key in ("mean", "low", "high")]
+        ratio = one.get("loss_per_harm")
+        harm = "" if ratio is None else f"{min(ratio, 9_999):.4g}"
+        rows.append((name, *bounds, harm, "yes" if one["holds"] else "NO"))
+    shares = ", ".join(f"{share / 100:g} %" for share in found["shares_bps"])
+    say(f"{found['tasks']} tasks, {found['agents']} agents; bad shares {shares}; {found['unit']}.")
+    say("Cheats: the best of all shares. Honest roles: the worst. Bounds hold with 99.9 %.")
+    columns = ("Strategy", "Mean #", "Low #", "High #", "Loss/harm #", "Holds")
+    table("What each strategy earns, GSN", columns, rows, "No strategy.", whole=1)
+    for name, one in found["strategies"].items():
+        if "more_than_honest" in one:
+            say(f"{name}: {one['more_than_honest']:+.3f} GSN a task beside honest work of as many.")
+    for sentence in found["assumptions"]:
+        say(f"Assumed: {sentence}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from consensus.ledger import keys
-from consensus.ledger.parameters import BASIS_POINTS
+from consensus.ledger.parameters import BASIS_POINTS, Parameters
 from consensus.ledger.proposal_records import Proposal
 from consensus.ledger.reasons import INSUFFICIENT_FUNDS
 from consensus.ledger.records import Account, Provider, Task
@@ -146,6 +146,33 @@ def unlock(state: State, provider: bytes, amount_nano: int) -> None:
     state.change_provider(provider, locked_nano=record.locked_nano - amount_nano)
 
 
+@dataclass(frozen=True, slots=True)
+class SlashSplit:
+    """Where a slashed amount goes."""
+
+    winner_nano: int
+    jackpot_nano: int
+    compensated_nano: tuple[int, ...]
+    burnt_nano: int
+
+
+def split_slash(
+    parameters: Parameters, amount_nano: int, *, has_winner: bool, wanted: tuple[int, ...] = ()
+) -> SlashSplit:
+    """The shares of a slashed amount. Compensations come out of the burnt share, in order, as far as it goes."""
+    to_winner = amount_nano * parameters.winner_bps // BASIS_POINTS
+    to_jackpot = amount_nano * parameters.jackpot_bps // BASIS_POINTS
+    to_burn = amount_nano - to_winner - to_jackpot
+    compensated = []
+    for amount in wanted:
+        paid = min(amount, to_burn)
+        to_burn -= paid
+        compensated.append(paid)
+    if not has_winner:
+        to_winner, to_burn = 0, to_burn + to_winner
+    return SlashSplit(to_winner, to_jackpot, tuple(compensated), to_burn)
+
+
 def slash(
     state: State,
     provider: bytes,
@@ -159,21 +186,15 @@ def slash(
     Compensations (for honest work on what turned out wrong) come out of the burnt share, as far as it goes; without a
     winner that share is burnt as well. What all others can get is always below the whole: being both sides loses.
     """
-    parameters = state.parameters
     unlock(state, provider, amount_nano)
-    to_winner = amount_nano * parameters.winner_bps // BASIS_POINTS
-    to_jackpot = amount_nano * parameters.jackpot_bps // BASIS_POINTS
-    to_burn = amount_nano - to_winner - to_jackpot
-    for address, wanted in compensations:
-        paid = min(wanted, to_burn)
-        to_burn -= paid
+    wanted = tuple(amount for _, amount in compensations)
+    split = split_slash(state.parameters, amount_nano, has_winner=winner is not None, wanted=wanted)
+    for (address, _), paid in zip(compensations, split.compensated_nano, strict=True):
         pay(state, bond(provider), address, paid)
-    if winner is None:
-        to_burn += to_winner
-    else:
-        pay(state, bond(provider), winner, to_winner)
-    transfer(state, bond(provider), JACKPOT, to_jackpot)
-    transfer(state, bond(provider), BURNT, to_burn)
+    if winner is not None:
+        pay(state, bond(provider), winner, split.winner_nano)
+    transfer(state, bond(provider), JACKPOT, split.jackpot_nano)
+    transfer(state, bond(provider), BURNT, split.burnt_nano)
     record = state.provider(provider)
     state.change_provider(provider, slashed_nano=record.slashed_nano + amount_nano)
     state.emit("slashed", provider, amount_nano=amount_nano, winner=winner or b"", why=why)

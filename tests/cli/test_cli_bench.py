@@ -33,3 +33,17 @@ def test_tables_and_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     text = output_of(capsys, "bench", "ml")
     for word in ("A training step", "A segment", "Memory", "gpt-6x384"):
         assert word in text
+
+
+def test_economics_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    few = ("bench", "economics", "--tasks", "10", "--agents", "60", "--jobs", "1")
+    figures = json.loads(output_of(capsys, *few, "--json"))
+    assert figures["parameters"] == "mainnet" and figures["tasks"] >= 10 * len(figures["strategies"])
+    for name in ("honest solver", "honest verifier", "honest whistleblower", "honest submitter"):
+        assert figures["strategies"][name]["honest"] is True
+    cheat = figures["strategies"]["skip all"]
+    assert cheat["honest"] is False and cheat["low"] <= cheat["mean"] <= cheat["high"] < 0
+    assert figures["assumptions"] and "leaked evidence" in figures["failing"]
+    text = output_of(capsys, *few, "--parameters", "devnet")
+    for word in ("What each strategy earns", "lazy verifying", "Assumed:"):
+        assert word in text
