@@ -23,12 +23,13 @@ from gensyn_node.primitives.errors import InvariantViolation
 from ml.arena import assign
 from ml.fusion import Kernel, Piece, fuse
 from ml.kernels import lowering
+from ml.kernels.budget import CompileBudget
 from ml.kernels.call import Call
-from ml.kernels.elementwise import TORCH_DTYPES, Group, crosses, group_call
+from ml.kernels.elementwise import TORCH_DTYPES, Group, crosses, group_call, loop_of, single
 from ml.kernels.pool import TASK_WORDS, execute, helpers
 from ml.kernels.recipe import Recipe
 from ml.kernels.strided import copy_call
-from ml.kernels.table import kernel
+from ml.kernels.table import full, kernel
 from proofs.program.types import ITEM_BYTES, U8, Node, Program, TensorType
 
 LINE = 64
@@ -140,6 +141,7 @@ class Plan:
         for number in range(self._given):
             self._places[number] = Place(self._buffer(types[number], "input", number), meta(types[number]))
         self._own = own or {}
+        self._budget = CompileBudget()
         for piece in fuse(program, types):
             self._add(piece)
         self._outputs = _Outputs(self)
@@ -236,8 +238,25 @@ class Plan:
         inputs = [
             self._contiguous(place) if crosses(place.view.expand(shape).stride(), shape) else place for place in inputs
         ]
-        call = group_call(group, tuple(place.view.expand(shape).stride() for place in inputs))
-        self._emit(Task((*inputs, *outputs), call), outputs)
+        strides = tuple(place.view.expand(shape).stride() for place in inputs)
+        if not self._budget.admits(loop_of(group, strides), group):
+            self._add_apart(group, inputs, outputs)
+            return
+        self._emit(Task((*inputs, *outputs), group_call(group, strides)), outputs)
+
+    def _add_apart(self, group: Group, inputs: list[Place], outputs: list[Place]) -> None:
+        """A group operator by operator over whole contiguous values: one loop for each operator and its dtypes."""
+        shape, dtypes = group.shape, group.slot_dtypes()
+        constants = [self._constant(full(dtype, bits, ()).clone()) for dtype, bits in group.constants]
+        slots = [self._contiguous(Place(place.buffer, place.view.expand(shape))) for place in (*inputs, *constants)]
+        written = dict(zip(group.outputs, outputs, strict=True))
+        for slot, item in enumerate(group.operations, start=len(slots)):
+            output = written.get(slot) or self._fresh(TensorType(item.dtype, shape))
+            taken = [slots[number] for number in item.inputs]
+            alone = single(item.operator, tuple(dtypes[n] for n in item.inputs), item.attributes, item.dtype, shape)
+            call = group_call(alone, tuple(place.view.stride() for place in taken))
+            self._emit(Task((*taken, output), call), [output])
+            slots.append(output)
 
     def _add_recipe(self, recipe: Recipe, inputs: Sequence[int], outputs: Sequence[int]) -> None:
         made = [self._fresh(self.types[number]) for number in outputs]

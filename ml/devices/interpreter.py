@@ -13,6 +13,7 @@ from ml.devices.backend import Backend, Launch
 from ml.devices.source import EMITTED, KernelSource, group_numbers, group_source, walks_of
 from ml.fusion import fuse
 from ml.interpreter import Interpreter, Observer
+from ml.kernels.budget import CompileBudget
 from ml.kernels.elementwise import TORCH_DTYPES, Group, single
 from ml.reference.operators import REFERENCE, Call
 from proofs.program.operators import OPERATORS
@@ -67,17 +68,24 @@ class DeviceInterpreter:
 
     def _planned(self) -> list[_Instruction]:
         """The pieces of the program, each with the values that nothing needs after it."""
-        types = self.info.types
+        types, budget = self.info.types, CompileBudget()
         made: list[tuple[tuple[int, ...], tuple[int, ...], Run]] = []
         for piece in fuse(self.program, recipes=False):
             if piece.group is not None:
                 group = piece.group(types)
-                if len(piece.inputs) + len(piece.outputs) <= self._backend.arrays_max and _is_emitted(group):
+                fits = len(piece.inputs) + len(piece.outputs) <= self._backend.arrays_max and _is_emitted(group)
+                # How inputs lie in memory is not known yet; it follows from their shapes.
+                if fits and budget.admits((group, *(types[number].shape for number in piece.inputs)), group):
                     made.append((piece.inputs, piece.outputs, group_run(group, self._backend)))
                     continue
             for value in piece.values:
                 node = self.program.nodes[value - self.program.first_node_value]
-                run = node_run(node, tuple(types[number] for number in node.inputs), types[value], self._backend)
+                inputs = tuple(types[number] for number in node.inputs)
+                alone = _alone(node, inputs, types[value])
+                if alone is not None and not budget.admits((alone, inputs), alone):
+                    run = _by_reference(node, types[value], self._backend)
+                else:
+                    run = node_run(node, inputs, types[value], self._backend)
                 made.append((node.inputs, (value,), run))
         self._add_constants(made)
         kept = {*self.program.state_outputs, self.program.loss}
@@ -99,12 +107,25 @@ class DeviceInterpreter:
 
 def node_run(node: Node, inputs: tuple[TensorType, ...], output: TensorType, backend: Backend) -> Run:
     """One operator on a device."""
-    dtypes = tuple(item.dtype for item in inputs)
-    if node.operator in EMITTED:
-        return group_run(single(node.operator, dtypes, node.attributes, output.dtype, output.shape), backend)
+    alone = _alone(node, inputs, output)
+    if alone is not None:
+        return group_run(alone, backend)
     fitting = _FIXED.get(node.operator)
-    if fitting is not None and dtypes[0] == "f32":
+    if fitting is not None and inputs[0].dtype == "f32":
         return fitting(node, backend)
+    return _by_reference(node, output, backend)
+
+
+def _alone(node: Node, inputs: tuple[TensorType, ...], output: TensorType) -> Group | None:
+    """The group of one elementwise operator; None for others."""
+    dtypes = tuple(item.dtype for item in inputs)
+    return (
+        single(node.operator, dtypes, node.attributes, output.dtype, output.shape) if node.operator in EMITTED else None
+    )
+
+
+def _by_reference(node: Node, output: TensorType, backend: Backend) -> Run:
+    """One operator by torch's own kernels."""
     formula, view = REFERENCE[node.operator], OPERATORS[node.operator].family == "movement"
 
     def run(values: Tensors) -> list[torch.Tensor]:

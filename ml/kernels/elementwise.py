@@ -82,14 +82,29 @@ def crosses(strides: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     return bool(inner) and inner[-1] not in (0, 1)
 
 
-@lru_cache(maxsize=4096)
-def group_call(group: Group, strides: tuple[tuple[int, ...], ...]) -> Call:
-    """The call for inputs that walk the group's shape by these strides (elements), none of which `crosses`.
+@dataclass(frozen=True)
+class Loop:
+    """What machine code is made for: all groups that differ in sizes and strides alone share it."""
 
-    Axes that all inputs walk alike are collapsed; the loop is compiled for what is left.
-    """
-    kept = [axis for axis, size in enumerate(group.shape) if size > 1]
-    sizes = [group.shape[axis] for axis in kept] or [1]
+    group: Group
+    """Without a shape."""
+    moves: tuple[bool, ...]
+    """Whether an input moves along the innermost axis."""
+    rank: int
+    """Axes."""
+
+
+def loop_of(group: Group, strides: tuple[tuple[int, ...], ...]) -> Loop:
+    """The loop of `group_call` for the same arguments."""
+    sizes, steps = _walk(group.shape, strides)
+    bare = Group(group.inputs, group.constants, group.operations, group.outputs, ())
+    return Loop(bare, tuple(step[-1] != 0 for step in steps), len(sizes))
+
+
+def _walk(shape: tuple[int, ...], strides: tuple[tuple[int, ...], ...]) -> tuple[list[int], list[list[int]]]:
+    """Sizes of the axes that are left when those that all inputs walk alike are collapsed, and each input's steps."""
+    kept = [axis for axis, size in enumerate(shape) if size > 1]
+    sizes = [shape[axis] for axis in kept] or [1]
     steps = [[item[axis] for axis in kept] or [0] for item in strides]
     axis = len(sizes) - 2
     while axis >= 0:
@@ -98,12 +113,17 @@ def group_call(group: Group, strides: tuple[tuple[int, ...], ...]) -> Call:
             for step in steps:
                 del step[axis]
         axis -= 1
-    moves = tuple(step[-1] != 0 for step in steps)
+    return sizes, steps
+
+
+@lru_cache(maxsize=4096)
+def group_call(group: Group, strides: tuple[tuple[int, ...], ...]) -> Call:
+    """The call for inputs that walk the group's shape by these strides (elements), none of which `crosses`."""
+    sizes, steps = _walk(group.shape, strides)
     items = [ITEM_BYTES[dtype] for dtype in group.inputs]
     outer = [step * size for per_input, size in zip(steps, items, strict=True) for step in per_input[:-1]]
     dtypes = group.slot_dtypes()
-    bare = Group(group.inputs, group.constants, group.operations, group.outputs, ())
-    kernel = _compiled(bare, moves, len(sizes))
+    kernel = _compiled(loop_of(group, strides))
     tensors = len(group.inputs) + len(group.outputs)
     rows = [math.prod(sizes[place + 1 :]) for place in range(len(sizes) - 1)]
     written = [row * ITEM_BYTES[dtypes[slot]] for slot in group.outputs for row in rows]
@@ -119,12 +139,12 @@ def _element_nanoseconds(group: Group) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _compiled(group: Group, moves: tuple[bool, ...], rank: int) -> int:
-    """The machine code of a group for this many axes; `moves`: whether an input moves along the innermost axis."""
+def _compiled(loop: Loop) -> int:
+    """The machine code of a loop."""
     module = ir.Module("group")
     module.triple = llvm.get_process_triple()
-    inner = _inner(module, group, moves)
-    _outer(module, inner, len(group.inputs) + len(group.outputs), rank)
+    inner = _inner(module, loop.group, loop.moves)
+    _outer(module, inner, len(loop.group.inputs) + len(loop.group.outputs), loop.rank)
     return machine_code(str(module), "run")[0]
 
 
