@@ -115,12 +115,14 @@ def run(
 @app.command()
 def status(home: HomeOption = None, node: NodeOption = None, as_json: JsonOption = False) -> None:
     """What the node does, and why."""
+    from cli.node_role import in_words
     from gensyn_node.primitives.money import format_amount
 
     with client_of(home, node, None) as client:
         value: dict[str, Any] = client.call("status")
         value["duties"] = client.call("duties")
         value["seeds"] = client.call("seeds")
+        value["roles"] = client.find("role_report")
         account = client.call("account", address=value["address"])
     value["account"] = account
 
@@ -131,7 +133,7 @@ def status(home: HomeOption = None, node: NodeOption = None, as_json: JsonOption
                 ("Chain", f"{value['chain_id']}, block {value['height']}{behind}"),
                 ("Peers", value["peers"]),
                 ("Validator", "yes" if value["validator"] else "no"),
-                ("Role", value["role"]),
+                ("Role", in_words(value["role"], value["roles"])),
                 ("Now", value["activity"]),
                 ("Account", value["address"]),
                 ("Balance", format_amount(account["balance_nano"])),
@@ -206,10 +208,13 @@ def role(
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show or change the role. Work under way is finished first."""
+    """Show or change the role, and what it comes to. Work under way is finished first."""
+    from cli.node_role import show_role
+
     with client_of(home, node, token_file) as client:
-        value = {"role": client.call("role") if new is None else client.call("set_role", role=new)}
-    emit(as_json, value, lambda: say(value["role"]))
+        value: dict[str, Any] = {"role": client.call("role") if new is None else client.call("set_role", role=new)}
+        value["report"] = client.find("role_report")
+    emit(as_json, value, lambda: show_role(value))
 
 
 def _brief_peer(peer: str) -> str:

@@ -145,6 +145,10 @@ class Backend(OperatorReads):
         """The role in force."""
         return self._node.roles.role if self._node.roles else NO_ROLES
 
+    async def role_report(self) -> object | None:
+        """What it offers and why; None for a node that runs without roles."""
+        return self._node.roles.report() if self._node.roles else None
+
     async def set_role(self, role: str) -> str:
         """Change the role. `Rejection` NOT_FOUND for a node that runs without roles."""
         if self._node.roles is None:

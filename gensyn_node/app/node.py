@@ -83,6 +83,9 @@ class RoleSeat(Protocol):
     def activity(self) -> str:
         """What it does now, or why it is idle, in one sentence."""
 
+    def report(self) -> object:
+        """What it offers and why, what it still finishes, what it changed lately."""
+
     async def set_role(self, role: str) -> str:
         """Change the role after draining what it does; the role that is then in force. `Rejection` for no role."""
 

@@ -22,14 +22,15 @@ from gensyn_node.primitives.money import format_amount
 from gensyn_node.roles.reasons import UNKNOWN_ROLE
 from proofs.pinpoint.types import MOVE_BYTES_MAX
 
+AUTO = "auto"
 ROLE_MASKS = {
-    "auto": ROLES_ALL,
+    AUTO: ROLES_ALL,
     "solver": ROLE_SOLVER,
     "verifier": ROLE_VERIFIER,
     "whistleblower": ROLE_WHISTLEBLOWER,
     "none": 0,
 }
-"""`auto` offers everything; the ledger's draw decides."""
+"""`auto` may offer everything; `roles/auto.py` chooses."""
 REFERENCE_ASK_NANO = 50_000_000
 """Asked per giga-gas where the owner sets no price: about what a core's electricity and wear cost."""
 

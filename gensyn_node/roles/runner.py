@@ -27,16 +27,19 @@ from consensus.ledger.duties import (
     Duty,
     duties,
 )
-from consensus.ledger.messages import ROLE_WHISTLEBLOWER
+from consensus.ledger.messages import ROLE_SOLVER, ROLE_VERIFIER, ROLE_WHISTLEBLOWER
 from consensus.ledger.records import TASK_ENDED
 from gensyn_node.primitives.crypto import SecretKey
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.roles.account import NodeAccount, Unconfirmed
 from gensyn_node.roles.api import ChainApi, NodeApi
+from gensyn_node.roles.auto import Machine
 from gensyn_node.roles.cheats import Cheats
+from gensyn_node.roles.chooser import Chooser, RoleReport
 from gensyn_node.roles.disputant import Disputant
 from gensyn_node.roles.materials import Materials
-from gensyn_node.roles.policy import REFERENCE_ASK_NANO, Offer, bond_and_reserve, mask_of, registration, why_idle
+from gensyn_node.roles.policy import AUTO, REFERENCE_ASK_NANO, Offer, bond_and_reserve, registration, why_idle
+from gensyn_node.roles.scheduler import CLAIM, NEED_ACCELERATOR, claim_of
 from gensyn_node.roles.solver import Solver
 from gensyn_node.roles.status import Activity
 from gensyn_node.roles.verifier import Verifier
@@ -81,8 +84,6 @@ class RoleRunner:
     def __init__(self, node: NodeApi, key: SecretKey, peer_id: str, settings: RoleSettings) -> None:
         self._chain: ChainApi = node.chain
         self._settings = settings
-        self._role = settings.role
-        self._mask = mask_of(settings.role)
         self.progress = Activity()
         """What is being done, for people and programs."""
         self._account = NodeAccount(self._chain, key)
@@ -113,6 +114,11 @@ class RoleRunner:
             endpoints=(peer_id,),
             name=settings.name,
         )
+        machine = Machine(settings.memory_bytes, settings.device, False, False, 0, self._offer.ask_price_nano)
+        self._chooser = Chooser(
+            self._chain, self._account.address, settings.role, machine, settings.work_folder / "speed"
+        )
+        self._worker.on_step = self._chooser.speed.note
         self._actions: dict[str, Callable[[Duty], Awaitable[None]]] = {
             DUTY_START: self._solver.start,
             DUTY_TRAIN: self._solver.train,
@@ -126,12 +132,18 @@ class RoleRunner:
         self._obsolete_since: dict[tuple[object, ...], int] = {}
         self._retry_at: dict[tuple[object, ...], int] = {}
         self._registration_height = 0
+        self._told_mask: int | None = None
+        """The mask that was last brought to the ledger's knowledge, or is on the way there."""
         self._warm = False
 
     @property
     def role(self) -> str:
         """The word of the role in force."""
-        return self._role
+        return self._chooser.role
+
+    @property
+    def _mask(self) -> int:
+        return self._chooser.mask
 
     @property
     def activity(self) -> str:
@@ -145,10 +157,17 @@ class RoleRunner:
 
     async def set_role(self, role: str) -> str:
         """Change the role: present duties are finished, new ones come by the new role. `Rejection` if unknown."""
-        self._mask, self._role = mask_of(role), role
+        self._chooser.want(role)
         self._registration_height = 0
         await trio.lowlevel.checkpoint()
         return role
+
+    def report(self) -> RoleReport:
+        """What is offered and why, what is still being finished, who waits for the accelerator."""
+        kinds = sorted({str(key[0]) for key in self._scopes if key[0] in self._actions})
+        draining = (kind for kind in kinds if not _ROLE_OF.get(kind, self._mask) & self._mask)
+        turnstile = self._worker.turnstile
+        return self._chooser.report(draining, turnstile.holder, turnstile.queue)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -165,6 +184,9 @@ class RoleRunner:
         if self._chain.syncing():
             self.progress.now("catching up with the chain")
             return
+        self._chooser.new_block(height, trio.current_time())
+        if self._mask != self._told_mask:
+            self._told_mask, self._registration_height = self._mask, 0
         if self._mask and not self._warm:
             self._warm = True
             self._start(nursery, height, ("warm-up",), self._worker.warm_up)
@@ -173,7 +195,7 @@ class RoleRunner:
         view, address = self._chain.view(), self._account.address
         found = [duty for duty in duties(view, address, height) if duty.kind in self._actions]
         for duty in found:
-            self._start(nursery, height, _key(duty), partial(self._actions[duty.kind], duty))
+            self._start(nursery, height, _key(duty), partial(self._do, duty))
         self._give_up_obsolete(height, {_key(duty) for duty in found})
         self._look_around(nursery, height)
         self._forget_ended()
@@ -187,13 +209,13 @@ class RoleRunner:
         provider = queries.provider(view, address)
         if provider is None and not self._settings.register:
             return
-        balance = queries.account(view, address).balance_nano
-        message = registration(provider, self._mask, self._offer, self._chain.parameters, balance)
+        balance, mask = queries.account(view, address).balance_nano, self._mask
+        message = registration(provider, mask, self._offer, self._chain.parameters, balance)
         if message is not None:
             await self._account.send(message)
-            log.info("provider_record_sent", message=type(message).__name__, role=self._role)
-        if provider is not None or message is not None:
-            # In line now: nothing to do until the owner changes the role.
+            log.info("provider_record_sent", message=type(message).__name__, role=self.role)
+        if mask == self._mask and (provider is not None or message is not None):
+            # In line now: nothing to do until the role changes.
             self._registration_height = 1 << 62
 
     def _look_around(self, nursery: trio.Nursery, height: int) -> None:
@@ -210,10 +232,20 @@ class RoleRunner:
             for number in range(task.settled, task.committed):
                 key = ("cross-check", task_id, number)
                 self._start(nursery, height, key, partial(self._whistleblower.cross_check, task_id, number))
-        if self._mask & ROLE_WHISTLEBLOWER and not self._worker.busy:
+        if self._mask & ROLE_WHISTLEBLOWER and not self._worker.busy and not self._accelerator_is_wanted():
             audit = self._whistleblower.next_audit()
             if audit is not None:
                 self._start(nursery, height, ("audit",), partial(self._whistleblower.audit, audit))
+
+    def _accelerator_is_wanted(self) -> bool:
+        """Whether a duty that needs it is under way, waiting included: audits are for idle hours."""
+        return any(key[0] in NEED_ACCELERATOR for key in self._running)
+
+    async def _do(self, duty: Duty) -> None:
+        """One duty, with its claim on the accelerator."""
+        task = queries.task(self._chain.view(), duty.task_id)
+        CLAIM.set(claim_of(duty, task.gas_per_step if task else 0))
+        await self._actions[duty.kind](duty)
 
     def _start(
         self,
@@ -267,6 +299,8 @@ class RoleRunner:
                 self._materials.forget(task_id)
 
     def _why_idle(self) -> str:
+        if not self._mask and self._chooser.role == AUTO:
+            return f"idle: auto offers nothing now: {self._chooser.why}"
         view, address = self._chain.view(), self._account.address
         provider = queries.provider(view, address)
         bond = bond_and_reserve(self._offer.bond_nano, self._chain.parameters)
@@ -275,6 +309,16 @@ class RoleRunner:
             with suppress(Rejection):
                 open_tasks = queries.why_provider(view, address)
         return why_idle(self._mask, provider, bond, queries.account(view, address).balance_nano, open_tasks)
+
+
+_ROLE_OF = {
+    DUTY_START: ROLE_SOLVER,
+    DUTY_TRAIN: ROLE_SOLVER,
+    DUTY_VERIFY: ROLE_VERIFIER,
+    DUTY_REVEAL: ROLE_VERIFIER,
+    DUTY_REVEAL_CHALLENGE: ROLE_WHISTLEBLOWER,
+}
+"""The role that brings a duty; a dispute's moves belong to whoever is in it."""
 
 
 def _key(duty: Duty) -> tuple[object, ...]:

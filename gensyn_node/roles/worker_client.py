@@ -8,7 +8,7 @@ request asks for: a process that falls silent, babbles, fills the disk or works 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ import trio
 
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.roles.reasons import WORKER_DIED, WORKER_REFUSED
+from gensyn_node.roles.scheduler import CLAIM, Turnstile
 from gensyn_node.roles.worker_limits import DEFAULT_LIMITS, Conversation, Idleness, WorkerLimits, misbehaviour
 from ml.worker.frames import LENGTH_BYTES, decode_reply, frame, frame_length
 from ml.worker.messages import Failed, Measure, Progress, Ready, Reply, Request, SegmentDone
@@ -52,12 +53,14 @@ class WorkerSettings:
 
 
 class Worker:
-    """The process. One request at a time; callers queue in the order of their coming."""
+    """The process. One request at a time; who waits comes in by urgency (see `scheduler`)."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         self._process: trio.Process | None = None
-        self._turn = trio.Lock()
+        self.turnstile = Turnstile()
+        self.on_step: Callable[[int, float], None] = _ignore
+        """Told the gas and the seconds of steps done, to learn the machine's speed."""
         self._requests = 0
         self._ended_for = ""
         """Why this side ended the process; empty when it did not."""
@@ -67,7 +70,7 @@ class Worker:
     @property
     def busy(self) -> bool:
         """Whether a request is being done."""
-        return self._turn.locked()
+        return self.turnstile.busy
 
     async def run(self, request: Request, fresh: bool = False) -> AsyncIterator[Progress | SegmentDone | Reply]:
         """Every reply to `request`, the final one last. `fresh`: asked of a process that did nothing before.
@@ -75,7 +78,8 @@ class Worker:
         Raises `Rejection` with the worker's own reason when it refuses, WORKER_DIED when the process ended. Use it with
         `aclosing`: leaving early ends the process, so that nothing of the old request comes as an answer to the next.
         """
-        async with self._turn:
+        claim = CLAIM.get()
+        async with self.turnstile.turn(claim):
             finished = False
             try:
                 if fresh:
@@ -88,6 +92,8 @@ class Worker:
                     reply = await self._answer(process)
                     conversation.check(reply)
                     finished = not isinstance(reply, Progress | SegmentDone)
+                    if isinstance(reply, Progress):
+                        self.on_step(claim.gas_per_step, reply.step_seconds)
                     if isinstance(reply, Failed):
                         raise Rejection(WORKER_REFUSED, f"{reply.code} {reply.message}")
                     yield reply
@@ -107,7 +113,7 @@ class Worker:
 
     async def warm_up(self) -> None:
         """Start the process now, so that the first duty does not wait for libraries to load and kernels to compile."""
-        async with self._turn:
+        async with self.turnstile.turn(CLAIM.get()):
             if self._process is None:
                 await self._start()
 
@@ -220,3 +226,7 @@ class Worker:
         except OSError:
             lines = []
         return f"the worker ended; its last line: {lines[-1][:200]!r}" if lines else "the worker ended without a word"
+
+
+def _ignore(gas: int, seconds: float) -> None:
+    """Nobody wants to know."""

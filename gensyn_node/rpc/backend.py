@@ -356,6 +356,9 @@ class NodeBackend(OperatorBackend, Protocol):
 
     async def role(self) -> str: ...
 
+    async def role_report(self) -> object | None:
+        """Which roles are offered, why, since when, and what is still being finished; None without roles."""
+
     async def set_role(self, role: str) -> str:
         """Change the role, after draining what it does now; the role that will then be in force."""
 

@@ -144,6 +144,10 @@ async def _certificate(node: NodeBackend, p: OfTask) -> object:
     return found(await node.certificate(hash_of(p.task_id)), f"the task {p.task_id} has no certificate yet")
 
 
+async def _role_report(node: NodeBackend, p: Parameters) -> object:
+    return found(await node.role_report(), "this node runs without roles")
+
+
 async def _proof(node: NodeBackend, p: OfKey) -> object:
     return found(await node.proof(bytes.fromhex(p.key), p.height), "that height is not kept")
 
@@ -185,6 +189,7 @@ METHODS: dict[str, Method] = {
     "proof": Method(OfKey, _proof),
     "certificate": Method(OfTask, _certificate),
     "role": Method(Parameters, lambda node, p: node.role()),
+    "role_report": Method(Parameters, _role_report),
     "set_role": Method(NewRole, lambda node, p: node.set_role(p.role), writes=True),
     "blob_info": Method(OfBlob, lambda node, p: node.blob_info(hash_of(p.blob_id))),
     "blob_fetch": Method(OfBlob, _blob_fetch, writes=True, timeout_s=600.0),

@@ -140,8 +140,8 @@ def test_status_peers_and_role(gensyn: Program, address: str, node: FakeNode) ->
     status = gensyn.json("node", "status")
     assert (status["chain_id"], status["height"], status["duties"]) == ("devnet-test", 7, [])
     assert gensyn.json("node", "peers") == {"peers": [], "seeds": []}
-    assert gensyn.json("node", "role") == {"role": "auto"}
-    assert gensyn.json("node", "role", "verifier") == {"role": "verifier"}
+    assert gensyn.json("node", "role") == {"role": "auto", "report": None}
+    assert gensyn.json("node", "role", "verifier")["role"] == "verifier"
     assert node.current_role == "verifier"
 
 
@@ -150,7 +150,7 @@ def test_writing_needs_the_token(gensyn: Program, address: str, node: FakeNode, 
     assert gensyn.json("node", "role", "verifier")["error"]["code"] == "E1703"
     good = tmp_path / "token"
     good.write_text(TOKEN)
-    assert gensyn.json("node", "role", "verifier", "--token-file", str(good)) == {"role": "verifier"}
+    assert gensyn.json("node", "role", "verifier", "--token-file", str(good))["role"] == "verifier"
 
 
 @pytest.mark.parametrize(

@@ -209,6 +209,9 @@ def test_tasks_are_refused_long_before_signing_stops_and_taken_again() -> None:
     class Seat:
         role, activity = "solver", ""
 
+        def report(self) -> object:
+            return None
+
         async def set_role(self, role: str) -> str:
             self.role = role
             return role

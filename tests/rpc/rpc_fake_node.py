@@ -44,6 +44,7 @@ class FakeNode:
         self.chunks_until_failure = 1_000_000
         self.outcome: TransactionView | None = None
         self.current_role = "auto"
+        self.report: object | None = None
         self.found: TransactionView | None = None
         self.shown_proof: object = None
         self.data_root: bytes | None = None
@@ -223,6 +224,9 @@ class FakeNode:
 
     async def role(self) -> str:
         return self.current_role
+
+    async def role_report(self) -> object | None:
+        return self.report
 
     async def set_role(self, role: str) -> str:
         self.current_role = role
