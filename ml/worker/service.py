@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import threading
+import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -127,6 +128,13 @@ class _Reporter:
     def __init__(self, send: Send, cancelled: threading.Event, every: int) -> None:
         self._send, self._cancelled, self._every = send, cancelled, max(1, every)
         self._seconds, self._steps = 0.0, 0
+        self._last_s = 0.0
+
+    def timed(self, step: int, loss: float) -> None:
+        """A step is done, timed here; the first counts no time: loading came before it."""
+        now_s = time.perf_counter()
+        self(step, loss, now_s - self._last_s if self._last_s else 0.0)
+        self._last_s = now_s
 
     def __call__(self, step: int, loss: float, seconds: float = 0.0) -> None:
         """A step is done."""
@@ -157,6 +165,6 @@ def _verify(request: Verify, send: Send, cancelled: threading.Event) -> Verified
     run = open_run(request.job)
     report = _Reporter(send, cancelled, 1)
     directory = Path(request.states_directory)
-    found = verify_segment(run, directory, request.first_step, request.steps, request.start_root, report)
+    found = verify_segment(run, directory, request.first_step, request.steps, request.start_root, report.timed)
     agrees = found.end_root == request.claimed_end_root
     return Verified(agrees, found.step_roots, found.end_root, found.evidence_root)

@@ -125,12 +125,11 @@ def test_let_in_and_cancelled_at_once_leaves_the_turn_to_the_next() -> None:
 
     async def main() -> None:
         turnstile = Turnstile()
-        async with trio.open_nursery() as nursery, trio.open_nursery() as doomed:
-            async with turnstile.turn(Claim(TRAINING)):
-                doomed.start_soon(_once, turnstile, Claim(VERIFICATION), "doomed", done)
-                nursery.start_soon(_once, turnstile, Claim(AUDIT), "next", done)
-                await trio.testing.wait_all_tasks_blocked()
-                doomed.cancel_scope.cancel()  # And nobody runs before the turn is passed on.
+        async with trio.open_nursery() as nursery, trio.open_nursery() as doomed, turnstile.turn(Claim(TRAINING)):
+            doomed.start_soon(_once, turnstile, Claim(VERIFICATION), "doomed", done)
+            nursery.start_soon(_once, turnstile, Claim(AUDIT), "next", done)
+            await trio.testing.wait_all_tasks_blocked()
+            doomed.cancel_scope.cancel()  # And nobody runs before the turn is passed on.
         assert not turnstile.busy
 
     trio.run(main)
