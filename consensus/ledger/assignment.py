@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from consensus.ledger import keys
-from consensus.ledger.messages import ROLE_SOLVER, ROLE_VERIFIER
+from consensus.ledger.messages import ARITHMETIC_NATIVE, OFFERS_NATIVE, ROLE_SOLVER, ROLE_VERIFIER
 from consensus.ledger.records import (
     DISPUTE_BOTH_WRONG,
     DISPUTE_DEFENDER_WRONG,
@@ -39,7 +39,7 @@ def solver_exclusion(state: State, task: Task, provider: Provider) -> Exclusion 
     """Why this provider cannot be drawn as the task's solver; None when it can."""
     if provider.address in task.removed_solvers:
         return Exclusion("removed")
-    if common := _exclusion(task, provider, ROLE_SOLVER):
+    if common := _exclusion(state, task, provider, ROLE_SOLVER):
         return common
     most = state.parameters.solves_per_provider_max
     if provider.solving >= most:
@@ -59,7 +59,7 @@ def verifier_exclusion(state: State, task: Task, instalment: Instalment, provide
         return Exclusion("drawn")
     if _proven_wrong(state, task, provider.address):
         return Exclusion("removed")
-    if common := _exclusion(task, provider, ROLE_VERIFIER):
+    if common := _exclusion(state, task, provider, ROLE_VERIFIER):
         return common
     most = state.parameters.verifications_per_provider_max
     if provider.verifying >= most:
@@ -72,7 +72,7 @@ def profiler_exclusion(state: State, task: Task, profile: Profile, provider: Pro
     """Why this provider cannot be drawn as a profiler of the task; None when it can."""
     if provider.address in profile.missed or any(slot.profiler == provider.address for slot in profile.slots):
         return Exclusion("drawn")
-    if common := _exclusion(task, provider, ROLE_VERIFIER):
+    if common := _exclusion(state, task, provider, ROLE_VERIFIER):
         return common
     most = state.parameters.verifications_per_provider_max
     if provider.verifying >= most:
@@ -88,10 +88,12 @@ def _proven_wrong(state: State, task: Task, address: bytes) -> bool:
     return any(dispute.defender == address and dispute.state in lost for dispute in disputes)
 
 
-def _exclusion(task: Task, provider: Provider, role: int) -> Exclusion | None:
+def _exclusion(state: State, task: Task, provider: Provider, role: int) -> Exclusion | None:
+    if state.spec(task.task_id).arithmetic == ARITHMETIC_NATIVE:
+        role |= OFFERS_NATIVE
     if provider.state != PROVIDER_ACTIVE:
         return Exclusion("state")
-    if not provider.roles & role:
+    if provider.roles & role != role:
         return Exclusion("role", provider.roles, role)
     if provider.address == task.submitter:
         return Exclusion("submitter")

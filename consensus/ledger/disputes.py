@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import msgspec
 
-from consensus.ledger import games, keys, money, settlement
+from consensus.ledger import disclosure, games, keys, money, settlement
 from consensus.ledger.call import Call
 from consensus.ledger.messages import ARITHMETIC_NATIVE, DisputeMove
 from consensus.ledger.programs import decode_program, program_record
@@ -155,7 +155,9 @@ def claim_of(state: State, dispute: DisputeRecord) -> Claim | NativeClaim:
     end = instalment.segment_roots[position]
     evidence = dispute.defender_root if kind == EVIDENCE else b""
     if spec.arithmetic == ARITHMETIC_NATIVE:
-        return NativeClaim(first_step, steps, start, b"" if evidence else end, evidence)
+        said = None if evidence else disclosure.find(state, instalment, dispute.segment)
+        states, values = (said.states, said.values) if said else (b"", b"")
+        return NativeClaim(first_step, steps, start, b"" if evidence else end, evidence, states, values)
     return Claim(kind, first_step, steps, start, end, evidence, dispute.challenger_root)
 
 

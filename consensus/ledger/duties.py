@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consensus.ledger import keys, life, profile_slots
+from consensus.ledger import disclosure, keys, life, profile_slots
 from consensus.ledger.block import Reader
 from consensus.ledger.challenges import CHALLENGEABLE
 from consensus.ledger.fields import Count, Endpoints, Hash, OptionalHash, Small, Text
@@ -44,6 +44,8 @@ DUTY_VERIFY = "verify"
 """Re-execute `segments` (and derive the initial state when `check_initial`), then send `VerdictCommit`."""
 DUTY_REVEAL = "reveal"
 """Send `VerdictReveal` with what was committed."""
+DUTY_DISCLOSE = "disclose"
+"""Native: send `DiscloseValues` for each of `segments`, and serve the values of their steps."""
 DUTY_PROFILE = "profile"
 """Run the first `steps` steps from `seed` by vendor kernels and by `rep-v1`, then send `ProfileCommit`."""
 DUTY_REVEAL_PROFILE = "reveal_profile"
@@ -108,6 +110,7 @@ def duties(reader: Reader, address: bytes, height: int) -> list[Duty]:
         for number in life.unsettled(task):
             instalment = state.instalment(task_id, number)
             found += _verifying(state, task, spec, instalment, address)
+            found += _disclosing(state, task, spec, instalment, address)
             found += _challenging(state, instalment, address, height)
             disputes = [state.dispute(dispute_id) for dispute_id in instalment.open_disputes]
             found += [_move(instalment, dispute) for dispute in disputes if in_turn(dispute) == address]
@@ -219,6 +222,17 @@ def _verifying(state: State, task: Task, spec: TaskSpec, instalment: Instalment,
             check_initial=instalment.number == 0,
         )
     ]
+
+
+def _disclosing(state: State, task: Task, spec: TaskSpec, instalment: Instalment, address: bytes) -> list[Duty]:
+    if instalment.solver != address or instalment.state != INSTALMENT_VERIFYING:
+        return []
+    asked = [disclosure.find(state, instalment, segment) for segment in instalment.demanded]
+    works = tuple(segment_work(state, spec, instalment, one.segment) for one in asked if one and not one.states)
+    if not works:
+        return []
+    number, due = instalment.number, instalment.due_height
+    return [Duty(DUTY_DISCLOSE, task.task_id, instalment.attempt, number, due, segments=works)]
 
 
 def _challenging(state: State, instalment: Instalment, address: bytes, height: int) -> list[Duty]:

@@ -45,6 +45,8 @@ EVENTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "profile_revealed": ("task", ("profiler",)),
     "task_profiled": ("task", ("measured", "entries")),
     "task_unprofiled": ("task", ()),
+    "values_demanded": ("task", ("segment", "verifier")),
+    "values_disclosed": ("task", ("segment", "solver")),
     "instalment_ready": ("task", ("instalment",)),
     "instalment_settled": ("task", ("instalment", "solver_nano", "verifiers_nano")),
     "instalment_invalid": ("task", ("instalment", "attempt")),

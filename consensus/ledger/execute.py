@@ -15,6 +15,7 @@ from consensus.ledger import (
     accounts,
     challenges,
     delegation,
+    disclosure,
     disputes,
     downtime,
     governance,
@@ -75,6 +76,8 @@ _HANDLERS: dict[type, Callable[[State, Call, Any], None]] = {
     m.DisputeMove: disputes.dispute_move,
     m.ProfileCommit: profiling.profile_commit,
     m.ProfileReveal: profiling.profile_reveal,
+    m.DemandValues: disclosure.demand_values,
+    m.DiscloseValues: disclosure.disclose_values,
     Propose: proposals.propose,
     CastVote: voting.cast_vote,
 }

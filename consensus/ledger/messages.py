@@ -17,7 +17,7 @@ from gensyn_node.primitives import crypto, limits, reasons
 from gensyn_node.primitives.codec import Struct, decode, encode
 from gensyn_node.primitives.crypto import SecretKey
 from gensyn_node.primitives.errors import Rejection
-from gensyn_node.primitives.hashing import tagged_hash
+from gensyn_node.primitives.hashing import HASH_BYTES, tagged_hash
 from proofs.classes import NATIVE, REP_V1
 from proofs.dataset import DatasetTensor
 
@@ -25,6 +25,8 @@ ROLE_SOLVER = 1
 ROLE_VERIFIER = 2
 ROLE_WHISTLEBLOWER = 4
 ROLES_ALL = ROLE_SOLVER | ROLE_VERIFIER | ROLE_WHISTLEBLOWER
+OFFERS_NATIVE = 8
+"""Beside the roles: in native tasks as well; this machine's vendor kernels repeat themselves and keep their bounds."""
 """A provider's roles are the sum of these."""
 
 SMALL_BYTES_MAX = 1_024
@@ -108,7 +110,7 @@ class RegisterProvider(Struct, tag=10):
     """Offer a machine's work. Registering again after a withdrawal is allowed."""
 
     roles: Small
-    """Sum of ROLE_SOLVER, ROLE_VERIFIER, ROLE_WHISTLEBLOWER."""
+    """Sum of ROLE_SOLVER, ROLE_VERIFIER, ROLE_WHISTLEBLOWER, and OFFERS_NATIVE."""
     device_class: Text
     """Such as `cpu-x86-64`; free text, shown to users."""
     memory_bytes: Count
@@ -369,6 +371,37 @@ class ProfileReveal(Struct, tag=61):
     salt: Hash
 
 
+# --- values of a suspected native segment
+
+
+class DemandValues(Struct, tag=62):
+    """Ask the solver to show the values of a native segment that is too far off: a verifier, before its verdict."""
+
+    task_id: Hash
+    instalment: Small
+    attempt: Small
+    segment: Small
+    """Number within the task."""
+
+
+StepHashes = Annotated[bytes, Meta(max_length=(limits.NATIVE_SEGMENT_STEPS_MAX + 1) * HASH_BYTES)]
+
+
+class DiscloseValues(Struct, tag=63):
+    """The solver's answer; what it says here holds in a dispute over the segment."""
+
+    task_id: Hash
+    instalment: Small
+    attempt: Small
+    segment: Small
+    states: StepHashes
+    """State roots R_0 … R_k, one after another."""
+    values: StepHashes
+    """For each step the root over its batch values and nodes, `proofs.native.game.values_root`."""
+    blobs: Annotated[tuple[Hash, ...], Meta(max_length=limits.NATIVE_SEGMENT_STEPS_MAX)]
+    """For each step the blob that holds its state and values."""
+
+
 Message = (
     Transfer
     | Bond
@@ -396,6 +429,8 @@ Message = (
     | DisputeMove
     | ProfileCommit
     | ProfileReveal
+    | DemandValues
+    | DiscloseValues
     | Propose
     | CastVote
 )

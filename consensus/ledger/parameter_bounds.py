@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from consensus.ledger.fees import PROGRAM_UNITS_PER_BYTE
-from consensus.ledger.parameters import BASIS_POINTS, Parameters
+from consensus.ledger.parameters import BASIS_POINTS, PROFILERS_MAX, Parameters
 from consensus.ledger.proposal_messages import NewValue
 from consensus.ledger.reasons import BAD_PARAMETER, PARAMETER_FIXED
 from gensyn_node.primitives import limits
@@ -121,7 +121,7 @@ BOUNDS: dict[str, Bound] = {
     "veto_bps": Bound(2_500, 5_000, "a minority is heard, and never rules alone"),
     "treasury_fee_bps": Bound(0, 5_000, "proposing blocks must pay"),
     # native tasks
-    "native_profilers": _fixed("nodes of this release are drawn for native tasks and would not know what to do"),
+    "native_profilers": Bound(0, PROFILERS_MAX, "all are listed in one profile; 0 takes no native tasks"),
     "native_quantile_bps": Bound(5_000, BASIS_POINTS, "fewer than half must not make up a threshold"),
     "native_margin_bps": Bound(BASIS_POINTS, 1_000_000, "what was measured is never beyond the threshold"),
     "native_floor_parts": Bound(1, 1 << 22, "rounding alone is no reason to look"),

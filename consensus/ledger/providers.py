@@ -5,6 +5,7 @@ from __future__ import annotations
 from consensus.ledger import keys, money
 from consensus.ledger.call import Call
 from consensus.ledger.messages import (
+    OFFERS_NATIVE,
     ROLES_ALL,
     PauseProvider,
     RegisterProvider,
@@ -20,8 +21,9 @@ from gensyn_node.primitives.errors import Rejection
 
 
 def _check_offer(state: State, roles: int, ask_price_nano: int) -> None:
-    if not 0 < roles <= ROLES_ALL:
-        raise Rejection(BAD_OFFER, f"roles {roles} is not a sum of 1 (solver), 2 (verifier), 4 (whistleblower)")
+    if not roles & ROLES_ALL > 0 or roles > ROLES_ALL | OFFERS_NATIVE:
+        words = "1 (solver), 2 (verifier), 4 (whistleblower), with 8: native tasks as well"
+        raise Rejection(BAD_OFFER, f"roles {roles} is not a sum of {words}")
     least = state.parameters.ask_min_nano
     if ask_price_nano < least:
         raise Rejection(BAD_OFFER, f"the ask is {ask_price_nano} nano per giga-gas, at least {least} is required")

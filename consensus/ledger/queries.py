@@ -7,6 +7,7 @@ from collections.abc import Callable
 from consensus.ledger import keys
 from consensus.ledger.assignment import Exclusion, solver_exclusion, verifier_exclusion
 from consensus.ledger.block import Reader
+from consensus.ledger.disclosure import find as find_disclosure
 from consensus.ledger.fields import Address, Count, Small, Text
 from consensus.ledger.messages import ROLE_SOLVER, ROLE_VERIFIER, TaskSpec
 from consensus.ledger.parameters import Parameters
@@ -14,6 +15,7 @@ from consensus.ledger.records import (
     INSTALMENT_DRAWING,
     TASK_WAITING,
     Account,
+    Disclosure,
     DisputeRecord,
     Instalment,
     Profile,
@@ -117,6 +119,11 @@ def native_game(reader: Reader, dispute_id: bytes) -> NativeGame | None:
 def profile(reader: Reader, task_id: bytes) -> Profile | None:
     """The profile of a native task, or None."""
     return State(reader).find(keys.profile(task_id), Profile)
+
+
+def disclosure(reader: Reader, instalment: Instalment, segment: int) -> Disclosure | None:
+    """What was demanded about a native segment, answered or not; None when nothing was."""
+    return find_disclosure(State(reader), instalment, segment)
 
 
 # --- lists

@@ -183,6 +183,22 @@ BAD_PROFILE = reason(
     "E1325", "bad_profile", "The measurements are not one for each state entry.", "Measure all entries, in order."
 )
 
+VALUES_DEMANDED = reason(
+    "E1336", "values_demanded", "The segment's values were asked for already.", "Wait for the solver's answer."
+)
+NOTHING_DEMANDED = reason(
+    "E1337",
+    "nothing_demanded",
+    "Nobody waits for the values of this segment from the account.",
+    "Do what `duties` lists.",
+)
+BAD_DISCLOSURE = reason(
+    "E1338",
+    "bad_disclosure",
+    "The roots do not make up the committed segment.",
+    "Answer from the machine and the number of threads that the task was trained with.",
+)
+
 # --- disputes
 
 CHALLENGE_CLOSED = reason(

@@ -6,7 +6,7 @@ Stakes are in `stake_records.py`. States are words. Keys are in `keys.py`. Amoun
 from __future__ import annotations
 
 from consensus.ledger.fields import Address, Count, Endpoints, Hash, Nano, OptionalHash, Roots, Small, Text
-from consensus.ledger.messages import Distances, Finding
+from consensus.ledger.messages import Distances, Finding, StepHashes
 from consensus.ledger.parameters import Parameters
 from gensyn_node.primitives.codec import Struct
 from proofs.program.types import BatchInput
@@ -343,11 +343,24 @@ class Instalment(Struct):
     challenges: Small
     """Challenges committed in all."""
     solver_paid_nano: Nano
+    demanded: tuple[Small, ...] = ()
+    """Native: segments whose values a verifier asked for; see their `Disclosure`."""
 
     @property
     def end_root(self) -> bytes:
         """State root after its last segment."""
         return self.segment_roots[-1]
+
+
+class Disclosure(Struct):
+    """What a native solver says that it computed in a segment; empty until it answers. See `DiscloseValues`."""
+
+    segment: Small
+    attempt: Small
+    demanded_height: Count
+    states: StepHashes
+    values: StepHashes
+    blobs: tuple[Hash, ...]
 
 
 # --- disputes

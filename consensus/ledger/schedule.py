@@ -7,6 +7,9 @@ from consensus.ledger.money import GIGA, work_price
 from consensus.ledger.parameters import BASIS_POINTS, Parameters
 from gensyn_node.primitives.money import SUPPLY_NANO_MAX
 
+NATIVE_PHASES = 3
+"""Verifying a native task may take re-execution, the solver's disclosure, and the audit of its values."""
+
 
 def segment_count(spec: TaskSpec) -> int:
     """Segments of the whole task."""
@@ -95,7 +98,8 @@ def train_blocks(spec: TaskSpec, gas_per_step: int, instalment: int, parameters:
 def verify_blocks(spec: TaskSpec, gas_per_step: int, parameters: Parameters) -> int:
     """Blocks for a drawn verifier to commit its verdict."""
     gas = spec.samples * spec.segment_steps * gas_per_step
-    return parameters.verify_blocks_base + gas // parameters.train_gas_per_block
+    blocks = parameters.verify_blocks_base + gas // parameters.train_gas_per_block
+    return NATIVE_PHASES * blocks if spec.arithmetic == ARITHMETIC_NATIVE else blocks
 
 
 def game_blocks_max(parameters: Parameters) -> int:

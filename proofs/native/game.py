@@ -4,7 +4,8 @@ In `rep-v1` two honest parties agree on every bit, and the game looks for the fi
 on none; but what an operator may give *on the defender's own inputs* is known: within its bound of the definition. So
 the challenger names a step, a value and a tile of it, and the defender has to show that this one tile follows from its
 inputs. Whoever posts something inconsistent loses at once. Five moves; seven when the tile takes several pieces, and
-two more for each further level of a run of more than `pinpoint.types.FAN_OUT` pieces.
+two more for each further level of a run of more than `pinpoint.types.FAN_OUT` pieces. One fewer when the solver has
+disclosed its states before; then it is held to that, and to the values that it served to whoever suspected it.
 
 An honest defender can always show any tile; a defender with one value outside its bound loses to whoever accuses it.
 """
@@ -41,6 +42,8 @@ OUTPUT_RIGHT, OUTPUT_WRONG = "output_right", "output_wrong"
 BAD_LIST, BAD_STATES, BAD_EVIDENCE, BAD_ENTRIES = "bad_list", "bad_states", "bad_evidence", "bad_entries"
 """Defender wrong: lists of a wrong length; roots that do not lead from start to end, or to the evidence; entries that
 are not those of the state."""
+CONTRADICTION = "contradiction"
+"""Defender wrong: it disclosed other values of this step."""
 NOT_PROVED = "not_proved"
 """Defender wrong: what it supplied does not prove what it must."""
 NOTHING_NAMED = "nothing_named"
@@ -58,7 +61,13 @@ def open_game(claim: t.NativeClaim, context: Context) -> t.NativeGame:
         raise Rejection(BAD_CLAIM, f"roots of {lengths} bytes")
     for batch_input in range(len(context.program.batch)):
         context.dataset_of(batch_input)
-    return t.NativeGame(claim, 0, t.AwaitStates())
+    if not claim.states:
+        return t.NativeGame(claim, 0, t.AwaitStates())
+    if _exactly(claim.values, claim.steps) is None or not isinstance(
+        phase := _states_posted(claim, t.PostStates(claim.states)), t.NamingStep
+    ):
+        raise Rejection(BAD_CLAIM, "the disclosed roots do not make up the segment")
+    return t.NativeGame(claim, 0, phase)
 
 
 def play(game: t.NativeGame, mover: int, move: t.NativeMove, context: Context) -> t.NativeGame:
@@ -100,7 +109,7 @@ def _answer(claim: t.NativeClaim, phase: t.NativePhase, move: t.NativeMove, cont
         case t.NamingStep(), t.NameStep():
             return _step_named(claim, phase, move)
         case t.AwaitTrace(), t.PostTrace():
-            return _trace_posted(phase, move, context)
+            return _trace_posted(claim, phase, move, context)
         case t.Accusing(), t.AccuseTile():
             return _tile_accused(phase, move, context)
         case t.Accusing(), t.AccuseOutput():
@@ -141,11 +150,13 @@ def _step_named(claim: t.NativeClaim, phase: t.NamingStep, move: t.NameStep) -> 
     return t.AwaitTrace(claim.first_step + move.index - 1, roots[move.index - 1], roots[move.index])
 
 
-def _trace_posted(phase: t.AwaitTrace, move: t.PostTrace, context: Context) -> t.NativePhase:
+def _trace_posted(claim: t.NativeClaim, phase: t.AwaitTrace, move: t.PostTrace, context: Context) -> t.NativePhase:
     entries = _exactly(move.entry_roots, len(context.program.state))
     outputs = _exactly(move.output_roots, len(context.program.state))
     if entries is None or outputs is None or len(move.values_root) != HASH_BYTES:
         return _defender_lost(BAD_LIST)
+    if claim.values and split_hashes(claim.values)[phase.step - claim.first_step] != move.values_root:
+        return _defender_lost(CONTRADICTION)
     if context.state_root(phase.step, entries) != phase.start_root:
         return _defender_lost(BAD_ENTRIES)
     if context.state_root(phase.step + 1, outputs) != phase.end_root:

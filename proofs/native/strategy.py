@@ -27,7 +27,7 @@ class Accusation:
 
     step: int
     value: int
-    """Value number; of an output: the state entry's."""
+    """Value number; of an output: the state entry's, or -1: the first whose posted root is not the value's."""
     tile: int
     is_output: bool = False
 
@@ -60,7 +60,7 @@ def accuse(game: t.NativeGame, accusation: Accusation, oracle: Oracle, context: 
             return t.NameStep(accusation.step - game.claim.first_step + 1)
         case t.Accusing():
             if accusation.is_output:
-                return t.AccuseOutput(accusation.value)
+                return _accuse_output(game.phase.trace, accusation, oracle, context)
             return t.AccuseTile(accusation.value, accusation.tile)
         case t.NamingPiece(trace=trace, run=run, hashes=hashes):
             own = _pieces(Tile(trace.step, run.value, run.tile, context), oracle)
@@ -71,9 +71,21 @@ def accuse(game: t.NativeGame, accusation: Accusation, oracle: Oracle, context: 
             return None
 
 
-def expected_moves(pieces: int, piece: int = 0) -> int:
+def expected_moves(pieces: int, piece: int = 0, disclosed: bool = False) -> int:
     """Moves of a game that ends at this piece of a tile of so many."""
-    return 5 + 2 * levels(pieces, piece) if pieces > 1 else 5
+    return (5 + 2 * levels(pieces, piece) if pieces > 1 else 5) - disclosed
+
+
+def _accuse_output(trace: t.Trace, accusation: Accusation, oracle: Oracle, context: Context) -> t.AccuseOutput | None:
+    """Of an output that is not known by number, the first whose posted root is another than that of its value."""
+    if accusation.value >= 0:
+        return t.AccuseOutput(accusation.value)
+    roots = oracle.value_roots(trace.step)
+    for entry, posted in enumerate(split_hashes(trace.output_roots)):
+        index = context.list_index_of(context.program.state_outputs[entry])
+        if index is not None and roots[index] != posted:
+            return t.AccuseOutput(entry)
+    return None
 
 
 def _trace(step: int, oracle: Oracle, context: Context) -> t.PostTrace:

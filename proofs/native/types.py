@@ -23,6 +23,10 @@ class NativeClaim(Struct):
     """State root that a solver stands for; empty when the claim is a verifier's evidence."""
     evidence: bytes
     """A verifier's `state.evidence_root` over its own R_0 … R_k; empty when the claim is a solver's."""
+    states: bytes = b""
+    """R_0 … R_k as the solver disclosed before the dispute; empty when it was not asked."""
+    values: bytes = b""
+    """The disclosed `values_root` of each step; what it shows in the game has to be that."""
 
 
 class PostStates(Struct, tag=0):

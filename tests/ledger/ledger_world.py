@@ -163,6 +163,7 @@ class Actor:
     """As a verifier, it cannot fetch any state."""
     mute: tuple[str, ...] = ()
     """Duties it never does."""
+    roles: int = ROLES_ALL
 
     @property
     def key(self) -> SecretKey:
@@ -355,7 +356,7 @@ class World:
     def register(self, *actors: Actor, bond: int = 300 * GSN, ask: int = ASK) -> None:
         for actor in actors:
             self.actors[actor.name] = actor
-            offer = RegisterProvider(ROLES_ALL, "cpu", 1 << 30, ask, bond, (actor.name,), actor.name)
+            offer = RegisterProvider(actor.roles, "cpu", 1 << 30, ask, bond, (actor.name,), actor.name)
             self.do(actor.name, offer)
 
     def submit(self, order: TaskSpec | None = None) -> bytes:

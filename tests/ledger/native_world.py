@@ -15,7 +15,11 @@ from consensus.ledger.duties import Duty
 from consensus.ledger.messages import (
     APPROVED,
     DISAGREED,
+    OFFERS_NATIVE,
+    ROLES_ALL,
     UNAVAILABLE,
+    DemandValues,
+    DiscloseValues,
     DisputeMove,
     Finding,
     Message,
@@ -31,6 +35,7 @@ from consensus.ledger.records import Task
 from gensyn_node.primitives.codec import encode
 from proofs.arithmetic.whole import compute_value
 from proofs.native.bounds import ROUNDED, bound_of, within
+from proofs.native.game import values_root
 from proofs.native.profile import PARTS, profile_commitment
 from proofs.native.strategy import Accusation, accuse, defend
 from proofs.pinpoint import strategy
@@ -102,6 +107,7 @@ class NativeActor(Actor):
     """As a solver, it does not serve its values: whoever suspects it cannot look."""
     entries: int = 1
     """How many distances it measures."""
+    roles: int = ROLES_ALL | OFFERS_NATIVE
 
     def own_run(self, task: Task) -> NativeRun:
         return NativeRun(task.seed, self.faults, self.error, noise=self.noise)
@@ -118,6 +124,8 @@ class NativeActor(Actor):
                 return ProfileCommit(task.task_id, commitment)
             case "reveal_profile":
                 return ProfileReveal(task.task_id, self.measured(), SALT)
+            case "disclose":
+                return None if self.hides else self.disclosure(task, duty)
             case "verify" | "reveal":
                 return self.judge(world, task, duty)
             case "move":
@@ -127,7 +135,25 @@ class NativeActor(Actor):
     def measured(self) -> tuple[int, ...]:
         return (100 * (1 + self.noise),) * self.entries
 
-    def judge(self, world: World, task: Task, duty: Duty) -> Message:
+    def disclosure(self, task: Task, duty: Duty) -> DiscloseValues:
+        """What it computed in the first segment it is asked about."""
+        run, work = self.own_run(task), duty.segments[0]
+        steps = range(work.first_step, work.first_step + work.steps)
+        oracle = ArrayOracle(PROGRAM, run)
+        values = b"".join(values_root(list(oracle.value_roots(step))) for step in steps)
+        where = (task.task_id, duty.instalment, duty.attempt, work.segment)
+        states = b"".join(run.state_roots(work.first_step, work.steps))
+        return DiscloseValues(*where, states, values, (bytes(32),) * work.steps)
+
+    def judge(self, world: World, task: Task, duty: Duty) -> Message | None:
+        instalment = world.instalment(task.task_id, duty.instalment)
+        for work in duty.segments if duty.kind == "verify" else ():
+            if self.suspects(world, task, work):
+                said = queries.disclosure(world.ledger, instalment, work.segment)
+                if said is None:
+                    return DemandValues(task.task_id, duty.instalment, duty.attempt, work.segment)
+                if not said.states and world.height < said.demanded_height + 4:
+                    return None
         findings = tuple(self.find(world, task, work) for work in duty.segments)
         initial = NativeRun(task.seed).state_roots(0, 0)[0]
         initial = initial if duty.check_initial and initial != task.initial_root else b""
@@ -141,6 +167,19 @@ class NativeActor(Actor):
         """Its own execution of a segment from the solver's state."""
         return NativeRun(task.seed, (), noise=self.noise, first=first, start=solver_run(world, task).state(first))
 
+    def suspects(self, world: World, task: Task, work: Any) -> bool:
+        """Whether it has to look at the solver's values."""
+        return not self.lazy and not self.accuses and self.excess(world, task, work) > 10_000
+
+    def excess(self, world: World, task: Task, work: Any) -> int:
+        """How far the segment is off, in basis points of the threshold."""
+        own, theirs = self.checked(world, task, work.first_step), solver_run(world, task)
+        start, end = own.state(work.first_step), own.state(work.first_step + work.steps)
+        claimed = theirs.state(work.first_step + work.steps).astype(float)
+        apart = np.linalg.norm(claimed - end) / np.linalg.norm(end - start)
+        limit = queries.profile(world.ledger, task.task_id).limits[0]
+        return min(0xFFFFFFFF, int(-(-apart * PARTS * 10_000 // limit)))
+
     def find(self, world: World, task: Task, work: Any) -> Finding:
         steps = range(work.first_step, work.first_step + work.steps)
         own, theirs = self.checked(world, task, work.first_step), solver_run(world, task)
@@ -149,13 +188,10 @@ class NativeActor(Actor):
             return Finding(work.segment, APPROVED, sha256(b"lazy").digest())
         if self.accuses:
             return Finding(work.segment, DISAGREED, roots[-1], 20_000)
-        start, end = own.state(work.first_step), own.state(steps.stop)
-        apart = np.linalg.norm(theirs.state(steps.stop).astype(float) - end) / np.linalg.norm(end - start)
-        limit = queries.profile(world.ledger, task.task_id).limits[0]
-        excess = min(0xFFFFFFFF, int(-(-apart * PARTS * 10_000 // limit)))
+        excess = self.excess(world, task, work)
         if excess <= 10_000:
             return Finding(work.segment, APPROVED, evidence_root(roots), excess)
-        if solver_actor(world, task).hides:
+        if solver_actor(world, task).hides or "disclose" in solver_actor(world, task).mute:
             return Finding(work.segment, UNAVAILABLE, b"")
         wrong = any(theirs.fault(step) for step in steps)
         return Finding(

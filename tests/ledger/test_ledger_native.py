@@ -15,6 +15,8 @@ from consensus.ledger import queries
 from consensus.ledger.duties import Duty
 from consensus.ledger.messages import (
     CancelTask,
+    DemandValues,
+    DiscloseValues,
     DisputeMove,
     EvidenceChallenge,
     Finding,
@@ -28,6 +30,7 @@ from consensus.ledger.messages import (
     challenge_commitment,
 )
 from consensus.ledger.parameters import Parameters
+from consensus.ledger.records import Task
 from consensus.ledger.schedule import profile_gas, task_end_bound, train_gas, verify_gas_max
 from gensyn_node.primitives.codec import encode
 from proofs.native.profile import DISTANCE_MAX, profile_commitment
@@ -217,9 +220,64 @@ def test_a_cheating_solver_is_suspected_looked_at_and_slashed_for_one_operator()
     assert {entry.outcome for entry in record.disputes} <= {"defender_wrong", "moot"}
     dispute = queries.dispute(world.ledger, task.disputes[0])
     assert (dispute.kind, dispute.segment, dispute.defender) == ("segment", 4, cheat.address)
-    assert len(dispute.moves) == expected_moves(1) == 5
+    assert len(dispute.moves) == expected_moves(1, disclosed=True) == 4
     assert (dispute.how, dispute.moves[-1].turn) == ("arbitration", "defender")
     assert world.worth(cheat.name) < before
+
+
+def test_values_are_demanded_by_those_who_judge_and_shown_by_the_solver_once() -> None:
+    world = crowd()
+    task_id = world.submit(native_spec(samples=3))
+    cheat = trained_by(world, task_id, faults=(3,), error=0.01, mute=("disclose",))
+    world.until(lambda: world.task(task_id).committed)
+    world.step()
+    instalment = world.instalment(task_id)
+    drawn = {slot.verifier: slot.segments for slot in instalment.verifications}
+    names = {actor.address: name for name, actor in world.actors.items()}
+    name = names[next(iter(drawn))]
+    segment = drawn[world.actors[name].address][1]
+    ask = DemandValues(task_id, 0, instalment.attempt, segment)
+    assert world.refused(cheat.name, ask) == "E1318"
+    assert world.refused(name, DemandValues(task_id, 0, instalment.attempt, 5)) == "E1318"
+    assert world.refused(name, DemandValues(task_id, 0, instalment.attempt + 1, segment)) == "E1317"
+    run, blobs = cheat.own_run(world.task(task_id)), (bytes(32), bytes(32))
+    states = b"".join(run.state_roots(2 * segment, 2))
+    said = DiscloseValues(task_id, 0, instalment.attempt, segment, states, bytes(64), blobs)
+    assert world.refused(cheat.name, said) == "E1337"
+    world.do(name, ask)
+    assert world.refused(name, ask) == "E1336"
+    assert world.refused(name, said) == "E1337"
+    other = b"".join(run.state_roots(2 * segment + 2, 2))
+    for wrong in (
+        msgspec.structs.replace(said, states=other),
+        msgspec.structs.replace(said, states=states[:64]),
+        msgspec.structs.replace(said, values=bytes(32)),
+        msgspec.structs.replace(said, blobs=()),
+    ):
+        assert world.refused(cheat.name, wrong) == "E1338"
+    world.do(cheat.name, said)
+    assert world.refused(cheat.name, said) == "E1337"
+    assert queries.disclosure(world.ledger, world.instalment(task_id), segment).states == states
+
+
+def test_a_solver_that_shows_one_thing_and_commits_to_another_loses() -> None:
+    """It serves values that point at the wrong operator, and means to show a clean one when that is accused."""
+
+    class Turncoat(NativeActor):
+        def disclosure(self, task: Task, duty: Duty) -> DiscloseValues:
+            said = super().disclosure(task, duty)
+            return msgspec.structs.replace(said, values=bytes(len(said.values)))
+
+    world = World(native_parameters())
+    for noise, name in enumerate(CREW):
+        world.register(Turncoat(name, noise=noise % 3, patient=True))
+    task_id = world.submit(native_spec(samples=3))
+    cheat = trained_by(world, task_id, faults=(3,), error=0.01)
+    task = world.finish(task_id, 2_000)
+    dispute = queries.dispute(world.ledger, task.disputes[0])
+    assert (dispute.state, dispute.how, dispute.defender) == ("defender_wrong", "move", cheat.address)
+    why = [dict(event.fields)["why"] for event in world.events if event.kind == "dispute_resolved"]
+    assert "contradiction" in why
 
 
 def test_an_honest_solver_far_off_is_looked_at_and_approved() -> None:
@@ -340,7 +398,7 @@ def test_whatever_happens_money_is_conserved_and_every_native_task_ends(seed: in
     """Every block is audited by the world; here the schedule is random."""
     rng = random.Random(seed)
     world = World(hasty())
-    duties = ("profile", "reveal_profile", "start", "train", "verify", "reveal", "move")
+    duties = ("profile", "reveal_profile", "start", "train", "verify", "reveal", "disclose", "move")
     for noise, name in enumerate(CREW):
         mute = tuple(duty for duty in duties if rng.random() < 0.1)
         faults = (rng.randrange(-1, 12),) if rng.random() < 0.4 else ()
