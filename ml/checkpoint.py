@@ -16,7 +16,7 @@ from ml.interpreter import canonical, has_odd_nan
 from ml.kernels.hashing import tree_root
 from ml.tensor_file import read_tensor_file
 from proofs import tensors
-from proofs.program.types import Given, Program, StateEntry, TensorType, program_id
+from proofs.program.types import F32, Given, Program, StateEntry, TensorType, program_id
 from proofs.state import checkpoint_root, state_root
 
 State = list[torch.Tensor]
@@ -25,13 +25,15 @@ State = list[torch.Tensor]
 
 def root_of_state(program: Program, step: int, state: Sequence[torch.Tensor]) -> bytes:
     """The state's root before step `step`. NaNs count as canonical."""
-    roots = [_root_of(entry.type, item.cpu().contiguous()) for entry, item in zip(program.state, state, strict=True)]
+    roots = [root_of_tensor(item) for item in state]
     return state_root(program_id(program), step, [entry.name for entry in program.state], roots)
 
 
-def _root_of(type_: TensorType, value: torch.Tensor) -> bytes:
+def root_of_tensor(value: torch.Tensor) -> bytes:
+    """A tensor's root. NaNs count as canonical."""
+    value = value.cpu().contiguous()
     if value.dtype == torch.float32 and value.numel():
-        return tensors.bind(type_, tree_root(value))
+        return tensors.bind(TensorType(F32, tuple(value.shape)), tree_root(value))
     return tensors.root_of(value.numpy())
 
 

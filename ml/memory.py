@@ -22,6 +22,8 @@ from ml.interpreter import Interpreter
 from ml.kernels.elementwise import TORCH_DTYPES
 from ml.microbatch.parts import PartsInterpreter
 from ml.native.interpreter import NativeInterpreter
+from ml.native.segment import disclose, look
+from ml.native.values_file import values_path
 from ml.trainer import Run, train
 from proofs.program.types import Given, Program, TensorType
 
@@ -99,7 +101,15 @@ def measure_memory(interpreter: Interpreter | NativeInterpreter) -> int:
     with tempfile.TemporaryDirectory(prefix="dry-run-") as folder:
         for _ in train(run, Path(folder), 0, DRY_STEPS, DRY_SEGMENT, lambda step, loss, seconds: None):
             pass
+        if isinstance(interpreter, NativeInterpreter):
+            _look_at_own_step(run, Path(folder))
     return resident_peak()
+
+
+def _look_at_own_step(run: Run, folder: Path) -> None:
+    """What a suspected solver and its verifier do, which takes more than training: all values of a step at once."""
+    said = disclose(run, folder, folder, 0, 1, lambda step, loss: None)
+    look(run, values_path(folder, 0), 0, said.state_roots[0], said.state_roots[1], said.values_roots[0])
 
 
 class _Zeros(Dataset):

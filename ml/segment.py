@@ -10,7 +10,7 @@ from pathlib import Path
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.primitives.limits import SEGMENT_STEPS_MAX
 from ml import reasons
-from ml.checkpoint import load_verified_state, root_of_state
+from ml.checkpoint import State, load_verified_state, root_of_state
 from ml.trainer import Run, Stepper, initial_state
 from ml.worker.messages import state_path
 from proofs.state import evidence_root
@@ -43,14 +43,7 @@ def verify_segment(
     """
     if first_step < 0 or not 1 <= steps <= SEGMENT_STEPS_MAX:
         raise Rejection(reasons.BAD_REQUEST, f"a segment of {steps} steps from {first_step}")
-    path = state_path(directory, first_step)
-    if first_step == 0 and not path.is_file():
-        state = initial_state(run)
-        if root_of_state(run.program, 0, state) != start_root:
-            raise Rejection(reasons.BAD_CHECKPOINT, "the seed gives another initial state than the committed one")
-    else:
-        state = load_verified_state(path, run.program, first_step, start_root)
-    stepper = Stepper(run, state, first_step)
+    stepper = Stepper(run, start_state(run, directory, first_step, start_root), first_step)
     roots = [start_root]
     with ThreadPoolExecutor(1, thread_name_prefix="roots") as committing:
         waiting: Future[bytes] | None = None
@@ -64,3 +57,17 @@ def verify_segment(
         if waiting is not None:
             roots.append(waiting.result())
     return Verification(tuple(roots))
+
+
+def start_state(run: Run, directory: Path, step: int, root: bytes) -> State:
+    """The agreed state before a step, from `directory` (step 0: from the seed).
+
+    Raises Rejection BAD_CHECKPOINT when it is another one.
+    """
+    path = state_path(directory, step)
+    if step or path.is_file():
+        return load_verified_state(path, run.program, step, root)
+    state = initial_state(run)
+    if root_of_state(run.program, 0, state) != root:
+        raise Rejection(reasons.BAD_CHECKPOINT, "the seed gives another initial state than the committed one")
+    return state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -137,6 +138,9 @@ class Stepper:
         """One step; its loss."""
         batch = self.run.dataset.batch(self.run.program, self.run.seed, self.step)
         interpreter, fault = self.run.interpreter, self.run.fault
+        if fault is not None and fault.step == self.step and fault.skip:
+            self.step += 1
+            return math.nan
         if fault is not None and fault.step == self.step:
 
             def observe(number: int, value: torch.Tensor) -> torch.Tensor:
@@ -148,6 +152,14 @@ class Stepper:
         self.step += 1
         return float(loss)
 
+    def observed(self) -> list[torch.Tensor]:
+        """One step; every value of it by value number, canonical."""
+        made, fault = self.values(), self.run.fault
+        if fault is None or fault.step != self.step or not fault.skip:
+            self.state = [made[number] for number in self.run.program.state_outputs]
+        self.step += 1
+        return made
+
     def values(self) -> list[torch.Tensor]:
         """Every value of the next step by value number, canonical; the step is not done."""
         batch = self.run.dataset.batch(self.run.program, self.run.seed, self.step)
@@ -157,7 +169,7 @@ class Stepper:
         fault = self.run.fault
 
         def observe(number: int, value: torch.Tensor) -> torch.Tensor:
-            if fault is not None and (fault.step, fault.value) == (self.step, number):
+            if fault is not None and (fault.step, fault.value, fault.skip) == (self.step, number, False):
                 value = flipped(value, fault)
             made[number] = value
             return value

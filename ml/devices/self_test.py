@@ -50,7 +50,8 @@ def _arguments() -> dict[str, Array]:
     return {F32: floats, I64: integers, BOOL: bools, U8: generator.integers(0, 256, 2_048).astype(np.uint8)}
 
 
-def _cases() -> list[tuple[Node, list[Array]]]:
+def known_cases() -> list[tuple[Node, list[Array]]]:
+    """Every operator with the numbers that it is tried on."""
     given = _arguments()
     x, y = given[F32], np.roll(given[F32], 517)
     i, j = given[I64], np.roll(given[I64], 3)
@@ -119,7 +120,7 @@ def differing_operators_of_cpu() -> list[str]:
 
 def _differing(device: torch.device, run_of: Callable[[Node, Types, TensorType], Run]) -> list[str]:
     wrong: list[str] = []
-    for node, arrays in _cases():
+    for node, arrays in known_cases():
         types = tuple(type_of(array) for array in arrays)
         output = infer(node.operator, types, node.attributes)
         with np.errstate(all="ignore"):

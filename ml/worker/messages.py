@@ -31,6 +31,8 @@ class Fault(Struct):
     """Taken modulo the value's elements."""
     bit: int
     """Taken modulo the bits of one element."""
+    skip: bool = False
+    """The step is left out altogether, to save the work; value, element and bit mean nothing."""
 
 
 class Job(Struct):
@@ -127,7 +129,89 @@ class ExamineDevices(Struct, tag=6):
     """Which devices are here, and do they give the bits of REP_V1?"""
 
 
-Request = Train | Verify | Respond | PredictMemory | Cancel | Evaluate | ExamineDevices
+class Profile(Struct, tag=7):
+    """How far are this machine's vendor kernels from REP_V1, on the first steps from the job's seed?"""
+
+    job: Job
+    steps: int
+
+
+class Compare(Struct, tag=8):
+    """Re-run one native segment from an agreed state and measure how far the claimed end is off."""
+
+    job: Job
+    states_directory: str
+    """Holds the state of `first_step` (of step 0: made if it is not there) and the claimed end."""
+    first_step: int
+    steps: int
+    start_root: bytes
+    end_root: bytes
+
+
+class Disclose(Struct, tag=9):
+    """Run an own native segment again and write every value of every step."""
+
+    job: Job
+    states_directory: str
+    values_directory: str
+    first_step: int
+    steps: int
+
+
+class Look(Struct, tag=10):
+    """Hold the disclosed values of one step against their bounds."""
+
+    job: Job
+    values_directory: str
+    """Holds the step's values."""
+    step: int
+    start_root: bytes
+    end_root: bytes
+    values_root: bytes
+
+
+class Accused(Struct):
+    """What does not follow from its inputs in a disclosed step; see `proofs.native.strategy.Accusation`."""
+
+    step: int
+    value: int
+    tile: int
+    is_output: bool
+
+
+class RespondNative(Struct, tag=11):
+    """Make this party's next move in a native game."""
+
+    job: Job
+    states_directory: str
+    values_directory: str
+    game: bytes
+    """Canonical encoding of the `proofs.native` game as it stands; the move is that of the party whose turn it is."""
+    accused: Accused | None
+    """As challenger: what it found."""
+
+
+class ExamineNative(Struct, tag=12):
+    """Do the vendor kernels repeat themselves and keep their bounds?"""
+
+    threads: int
+
+
+Request = (
+    Train
+    | Verify
+    | Respond
+    | PredictMemory
+    | Cancel
+    | Evaluate
+    | ExamineDevices
+    | Profile
+    | Compare
+    | Disclose
+    | Look
+    | RespondNative
+    | ExamineNative
+)
 
 
 class Measure(Struct):
@@ -245,7 +329,58 @@ class Failed(Struct, tag=24):
     message: str
 
 
-Final = Trained | Verified | Responded | MemoryPredicted | Evaluated | DevicesExamined | Failed
+class Profiled(Struct, tag=26):
+    """Distances of the native end from the exact one, entry by entry."""
+
+    distances: tuple[int, ...]
+
+
+class Compared(Struct, tag=27):
+    """The native segment was re-executed."""
+
+    end_root: bytes
+    """As re-executed."""
+    evidence_root: bytes
+    distances: tuple[int, ...]
+    """Of the claimed end from the own one, entry by entry."""
+
+
+class Disclosed(Struct, tag=28):
+    """What the solver stands for in the segment; the values lie in the folder asked for."""
+
+    state_roots: tuple[bytes, ...]
+    values_roots: tuple[bytes, ...]
+
+
+class Looked(Struct, tag=29):
+    """What there is to say of a disclosed step."""
+
+    served: bool
+    """Whether the file holds what was disclosed."""
+    accused: Accused | None
+    """None: every value keeps its bound."""
+
+
+class NativeExamined(Struct, tag=30):
+    """Operators that failed; none: the class can be offered."""
+
+    failing: tuple[str, ...]
+
+
+Final = (
+    Trained
+    | Verified
+    | Responded
+    | MemoryPredicted
+    | Evaluated
+    | DevicesExamined
+    | Profiled
+    | Compared
+    | Disclosed
+    | Looked
+    | NativeExamined
+    | Failed
+)
 Reply = Ready | Progress | SegmentDone | Final
 
 

@@ -28,24 +28,31 @@ from ml.segment import verify_segment
 from ml.trainer import Cancelled, mean_loss, open_run, train
 from ml.worker.messages import (
     FRAME_BYTES_MAX,
+    Compare,
     DevicesExamined,
+    Disclose,
     Evaluate,
     Evaluated,
     ExamineDevices,
+    ExamineNative,
     Failed,
+    Look,
     MemoryPredicted,
     PredictMemory,
+    Profile,
     Progress,
     Reply,
     Request,
     Respond,
     Responded,
+    RespondNative,
     SegmentDone,
     Train,
     Trained,
     Verified,
     Verify,
 )
+from ml.worker.native_service import answer_native
 from proofs.classes import NATIVE
 from proofs.pinpoint import Game
 from proofs.program.types import Program
@@ -98,6 +105,8 @@ def _do(request: Request, send: Send, cancelled: threading.Event) -> Reply:
             return Responded(encode(next_move(open_run(job), Path(request.states_directory), game)))
         case PredictMemory():
             return _predict(request)
+        case Profile() | Compare() | Disclose() | Look() | RespondNative() | ExamineNative():
+            return answer_native(request, _Reporter(send, cancelled, 1))
         case ExamineDevices():
             return DevicesExamined(examine_devices())
         case Evaluate():

@@ -20,6 +20,9 @@ from proofs.pinpoint.types import Accumulator, InputTile
 from proofs.pinpoint.walk import levels, part_size
 from proofs.tensors import Array
 
+AN_OUTPUT = -1
+"""Of an accused output: the first state entry whose posted root is not that of its value."""
+
 
 @dataclass(frozen=True, slots=True)
 class Accusation:
@@ -27,7 +30,7 @@ class Accusation:
 
     step: int
     value: int
-    """Value number; of an output: the state entry's, or -1: the first whose posted root is not the value's."""
+    """Value number; of an output: the state entry's, or AN_OUTPUT."""
     tile: int
     is_output: bool = False
 
@@ -78,7 +81,7 @@ def expected_moves(pieces: int, piece: int = 0, disclosed: bool = False) -> int:
 
 def _accuse_output(trace: t.Trace, accusation: Accusation, oracle: Oracle, context: Context) -> t.AccuseOutput | None:
     """Of an output that is not known by number, the first whose posted root is another than that of its value."""
-    if accusation.value >= 0:
+    if accusation.value != AN_OUTPUT:
         return t.AccuseOutput(accusation.value)
     roots = oracle.value_roots(trace.step)
     for entry, posted in enumerate(split_hashes(trace.output_roots)):

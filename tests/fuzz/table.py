@@ -95,6 +95,7 @@ READS_FILES = {
     "ml.presets.configuration.parse_schedule": "takes a typed table of parse_task_file",
     "ml.presets.build.load_parameters": "takes tensors, no bytes",
     "ml.checkpoint.load_state": "safetensors; tests/ml",
+    "ml.native.values_file.load_values": "safetensors; tests/ml",
     "ml.tensor_file.read_tensor_file": "safetensors; tests/hostile",
     "ml.checkpoint.load_verified_state": "safetensors; tests/ml",
     "ml.data.formats.arrays.read_npz": "data.npz",
