@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ml.capture.check import check_against_eager
 from ml.kernels.threads import get_threads, set_threads
 from ml.reference.operators import run as reference_step
 from tests.architectures.corpus import CORPUS, prepare
-from tests.architectures.training import apart, batch_of, train_by_pytorch, train_exactly
+from tests.architectures.training import apart, batch_of, handed, load, save, train_by_pytorch, train_exactly
 
 STEPS = 2
 
 
 @pytest.mark.parametrize("name", CORPUS)
-def test_bits_and_losses(name: str) -> None:
+def test_bits_and_losses(name: str, tmp_path: Path) -> None:
     threads = get_threads()
     subject = prepare(name)
     built = subject.built
@@ -22,15 +24,17 @@ def test_bits_and_losses(name: str) -> None:
         check_against_eager(built.program, built.module, built.loss, built.optimizer, batch_of(subject, 0)).worst_ratio
         <= 1
     )
+    save(handed(subject), tmp_path / "handed")
+    given = load(tmp_path / "handed")
     try:
         set_threads(1)
-        one = train_exactly(subject, STEPS)
+        one = train_exactly(given, STEPS)
         set_threads(2)
-        two = train_exactly(subject, STEPS)
+        two = train_exactly(given, STEPS)
     finally:
         set_threads(threads)
     by_definition = train_exactly(
-        subject, STEPS, lambda state, batch, number: reference_step(built.program, state, batch, number)
+        given, STEPS, lambda state, batch, number: reference_step(given.program, state, batch, number)
     )
     assert one == two == by_definition
     assert apart(train_by_pytorch(subject, STEPS), one.losses) < 1e-4

@@ -1,23 +1,31 @@
-"""Training one architecture: exactly, by the reference, and by PyTorch."""
+"""Training one architecture: exactly, by the reference, and by PyTorch.
+
+What is trained exactly is what a submitter hands over: the program, the state before the first step and the data.
+PyTorch's own initialisation differs in its last bit from one instruction set to the next, so it happens once.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
-from ml.capture.randomness import Drawn
-from ml.capture.step import make_step
+from gensyn_node.primitives.codec import decode, encode
+from gensyn_node.primitives.limits import PROGRAM_BYTES_MAX
 from ml.checkpoint import root_of_state
 from ml.interpreter import Interpreter, canonical
 from proofs.program.initial import initial_tensor
-from proofs.program.types import Given
+from proofs.program.types import Given, Program
 from proofs.sampling import batch_indices
-from tests.architectures.corpus import Subject
+
+if TYPE_CHECKING:
+    from tests.architectures.corpus import Arrays, Subject
 
 SEED = bytes(range(32))
 WINDOW = 20
@@ -33,33 +41,62 @@ class Trained:
     losses: list[float]
 
 
-def batch_of(subject: Subject, step: int) -> dict[str, torch.Tensor]:
-    """The batch of a step, as a task would draw it."""
-    records = len(next(iter(subject.arrays.values())))
-    numbers = batch_indices(SEED, step, subject.built.program.batch_size, records)
-    return {item.name: torch.from_numpy(subject.arrays[item.name][numbers]) for item in subject.built.program.batch}
+@dataclass(frozen=True)
+class Handed:
+    """What a submitter hands over."""
+
+    program: Program
+    state: list[torch.Tensor]
+    arrays: Arrays
 
 
-def start(subject: Subject) -> list[torch.Tensor]:
-    """The state before the first step; parameters are the module's own."""
+def handed(subject: Subject) -> Handed:
+    """The program, the state before the first step (parameters are the module's own) and the data."""
+    from ml.capture.step import make_step
+
     own = make_step(subject.built.module, subject.built.loss, subject.built.optimizer).state
-    return [
+    state = [
         own[entry.name].clone()
         if isinstance(entry.initial, Given) or entry.name.startswith("parameter.")
         else torch.from_numpy(initial_tensor(entry, number, SEED).copy())
         for number, entry in enumerate(subject.built.program.state)
     ]
+    return Handed(subject.built.program, state, subject.arrays)
 
 
-def train_exactly(subject: Subject, steps: int, step: Step | None = None) -> Trained:
+def save(given: Handed, folder: Path) -> None:
+    """Write it for other processes, and other machines."""
+    folder.mkdir(parents=True)
+    (folder / "program").write_bytes(encode(given.program))
+    np.savez(folder / "arrays.npz", **given.arrays)  # type: ignore[arg-type]
+    np.savez(folder / "state.npz", *(item.detach().numpy() for item in given.state))
+
+
+def load(folder: Path) -> Handed:
+    """Read what was written."""
+    program: Program = decode(Program, (folder / "program").read_bytes(), max_bytes=PROGRAM_BYTES_MAX)
+    with np.load(folder / "state.npz", allow_pickle=False) as found:
+        state = [torch.from_numpy(found[f"arr_{number}"]) for number in range(len(program.state))]
+    with np.load(folder / "arrays.npz", allow_pickle=False) as found:
+        return Handed(program, state, dict(found))
+
+
+def batch_of(given: Handed | Subject, step: int) -> dict[str, torch.Tensor]:
+    """The batch of a step, as a task would draw it."""
+    program = given.program if isinstance(given, Handed) else given.built.program
+    records = len(next(iter(given.arrays.values())))
+    numbers = batch_indices(SEED, step, program.batch_size, records)
+    return {item.name: torch.from_numpy(given.arrays[item.name][numbers]) for item in program.batch}
+
+
+def train_exactly(given: Handed, steps: int, step: Step | None = None) -> Trained:
     """Train by the kernels, or by another way of running the program."""
-    program = subject.built.program
-    run = step or Interpreter(program).step
-    state, losses = start(subject), []
+    run = step or Interpreter(given.program).step
+    state, losses = [item.clone() for item in given.state], []
     for number in range(steps):
-        state, loss = run(state, list(batch_of(subject, number).values()), number)
+        state, loss = run(state, list(batch_of(given, number).values()), number)
         losses.append(float(loss))
-    return Trained(root_of_state(program, steps, [canonical(item) for item in state]).hex(), losses)
+    return Trained(root_of_state(given.program, steps, [canonical(item) for item in state]).hex(), losses)
 
 
 def train_by_pytorch(subject: Subject, steps: int, nudge: int = 0) -> list[float]:
@@ -68,6 +105,8 @@ def train_by_pytorch(subject: Subject, steps: int, nudge: int = 0) -> list[float
     `nudge` above 0 multiplies the first weights by factors within 2⁻²² of one, another set for each number: what
     differs then is the noise of the arithmetic.
     """
+    from ml.capture.randomness import Drawn
+
     module, optimizer, schedule = subject.built.module, subject.theirs, subject.schedule
     entries = {entry.name: (number, entry) for number, entry in enumerate(subject.built.program.state)}
     key = torch.zeros(2, dtype=torch.int64)
