@@ -128,12 +128,17 @@ def list_(
 
 @app.command()
 def show(task_id: TaskArgument, home: HomeOption = None, node: NodeOption = None, as_json: JsonOption = False) -> None:
-    """One task: state, money, instalments, and why it waits when it waits."""
+    """One task: state, money, what its verification promises, and why it waits when it waits."""
+    from gensyn_node.rpc.json_view import to_json
+    from gensyn_node.sdk.promises import promise_of
+
     with client_of(home, node, None) as client:
         value = client.call("task", task_id=task_id)
+        promise = promise_of(value, client.parameters())
+        value["guarantee"] = to_json(promise)
         value["why"] = client.call("why", task_id=task_id)
         value["disputes"] = client.call("disputes", task_id=task_id)
-    emit(as_json, value, lambda: task_view.show_task(value))
+    emit(as_json, value, lambda: task_view.show_task(value, promise))
 
 
 @app.command()

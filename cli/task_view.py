@@ -14,6 +14,7 @@ from rich.text import Text
 from cli.output import console, facts, printable, say, short, table
 
 if TYPE_CHECKING:
+    from consensus.ledger.guarantee import Guarantee
     from gensyn_node.sdk.client import NodeClient
     from gensyn_node.sdk.quote import Quote
     from gensyn_node.sdk.task_build import BuiltTask
@@ -55,6 +56,7 @@ def memory_words(task: BuiltTask) -> str:
 def show_quote(quote: Quote, task: BuiltTask) -> None:
     """The quote as a table."""
     from gensyn_node.primitives.money import format_amount
+    from gensyn_node.sdk.promises import promise_lines
 
     price = "no estimate"
     if quote.low_nano is not None and quote.high_nano is not None:
@@ -70,6 +72,7 @@ def show_quote(quote: Quote, task: BuiltTask) -> None:
             ("Memory", memory_words(task)),
             ("Eligible now", f"{quote.solvers} solvers, {quote.verifiers} verifiers"),
             ("Solver's bond", format_amount(quote.solver_bond_nano)),
+            *promise_lines(quote.guarantee),
             ("Over within", f"{quote.end_bound_blocks} blocks, whatever happens"),
         ]
     )
@@ -77,9 +80,10 @@ def show_quote(quote: Quote, task: BuiltTask) -> None:
         say(f"It would not start now: {quote.problem}")
 
 
-def show_task(task: dict[str, Any]) -> None:
-    """State, money and work of a task."""
+def show_task(task: dict[str, Any], promise: Guarantee | None = None) -> None:
+    """State, money and work of a task, and what its verification promises."""
     from gensyn_node.primitives.money import format_amount
+    from gensyn_node.sdk.promises import promise_lines
 
     record = task["record"]
     facts(
@@ -93,6 +97,7 @@ def show_task(task: dict[str, Any]) -> None:
             ("Paid", format_amount(record["solver_paid_nano"] + record["verifiers_paid_nano"])),
             ("Refunded", format_amount(record["refunded_nano"])),
             ("Disputes", len(record["disputes"])),
+            *(promise_lines(promise) if promise is not None else ()),
         ]
     )
     if task["losses"]:

@@ -183,7 +183,7 @@ class TaskSpec(Struct):
     verifiers: Small
     """Verifiers drawn an instalment (K)."""
     samples: Small
-    """Segments each verifier re-executes (c); at most all of the instalment's."""
+    """Segments each verifier re-executes (c); as many as an instalment has, or more: all of them."""
     max_price_nano: Nano
     """Escrowed at submission; what is not used goes back."""
     deadline_blocks: Small
@@ -192,6 +192,8 @@ class TaskSpec(Struct):
     """Memory that a solver or verifier needs."""
     endpoints: Endpoints
     """Peers that serve dataset and checkpoint."""
+    solver_bond_bps: Small = 0
+    """Solver's bond as a share of its price where that is more than the chain's; the others' bonds follow it."""
 
 
 class SubmitTask(Struct, tag=30):

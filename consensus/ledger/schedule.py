@@ -81,7 +81,8 @@ def bid_price(spec: TaskSpec, gas_per_step: int, profilers: int = 0) -> int:
 def solver_bond(spec: TaskSpec, gas_per_step: int, price_nano: int, parameters: Parameters) -> int:
     """What a solver at this ask puts at stake for the task."""
     price = work_price(train_gas(spec, gas_per_step), price_nano)
-    return max(parameters.solver_bond_min_nano, price * parameters.solver_bond_bps // BASIS_POINTS)
+    share = max(parameters.solver_bond_bps, spec.solver_bond_bps)
+    return min(SUPPLY_NANO_MAX, max(parameters.solver_bond_min_nano, price * share // BASIS_POINTS))
 
 
 def verifier_bond(solver_bond_nano: int, parameters: Parameters) -> int:
@@ -97,7 +98,8 @@ def train_blocks(spec: TaskSpec, gas_per_step: int, instalment: int, parameters:
 
 def verify_blocks(spec: TaskSpec, gas_per_step: int, parameters: Parameters) -> int:
     """Blocks for a drawn verifier to commit its verdict."""
-    gas = spec.samples * spec.segment_steps * gas_per_step
+    longest = -(-segment_count(spec) // spec.instalments)
+    gas = min(spec.samples, longest) * spec.segment_steps * gas_per_step
     blocks = parameters.verify_blocks_base + gas // parameters.train_gas_per_block
     return NATIVE_PHASES * blocks if spec.arithmetic == ARITHMETIC_NATIVE else blocks
 

@@ -61,6 +61,9 @@ from proofs.sampling import RECORDS_MAX
 
 # --- submission
 
+SOLVER_BOND_BPS_MAX = 1_000_000
+"""A solver's bond is at most a hundred times its price: beyond, nobody could take the task."""
+
 
 def check_spec(spec: TaskSpec, record: ProgramRecord, parameters: Parameters) -> None:
     """Everything a task must satisfy; `Rejection` names the field. The command line calls it offline as well."""
@@ -79,6 +82,9 @@ def check_spec(spec: TaskSpec, record: ProgramRecord, parameters: Parameters) ->
     _require(1 <= spec.verifiers <= most, f"verifiers: {spec.verifiers} is not in 1 … {most}")
     most = limits.SEGMENTS_PER_INSTALMENT_MAX
     _require(1 <= spec.samples <= most, f"samples: {spec.samples} is not in 1 … {most}")
+    least, most = parameters.solver_bond_bps, SOLVER_BOND_BPS_MAX
+    own = spec.solver_bond_bps
+    _require(own == 0 or least <= own <= most, f"solver_bond_bps: {own} is not in {least} … {most}, nor 0")
     low, high = parameters.task_deadline_blocks_min, parameters.task_deadline_blocks_max
     _require(low <= spec.deadline_blocks <= high, f"deadline_blocks: {spec.deadline_blocks} is not in {low} … {high}")
     blocks = verify_blocks(spec, record.gas_per_step, parameters)

@@ -149,7 +149,7 @@ def _claim(record: Json, spec: Json, first: t.PostStates | t.PostEntries) -> t.C
     defender_root, challenger_root = bytes.fromhex(record["defender_root"]), bytes.fromhex(record["challenger_root"])
     if isinstance(first, t.PostEntries) or record["kind"] == DISPUTE_INITIAL:
         return t.Claim(t.INITIAL, 0, 0, b"", defender_root, b"", challenger_root)
-    first_step, steps = segment_span(_spec(spec), record["segment"])
+    first_step, steps = segment_span(spec_from_json(spec), record["segment"])
     start = first.roots[:_HASH_BYTES]
     if record["kind"] == DISPUTE_EVIDENCE:
         end = first.roots[-_HASH_BYTES:]
@@ -157,7 +157,7 @@ def _claim(record: Json, spec: Json, first: t.PostStates | t.PostEntries) -> t.C
     return t.Claim(t.SEGMENT, first_step, steps, start, defender_root, b"", challenger_root)
 
 
-def _spec(spec: Json) -> TaskSpec:
+def spec_from_json(spec: Json) -> TaskSpec:
     """The specification, from JSON."""
     fields: Json = dict(spec)
     fields |= {name: bytes.fromhex(spec[name]) for name in _HASHES}

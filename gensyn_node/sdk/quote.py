@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from consensus.ledger import schedule
+from consensus.ledger.guarantee import Guarantee, guarantee
 from consensus.ledger.messages import ROLE_SOLVER, ROLE_VERIFIER, TaskSpec
 from consensus.ledger.money import work_price
 from consensus.ledger.parameters import Parameters
@@ -40,6 +41,8 @@ class Quote:
     """Whatever happens, the task is paid or refunded within this many blocks."""
     excluded: dict[str, int]
     """Why providers are not eligible, and how many."""
+    guarantee: Guarantee
+    """What its verification promises if the cheapest eligible solver is drawn; at the bid when nobody is."""
 
     @property
     def problem(self) -> str:
@@ -88,6 +91,7 @@ def make_quote(spec: TaskSpec, gas_per_step: int, parameters: Parameters, provid
         solver_bond_nano=max((bond for _, bond in solvers), default=0),
         end_bound_blocks=schedule.task_end_bound(spec, gas_per_step, parameters),
         excluded=dict(sorted(excluded.items())),
+        guarantee=guarantee(spec, gas_per_step, min(asks, default=bid), parameters),
     )
 
 

@@ -85,11 +85,12 @@ def build_task(home: Home, task: TaskFile, base: Path, block_interval_ms: int) -
         instalments=task.verify.instalments,
         arithmetic=ARITHMETIC_REP_V1,
         verifiers=task.verify.verifiers,
-        samples=task.verify.samples,
+        samples=task.verify.samples_each,
         max_price_nano=task.max_price_nano,
         deadline_blocks=task.deadline_blocks(max(BLOCK_MS_MIN, block_interval_ms)),
         memory_bytes=need.process_bytes + need.process_bytes * MEMORY_MARGIN_PERCENT // 100,
         endpoints=(),
+        solver_bond_bps=task.verify.solver_bond_bps,
     )
     parameters = sum(entry.type.elements for entry in built.program.state if entry.name.startswith("parameter."))
     gas, file = gas_of_step(built.program), checkpoint.file if checkpoint else None

@@ -126,8 +126,21 @@ class VerifyTable(Table, frozen=True):
     mode: Literal["reproducible"] = "reproducible"
     verifiers: Annotated[int, Meta(ge=1, le=limits.VERIFIERS_PER_TASK_MAX)] = 2
     segment: Annotated[int, Meta(ge=1, le=limits.SEGMENT_STEPS_MAX)] = 50
-    samples: Annotated[int, Meta(ge=1, le=limits.SEGMENTS_PER_INSTALMENT_MAX)] = 2
+    samples: Annotated[int, Meta(ge=1, le=limits.SEGMENTS_PER_INSTALMENT_MAX)] | Literal["all"] = 2
+    """Segments that each verifier repeats; "all": every one."""
     instalments: Annotated[int, Meta(ge=1, le=limits.INSTALMENTS_MAX)] = 1
+    stake: Annotated[float, Meta(gt=0, le=100)] | UnsetType = UNSET
+    """Solver's bond in multiples of its price; what the chain asks for when left out."""
+
+    @property
+    def samples_each(self) -> int:
+        """The number; more than an instalment has are all of them."""
+        return limits.SEGMENTS_PER_INSTALMENT_MAX if isinstance(self.samples, str) else self.samples
+
+    @property
+    def solver_bond_bps(self) -> int:
+        """The stake in basis points; 0: the chain's."""
+        return 0 if isinstance(self.stake, UnsetType) else round(self.stake * 10_000)
 
 
 class PriceTable(Table, frozen=True):
@@ -203,7 +216,8 @@ REMEDIES: dict[str, str] = {
     "verify.mode": 'write "reproducible"',
     "verify.verifiers": f"write a number from 1 to {limits.VERIFIERS_PER_TASK_MAX}",
     "verify.segment": f"write a number of steps from 1 to {limits.SEGMENT_STEPS_MAX}",
-    "verify.samples": "write how many segments each verifier repeats, at least 1",
+    "verify.samples": 'write how many segments each verifier repeats, at least 1, or "all"',
+    "verify.stake": "write a multiple of the price, such as 12, or leave it out",
     "verify.instalments": f"write a number from 1 to {limits.INSTALMENTS_MAX}, at most one a segment",
     "price": 'add a table [price] with max = "10 GSN"',
     "price.max": 'write an amount with its unit, such as "12.5 GSN"',
@@ -345,7 +359,8 @@ loss = "cross_entropy"
 mode = "reproducible"          # every machine gets the same bits, so equality decides
 verifiers = 2                  # drawn for each instalment
 segment = 50                   # steps between two committed states
-samples = 2                    # segments that each verifier repeats
+samples = 2                    # segments that each verifier repeats; "all" where a wrong result would cost much
+# stake = 12                   # solver's bond in multiples of its price; what the chain asks for when left out
 instalments = 2                # units of paying: what is settled is never lost
 
 [price]

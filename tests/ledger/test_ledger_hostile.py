@@ -82,7 +82,7 @@ def test_verification_may_not_take_longer_than_the_longest_deadline() -> None:
     slow = msgspec.structs.replace(devnet_parameters(), train_gas_per_block=1, task_deadline_blocks_max=3_000)
     world = World(slow)
     world.submit(spec())
-    assert world.refused("submitter", SubmitTask(spec(segment_steps=3, samples=20, steps=60))) == "E1308"
+    assert world.refused("submitter", SubmitTask(spec(segment_steps=3, samples=20, steps=120))) == "E1308"
 
 
 # --- the queue of what is due
