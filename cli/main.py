@@ -21,6 +21,7 @@ from cli import (
     node_recovery,
     stake,
     task,
+    task_audit,
     verify,
     wallet,
 )
@@ -55,6 +56,7 @@ for name, group in (
     app.add_typer(group, name=name)
 node_recovery.register(node.app)
 node_doctor.register(node.app)
+task_audit.register(task.app)
 app.command("verify")(verify.verify)
 app.command("explain")(explain.explain)
 app.command("version")(explain.version)

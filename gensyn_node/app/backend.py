@@ -271,6 +271,10 @@ class Backend(OperatorReads):
         """A published program, encoded."""
         return views.program_bytes(self._node.ledger.view(), program_id)
 
+    async def record(self, key: bytes) -> bytes | None:
+        """What the ledger holds at a key at the head."""
+        return self._node.ledger.view().get(key)
+
     async def proof(self, key: bytes, height: int | None) -> bytes | None:
         """The encoded `MapProof` of a ledger key under the app hash after block `height`."""
         found = certify.prove_key(self._node.ledger, key, height)

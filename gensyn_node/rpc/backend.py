@@ -351,6 +351,9 @@ class NodeBackend(OperatorBackend, Protocol):
     async def proof(self, key: bytes, height: int | None) -> bytes | None:
         """Inclusion or absence proof of a ledger key under the app hash of `height`, encoded."""
 
+    async def record(self, key: bytes) -> bytes | None:
+        """What the ledger holds at a key at the head, encoded; None: nothing."""
+
     async def certificate(self, task_id: bytes) -> bytes | None:
         """The task's certificate (`gensyn_node.sdk.certificate.Certificate`, encoded); None until it is finished."""
 

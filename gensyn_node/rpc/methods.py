@@ -79,6 +79,10 @@ class OfKey(Parameters, frozen=True):
     height: Height | None = None
 
 
+class OfRecord(Parameters, frozen=True):
+    key: Annotated[str, Meta(pattern=r"^([0-9a-f]{2}){1,256}\Z")]
+
+
 class NewRole(Parameters, frozen=True):
     role: Annotated[str, Meta(max_length=20)]
 
@@ -144,6 +148,11 @@ async def _certificate(node: NodeBackend, p: OfTask) -> object:
     return found(await node.certificate(hash_of(p.task_id)), f"the task {p.task_id} has no certificate yet")
 
 
+async def _record(node: NodeBackend, p: OfRecord) -> object:
+    value = await node.record(bytes.fromhex(p.key))
+    return {"value": None if value is None else value.hex()}
+
+
 async def _role_report(node: NodeBackend, p: Parameters) -> object:
     return found(await node.role_report(), "this node runs without roles")
 
@@ -188,6 +197,7 @@ METHODS: dict[str, Method] = {
     "program": Method(OfProgram, _program),
     "proof": Method(OfKey, _proof),
     "certificate": Method(OfTask, _certificate),
+    "record": Method(OfRecord, _record),
     "role": Method(Parameters, lambda node, p: node.role()),
     "role_report": Method(Parameters, _role_report),
     "set_role": Method(NewRole, lambda node, p: node.set_role(p.role), writes=True),

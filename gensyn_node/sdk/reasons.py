@@ -51,6 +51,30 @@ TASK_NOT_FINISHED = reason(
     "See why with gensyn task show.",
 )
 STILL_RUNNING = reason("E1833", "still_running", "The task goes on.", "Wait longer, or watch it.")
+NOTHING_TO_AUDIT = reason(
+    "E1834",
+    "nothing_to_audit",
+    "The task has nothing that could be re-executed now.",
+    "Wait until an instalment is committed: gensyn task watch.",
+)
+NOT_EXACT = reason(
+    "E1835",
+    "not_exact",
+    "The task's results are not the same bits on every machine.",
+    "Audit tasks whose arithmetic is rep-v1.",
+)
+AUDIT_TOO_LARGE = reason(
+    "E1836",
+    "audit_too_large",
+    "This machine has too little memory for a segment of the task.",
+    "Close other programs, or audit on a larger machine.",
+)
+NOT_BONDED = reason(
+    "E1837",
+    "not_bonded",
+    "Whoever challenges puts up a bond, and this account has none that is free.",
+    "Repeat the command with --bond, which puts it up; it comes back unless the challenge is lost.",
+)
 BAD_CERTIFICATE = reason(
     "E1841", "bad_certificate", "The certificate proves nothing.", "Get it again from another node; do not trust it."
 )

@@ -45,6 +45,7 @@ class FakeNode:
         self.outcome: TransactionView | None = None
         self.current_role = "auto"
         self.report: object | None = None
+        self.records: dict[bytes, bytes] = {}
         self.found: TransactionView | None = None
         self.shown_proof: object = None
         self.data_root: bytes | None = None
@@ -224,6 +225,9 @@ class FakeNode:
 
     async def role(self) -> str:
         return self.current_role
+
+    async def record(self, key: bytes) -> bytes | None:
+        return self.records.get(key)
 
     async def role_report(self) -> object | None:
         return self.report
