@@ -24,6 +24,7 @@ def doctor(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
     from gensyn_node.config.node_config import NodeConfig, read_config
     from gensyn_node.roles.doctor import examine
+    from ml.worker.kernels import kernel_store
 
     # The findings say it all, and the log of a starting worker would go to where the JSON goes.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
@@ -31,7 +32,9 @@ def doctor(home: HomeOption = None, as_json: JsonOption = False) -> None:
     config = read_config(place) if place.config.exists() else NodeConfig()
     if not as_json and console.is_terminal:
         say("Starting a training process; its libraries take some seconds to load …")
-    findings = examine(config.worker.threads, config.worker.memory_mib << 20, place.keys, config.worker.device)
+    kernels = kernel_store(place.kernels) if place.config.exists() else None
+    worker = config.worker
+    findings = examine(worker.threads, worker.memory_mib << 20, place.keys, worker.device, kernels)
     value: dict[str, Any] = {"ok": all(item.ok for item in findings), "findings": [asdict(item) for item in findings]}
 
     def show() -> None:

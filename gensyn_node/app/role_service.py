@@ -10,6 +10,7 @@ from gensyn_node.app.room import Room
 from gensyn_node.config.node_config import check_cheat
 from gensyn_node.roles.cheats import parse_cheat
 from gensyn_node.roles.runner import RoleRunner, RoleSettings
+from ml.worker.kernels import kernel_store
 
 MIB = 1 << 20
 NO_ROLE = "none"
@@ -61,6 +62,7 @@ def make_role_runner(node: Node) -> RoleRunner:
         memory_bytes=config.worker.memory_mib * MIB,
         threads=config.worker.threads,
         work_folder=home.work,
+        kernels_folder=kernel_store(home.kernels),
         log_path=home.log / "worker.log",
         cheats=parse_cheat(config.devnet.cheat),
         device=config.worker.device,

@@ -54,6 +54,11 @@ class Home:
         return self.path / "work"
 
     @property
+    def kernels(self) -> Path:
+        """Compiled kernels, out of the worker's reach."""
+        return self.path / "kernels"
+
+    @property
     def log(self) -> Path:
         return self.path / "log"
 

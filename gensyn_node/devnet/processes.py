@@ -25,7 +25,7 @@ from gensyn_node.devnet import reasons
 from gensyn_node.devnet.layout import Devnet
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.sdk.client import NodeClient, connect
-from ml.worker.process import worker_command, worker_environment
+from ml.worker.kernels import STORE_VARIABLE, compile_kernels, kernel_store
 
 PID_FILE = "node.pid"
 LOG_FILE = "node.log"
@@ -37,7 +37,6 @@ STOP_S = 10.0
 ORPHAN_S = 1.0
 """A worker ends by itself when its node is gone; one that does not has this long."""
 READY_S = 120.0
-COMPILE_S = 300.0
 _POLL_S = 0.2
 _START_TIME_SLACK_S = 0.05
 
@@ -57,7 +56,7 @@ def start_nodes(devnet: Devnet) -> None:
     """Start every node; DEVNET_RUNS when one runs already. Returns at once."""
     if any(_process(home) for home in devnet.homes):
         raise Rejection(reasons.DEVNET_RUNS, f"nodes of {devnet.path} are running")
-    compile_kernels(devnet.homes[0])
+    compile_kernels(_kernels(devnet.homes[0]))
     try:
         for home in devnet.homes:
             start_node(home)
@@ -66,35 +65,16 @@ def start_nodes(devnet: Devnet) -> None:
         raise
 
 
-def compile_kernels(home: Home) -> None:
-    """Compile the worker's kernels once, into a folder that all nodes of the devnet share.
-
-    Else each node would do it, all at the same time. A worker whose input ends at once does just that.
-    """
-    cache = _cache(home)
-    if cache.exists():
-        return
-    cache.mkdir(parents=True)
-    subprocess.run(
-        worker_command(folders=(cache,)),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=worker_environment(folder=cache) | {"NUMBA_CACHE_DIR": str(cache)},
-        timeout=COMPILE_S,
-        check=False,  # What is missing is compiled by the nodes.
-    )
-
-
-def _cache(home: Home) -> Path:
-    return Path(os.environ.get("NUMBA_CACHE_DIR") or home.path.parent / "kernels")
+def _kernels(home: Home) -> Path:
+    """All nodes of a devnet share compiled kernels: else each would compile them, all at the same time."""
+    return kernel_store(home.path.parent / "kernels")
 
 
 def start_node(home: Home) -> int:
     """Start one node in the background; its process id."""
     home.endpoint.unlink(missing_ok=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GENSYN_")}
-    environment["NUMBA_CACHE_DIR"] = str(_cache(home))
+    environment[STORE_VARIABLE] = str(_kernels(home))
     with (home.log / OUTPUT_FILE).open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "cli", "node", "run", "--home", str(home.path)],

@@ -13,6 +13,7 @@ import trio
 
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from gensyn_node.roles.worker_client import Worker, WorkerSettings
+from ml.worker.kernels import kernel_store
 from ml.worker.messages import DeviceFinding, DevicesExamined, ExamineDevices, Measure
 from ml.worker.sandbox import readable_paths
 from proofs.arithmetic.self_check import check_machine
@@ -40,9 +41,14 @@ _REMEDIES = {
 }
 
 
-def examine(threads: int, memory_bytes: int, secret_folder: Path, device: str = "cpu") -> list[Finding]:
-    """Look at everything. `secret_folder`: what the worker must not be able to read; `device`: the one to work on."""
-    return [_arithmetic(), *trio.run(_worker, threads, memory_bytes, device), _secrets(secret_folder)]
+def examine(
+    threads: int, memory_bytes: int, secret_folder: Path, device: str = "cpu", kernels: Path | None = None
+) -> list[Finding]:
+    """Look at everything. `secret_folder`: what the worker must not be able to read; `device`: the one to work on.
+
+    `kernels`: the store of compiled kernels; without one they are compiled for this once.
+    """
+    return [_arithmetic(), *trio.run(_worker, threads, memory_bytes, device, kernels), _secrets(secret_folder)]
 
 
 def _arithmetic() -> Finding:
@@ -54,12 +60,15 @@ def _arithmetic() -> Finding:
     return Finding("arithmetic", "this process", ok=True, detail="computes rep-v1")
 
 
-async def _worker(threads: int, memory_bytes: int, device: str) -> list[Finding]:
+async def _worker(threads: int, memory_bytes: int, device: str, kernels: Path | None) -> list[Finding]:
     with tempfile.TemporaryDirectory(prefix="gensyn-doctor-") as name:
         folder = Path(name)
         # A driver that is here is looked at, also when another device is in use.
         driver = "cuda" if await trio.Path(NVIDIA_DRIVER).exists() else device
-        worker = Worker(WorkerSettings(threads, memory_bytes, folder / "log", folder, folder, device=driver))
+        work = folder / "work"
+        await trio.Path(work).mkdir()
+        store = kernels or kernel_store(folder / "kernels")
+        worker = Worker(WorkerSettings(threads, memory_bytes, folder / "log", work, work, store, device=driver))
         try:
             await worker.warm_up()
             examined = await worker.final(ExamineDevices())

@@ -72,6 +72,8 @@ class RoleSettings:
     memory_bytes: int
     threads: int
     work_folder: Path
+    kernels_folder: Path
+    """Compiled kernels between starts."""
     log_path: Path
     cheats: Cheats
     device: str = "cpu"
@@ -96,6 +98,7 @@ class RoleRunner:
                 settings.log_path,
                 cache,
                 settings.work_folder,
+                settings.kernels_folder,
                 device=settings.device,
             )
         )

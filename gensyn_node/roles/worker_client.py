@@ -21,6 +21,7 @@ from gensyn_node.roles.reasons import WORKER_DIED, WORKER_REFUSED
 from gensyn_node.roles.scheduler import CLAIM, Turnstile
 from gensyn_node.roles.worker_limits import DEFAULT_LIMITS, Conversation, Idleness, WorkerLimits, misbehaviour
 from ml.worker.frames import LENGTH_BYTES, decode_reply, frame, frame_length
+from ml.worker.kernels import compile_kernels, own_kernels
 from ml.worker.messages import Failed, Measure, Progress, Ready, Reply, Request, SegmentDone
 from ml.worker.process import worker_command, worker_environment
 from ml.worker.sandbox import in_words
@@ -44,12 +45,21 @@ class WorkerSettings:
     """Address space beyond what the libraries map."""
     log_path: Path
     """Gets the process's stderr."""
-    cache_directory: Path
-    """Compiled kernels are kept here between starts."""
+    home: Path
+    """What the process takes for its home, inside the work folder."""
     folder: Path
     """The work folder: the only place where the process may write."""
+    kernels: Path
+    """Compiled kernels between starts: the process gets a copy (`ml.worker.kernels`)."""
     limits: WorkerLimits = DEFAULT_LIMITS
     device: str = "cpu"
+
+
+def _kernels(settings: WorkerSettings) -> Path:
+    """The process's own copy of the compiled kernels, made anew."""
+    if not compile_kernels(settings.kernels):
+        log.warning("kernels_not_compiled", store=str(settings.kernels), then="each worker compiles for itself")
+    return own_kernels(settings.kernels, settings.home)
 
 
 class Worker:
@@ -147,9 +157,8 @@ class Worker:
 
     async def _start(self) -> trio.Process:
         settings = self._settings
-        environment = worker_environment(settings.threads, settings.cache_directory)
-        cache = environment.setdefault("NUMBA_CACHE_DIR", str(settings.cache_directory))
-        folders = (settings.folder, settings.cache_directory, Path(cache))
+        own = await trio.to_thread.run_sync(_kernels, settings)
+        folders = (settings.folder, settings.home)
         with settings.log_path.open("ab") as errors:
             if errors.tell() > LOG_KEPT_BYTES:
                 errors.truncate(0)
@@ -161,8 +170,8 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=environment,
-                cwd=settings.cache_directory,
+                env=worker_environment(settings.threads, settings.home, own),
+                cwd=settings.home,
                 start_new_session=True,
             )
         self._process, self._ended_for = process, ""

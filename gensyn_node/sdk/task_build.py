@@ -60,6 +60,7 @@ def build_task(home: Home, task: TaskFile, base: Path, block_interval_ms: int) -
     `Rejection`: BAD_DATA_FILE, TASK_TOO_LARGE, or what capture says (E15).
     """
     from ml.worker.dry_run import memory_need
+    from ml.worker.kernels import kernel_store
 
     made = make_dataset(home, base / task.data.train, data_options(task, base))
     folder, manifest = made.folder, made.manifest
@@ -70,7 +71,7 @@ def build_task(home: Home, task: TaskFile, base: Path, block_interval_ms: int) -
         raise Rejection(
             reasons.TASK_TOO_LARGE, f"the program has {len(encoded)} bytes, at most {limits.PROGRAM_BYTES_MAX}"
         )
-    need = memory_need(built.program, home.work / "cache")
+    need = memory_need(built.program, kernel_store(home.kernels))
     tensors = {tensor.name: tensor for tensor in manifest.dataset}
     checkpoint = make_checkpoint(home, built)
     spec = TaskSpec(

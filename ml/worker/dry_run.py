@@ -16,6 +16,7 @@ from gensyn_node.primitives.errors import Rejection
 from ml.interpreter import Interpreter
 from ml.memory import predict_memory
 from ml.worker.frames import decode_reply, frame, read_frame
+from ml.worker.kernels import compile_kernels, own_kernels
 from ml.worker.messages import Failed, MemoryPredicted, PredictMemory, Reply
 from ml.worker.process import worker_command, worker_environment
 from proofs.program.types import Program
@@ -34,18 +35,18 @@ class MemoryNeed:
     """Empty when it was measured; why it is only predicted when it was not."""
 
 
-def memory_need(program: Program, cache: Path, threads: int = 1, available_bytes: int | None = None) -> MemoryNeed:
+def memory_need(program: Program, kernels: Path, threads: int = 1, available_bytes: int | None = None) -> MemoryNeed:
     """Measured by a worker that trains a few steps on zeros; predicted where this machine is too small for that.
 
-    `cache`: a folder for compiled kernels; `available_bytes`: by default what the system has free. Raises Rejection
+    `kernels`: the store of compiled kernels; `available_bytes`: by default what the system has free. Raises Rejection
     when the program is not valid.
     """
     predicted = predict_memory(Interpreter(program)).process_bytes
     available = psutil.virtual_memory().available if available_bytes is None else available_bytes
     if predicted > available:
         return MemoryNeed(predicted, f"this machine has {available >> 20} MiB free, too little to try")
-    cache.mkdir(parents=True, exist_ok=True)
-    found, last_words = _ask_worker(PredictMemory(encode(program), threads, measure=True), cache, available)
+    compile_kernels(kernels)
+    found, last_words = _ask_worker(PredictMemory(encode(program), threads, measure=True), kernels, available)
     match found:
         case MemoryPredicted():
             return MemoryNeed(found.measured_bytes, "")
@@ -55,17 +56,15 @@ def memory_need(program: Program, cache: Path, threads: int = 1, available_bytes
             return MemoryNeed(predicted, f"the dry run did not end: {last_words}")
 
 
-def _ask_worker(request: PredictMemory, cache: Path, memory_bytes: int) -> tuple[Reply | None, str]:
+def _ask_worker(request: PredictMemory, kernels: Path, memory_bytes: int) -> tuple[Reply | None, str]:
     """The answer of a worker of its own, which is ended afterwards; None and its last words when it gives none."""
     with tempfile.TemporaryDirectory(prefix="memory-") as folder, tempfile.TemporaryFile() as errors:
-        environment = worker_environment(request.threads, Path(folder))
-        kernels = environment.setdefault("NUMBA_CACHE_DIR", str(cache))
         process = subprocess.Popen(
-            worker_command(memory_bytes, folders=(Path(folder), Path(kernels)), file_bytes=memory_bytes),
+            worker_command(memory_bytes, folders=(Path(folder),), file_bytes=memory_bytes),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=environment,
+            env=worker_environment(request.threads, Path(folder), own_kernels(kernels, Path(folder))),
             cwd=folder,
             start_new_session=True,
         )

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-KEPT = ("LANG", "PATH", "NUMBA_CACHE_DIR", "LD_LIBRARY_PATH")
+KEPT = ("LANG", "PATH", "LD_LIBRARY_PATH")
 """Names of variables that a worker gets to see; nothing else of the node's environment."""
 
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
@@ -48,13 +48,16 @@ def worker_command(
     return command
 
 
-def worker_environment(threads: int = 1, folder: Path | None = None) -> dict[str, str]:
+def worker_environment(threads: int = 1, folder: Path | None = None, kernels: Path | None = None) -> dict[str, str]:
     """The environment: no secrets, threads of the libraries bounded, freed memory kept for the next tensor (glibc).
 
-    `folder`: what the libraries take for the home and for temporary files.
+    `folder`: what the libraries take for the home and for temporary files; `kernels`: where compiled kernels are read
+    and written.
     """
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     places = {} if folder is None else dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME"), str(folder))
+    if kernels is not None:
+        places["NUMBA_CACHE_DIR"] = str(kernels)
     root = str(Path(__file__).resolve().parents[2])
     return {
         **kept,

@@ -20,6 +20,7 @@ from gensyn_node.primitives.codec import encode
 from ml.data.manifest import write_dataset
 from ml.presets import build
 from ml.worker.frames import decode_reply, frame, read_frame
+from ml.worker.kernels import compile_kernels, kernel_store, own_kernels
 from ml.worker.messages import Job, MemoryPredicted, PredictMemory, Progress, Request, SegmentDone, Train, Trained
 from ml.worker.process import worker_command, worker_environment
 from proofs.program.types import F32, U8, Program
@@ -53,13 +54,13 @@ class Worker:
     """A worker process whose peak is looked at before it ends."""
 
     def __init__(self, folder: Path) -> None:
-        environment = worker_environment(1, folder)
-        kernels = environment.setdefault("NUMBA_CACHE_DIR", str(folder / "cache"))
+        store = kernel_store(folder / "store")
+        compile_kernels(store)
         self.process = subprocess.Popen(
-            worker_command(folders=(folder, Path(kernels))),
+            worker_command(folders=(folder,)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment,
+            env=worker_environment(1, folder, own_kernels(store, folder)),
             cwd=folder,
         )
 

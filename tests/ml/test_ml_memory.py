@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from ml.presets import Built, build
 from ml.trainer import train as real_train
 from ml.worker import dry_run
 from ml.worker.dry_run import memory_need
+from ml.worker.kernels import kernel_store, own_kernels
 from ml.worker.messages import Failed, MemoryPredicted, PredictMemory, Ready, Train, Trained
 from proofs.program.types import BatchInput, Fill, Given, Node, Program, StateEntry, TensorType
 
@@ -154,11 +154,14 @@ def test_the_submitter_is_told_why_nothing_was_measured(
     monkeypatch.setattr(
         dry_run, "worker_command", lambda *_, **__: [sys.executable, "-c", "import sys; sys.exit('no')"]
     )
+    monkeypatch.setattr(dry_run, "compile_kernels", lambda _: True)
     died = memory_need(mlp_sgd.program, tmp_path)
     assert died.reason == "the dry run did not end: no" and died.process_bytes > 100 << 20
 
 
 def test_the_submitter_measures(mlp_sgd: Built, tmp_path: Path) -> None:
-    cache = Path(os.environ.get("NUMBA_CACHE_DIR", tmp_path / "cache"))
-    need = memory_need(mlp_sgd.program, cache)
+    store = kernel_store(tmp_path / "kernels")
+    need = memory_need(mlp_sgd.program, store)
+    copied = {place.parent.name.partition("_")[0] for place in own_kernels(store, tmp_path).rglob("*.nbi")}
+    assert copied == {"kernels", "microbatch"}
     assert need.reason == "" and 100 << 20 < need.process_bytes < 1 << 30

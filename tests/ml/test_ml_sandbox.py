@@ -22,6 +22,8 @@ from gensyn_node.roles import worker_client
 from gensyn_node.roles.reasons import WORKER_DIED, WORKER_REFUSED
 from gensyn_node.roles.worker_client import Worker, WorkerSettings
 from gensyn_node.roles.worker_limits import Conversation, Idleness, WorkerLimits, misbehaviour
+from ml.worker import kernels
+from ml.worker.kernels import compile_kernels, own_kernels, parts_of_store
 from ml.worker.messages import PredictMemory, Progress, SegmentDone, Train
 from ml.worker.process import macos_profile, worker_command
 from ml.worker.sandbox import readable_paths
@@ -30,6 +32,7 @@ from ml.worker.system_calls import AUDIT_ARCHITECTURES, CALLS, filter_code
 PROBE = Path(__file__).parent / "probing_worker.py"
 LINUX = sys.platform.startswith("linux") and platform.machine() in AUDIT_ARCHITECTURES
 MEMORY = 512 << 20
+COMPILED = next(name for name in parts_of_store() if name.startswith("kernels_"))
 
 pytestmark = pytest.mark.skipif(not LINUX, reason="Landlock and seccomp are Linux's")
 
@@ -43,14 +46,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         module = real.index("-m")
         return [*real[:module], str(PROBE), *real[module + 2 :]]
 
-    for name in ("keys", "blobs", "work", "log"):
+    for name in ("keys", "blobs", "work", "log", "kernels", f"kernels/{COMPILED}", "kernels/of_others"):
         (tmp_path / name).mkdir()
+    (tmp_path / "kernels" / COMPILED / "matmul.nbi").write_text("compiled")
     (tmp_path / "keys" / "account.key").write_text("secret")
     blob = tmp_path / "blobs" / "blob"
     blob.write_text("served to others")
     os.link(blob, tmp_path / "work" / "shard")
     blob.chmod(0o444)
     monkeypatch.setattr(worker_client, "worker_command", command)
+    monkeypatch.setattr(worker_client, "compile_kernels", lambda _: True)
     monkeypatch.setenv("A_SECRET", "1")
     yield tmp_path
 
@@ -59,7 +64,8 @@ def worker_at(place: Path, **limits: Any) -> Worker:
     cache = place / "work" / "cache"
     cache.mkdir(exist_ok=True)
     bounds = WorkerLimits(**limits)
-    return Worker(WorkerSettings(1, MEMORY, place / "log" / "worker.log", cache, place / "work", bounds))
+    log, store = place / "log" / "worker.log", place / "kernels"
+    return Worker(WorkerSettings(1, MEMORY, log, cache, place / "work", store, bounds))
 
 
 async def attempt(worker: Worker, probe: str) -> str:
@@ -103,6 +109,9 @@ def test_files_beyond_its_folder_do_not_exist_for_it(place: Path) -> None:
         f"write:{worker_client.__file__}",
         f"write:{sys.prefix}/new",
         f"list:{place}/keys",
+        f"list:{place}/kernels",
+        f"append:{place}/kernels/{COMPILED}/matmul.nbi",
+        f"write:{place}/kernels/{COMPILED}/planted.nbi",
         f"list:{Path.home()}",
         f"remove:{key}",
         f"link:{key}",
@@ -114,6 +123,51 @@ def test_files_beyond_its_folder_do_not_exist_for_it(place: Path) -> None:
     assert dict(zip(stopped, found, strict=True)) == dict.fromkeys(stopped, "stopped PermissionError")
     assert key.read_text() == "secret" and (place / "blobs" / "blob").read_text() == "served to others"
     assert attempts(place, [f"write:{work}/state", f"read:{work}/state"]) == ["done 4", "done mine"]
+    assert (place / "kernels" / COMPILED / "matmul.nbi").read_text() == "compiled"
+
+
+def test_what_it_plants_among_its_kernels_is_not_what_the_next_one_loads(place: Path) -> None:
+    cache = place / "work" / "cache"
+
+    async def plant() -> tuple[Path, str]:
+        worker = worker_at(place)
+        await worker.warm_up()
+        (own,) = cache.glob("kernels-*")
+        outcome = await attempt(worker, f"append:{own}/{COMPILED}/matmul.nbi")
+        (own / "planted").mkdir(mode=0o000)
+        await worker.stop()
+        return own, outcome
+
+    first, outcome = trio.run(plant)
+    assert outcome == "done 1" and (first / COMPILED / "matmul.nbi").read_text() == "compiledx"
+    second, _ = trio.run(plant)
+    assert second != first
+    third = own_kernels(place / "kernels", cache)
+    assert third not in (first, second)
+    assert [str(path.relative_to(third)) for path in sorted(third.rglob("*"))] == [COMPILED, f"{COMPILED}/matmul.nbi"]
+    assert (third / COMPILED / "matmul.nbi").read_text() == "compiled"
+
+
+def test_kernels_are_compiled_once_and_again_when_their_source_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def command(folders: tuple[Path, ...]) -> list[str]:
+        assert folders[0] == tmp_path / "store" and all(place != tmp_path for place in folders)
+        count = (
+            "import sys; sys.stdin.read(1) or open(sys.argv[1] + '/runs', 'a').write('x'); sys.exit(int(sys.argv[2]))"
+        )
+        return [sys.executable, "-c", count, str(folders[0]), code]
+
+    monkeypatch.setattr(kernels, "worker_command", command)
+    store = tmp_path / "store"
+    code = "1"
+    assert not compile_kernels(store)
+    code = "0"
+    assert compile_kernels(store) and compile_kernels(store)
+    assert (store / "runs").read_text() == "xx"
+    monkeypatch.setattr(kernels, "_processor", lambda: ("another",))
+    assert compile_kernels(store)
+    assert (store / "runs").read_text() == "xxx"
 
 
 def test_nobody_is_called_started_or_disturbed(place: Path) -> None:

@@ -25,7 +25,9 @@ from gensyn_node.roles.solver import Solver
 
 def make_runner(chain: FakeChain, folder: Path, role: str = "solver", register: bool = False) -> RoleRunner:
     node = SimpleNamespace(chain=chain, blobs=FakeBlobs(folder))
-    settings = RoleSettings(role, register, "alice", 10**14, 0, 1 << 30, 1, folder / "work", folder / "log", Cheats())
+    settings = RoleSettings(
+        role, register, "alice", 10**14, 0, 1 << 30, 1, folder / "work", folder / "kernels", folder / "log", Cheats()
+    )
     made = RoleRunner(node, key("alice"), "alice", settings)
     made._worker = FakeWorker(str)  # type: ignore[assignment]
     return made
