@@ -24,6 +24,7 @@ from cli import (
     task_audit,
     verify,
     wallet,
+    why,
 )
 from cli.output import EXIT_CODES, EXIT_INTERRUPTED, EXIT_OK, errors, fail
 from gensyn_node.primitives.errors import Rejection
@@ -57,6 +58,7 @@ for name, group in (
 node_recovery.register(node.app)
 node_doctor.register(node.app)
 task_audit.register(task.app)
+why.register(node.app, task.app)
 app.command("verify")(verify.verify)
 app.command("explain")(explain.explain)
 app.command("version")(explain.version)

@@ -1,11 +1,11 @@
 """Who gets the work: sortition by the beacon among eligible providers, weighted by bond and inversely by price.
 
-Never first-come. `exclusion` is the whole rule; `task why` prints what it returns.
+Never first-come. The exclusions are the whole rule; `task why` and `node why` print them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from consensus.ledger import keys
@@ -35,50 +35,55 @@ class Exclusion:
     """What it has and what it needs or may have at most (memory bytes, nano, tasks); zero where nothing is counted."""
 
 
-def solver_exclusion(state: State, task: Task, provider: Provider) -> Exclusion | None:
-    """Why this provider cannot be drawn as the task's solver; None when it can."""
+def solver_exclusions(state: State, task: Task, provider: Provider) -> Iterator[Exclusion]:
+    """Everything for which this provider cannot be drawn as the task's solver, in the order it is looked at."""
     if provider.address in task.removed_solvers:
-        return Exclusion("removed")
-    if common := _exclusion(state, task, provider, ROLE_SOLVER):
-        return common
+        yield Exclusion("removed")
+    yield from _exclusions(state, task, provider, ROLE_SOLVER)
     most = state.parameters.solves_per_provider_max
     if provider.solving >= most:
-        return Exclusion("busy", provider.solving, most)
+        yield Exclusion("busy", provider.solving, most)
     spec = state.spec(task.task_id)
     bond = solver_bond(spec, task.gas_per_step, provider.ask_price_nano, state.parameters)
-    return Exclusion("bond", provider.free_nano, bond) if provider.free_nano < bond else None
+    if provider.free_nano < bond:
+        yield Exclusion("bond", provider.free_nano, bond)
 
 
-def verifier_exclusion(state: State, task: Task, instalment: Instalment, provider: Provider) -> Exclusion | None:
-    """Why this provider cannot be drawn as a verifier of the instalment; None when it can."""
+def verifier_exclusions(state: State, task: Task, instalment: Instalment, provider: Provider) -> Iterator[Exclusion]:
+    """Everything for which this provider cannot be drawn as a verifier of the instalment."""
     if provider.address in (task.solver, instalment.solver):
-        return Exclusion("solver")
+        yield Exclusion("solver")
     if provider.address in instalment.missed or any(
         slot.verifier == provider.address for slot in instalment.verifications
     ):
-        return Exclusion("drawn")
+        yield Exclusion("drawn")
     if _proven_wrong(state, task, provider.address):
-        return Exclusion("removed")
-    if common := _exclusion(state, task, provider, ROLE_VERIFIER):
-        return common
-    most = state.parameters.verifications_per_provider_max
-    if provider.verifying >= most:
-        return Exclusion("busy", provider.verifying, most)
-    bond = verifier_bond(task.solver_bond_nano, state.parameters)
-    return Exclusion("bond", provider.free_nano, bond) if provider.free_nano < bond else None
+        yield Exclusion("removed")
+    yield from _exclusions(state, task, provider, ROLE_VERIFIER)
+    yield from _verifying(state, provider, verifier_bond(task.solver_bond_nano, state.parameters))
+
+
+def profiler_exclusions(state: State, task: Task, profile: Profile, provider: Provider) -> Iterator[Exclusion]:
+    """Everything for which this provider cannot be drawn as a profiler of the task."""
+    if provider.address in profile.missed or any(slot.profiler == provider.address for slot in profile.slots):
+        yield Exclusion("drawn")
+    yield from _exclusions(state, task, provider, ROLE_VERIFIER)
+    yield from _verifying(state, provider, state.parameters.verifier_bond_min_nano)
+
+
+def solver_exclusion(state: State, task: Task, provider: Provider) -> Exclusion | None:
+    """The first reason why this provider cannot be drawn as the task's solver; None when it can."""
+    return next(solver_exclusions(state, task, provider), None)
+
+
+def verifier_exclusion(state: State, task: Task, instalment: Instalment, provider: Provider) -> Exclusion | None:
+    """The first reason why this provider cannot be drawn as a verifier of the instalment; None when it can."""
+    return next(verifier_exclusions(state, task, instalment, provider), None)
 
 
 def profiler_exclusion(state: State, task: Task, profile: Profile, provider: Provider) -> Exclusion | None:
-    """Why this provider cannot be drawn as a profiler of the task; None when it can."""
-    if provider.address in profile.missed or any(slot.profiler == provider.address for slot in profile.slots):
-        return Exclusion("drawn")
-    if common := _exclusion(state, task, provider, ROLE_VERIFIER):
-        return common
-    most = state.parameters.verifications_per_provider_max
-    if provider.verifying >= most:
-        return Exclusion("busy", provider.verifying, most)
-    bond = state.parameters.verifier_bond_min_nano
-    return Exclusion("bond", provider.free_nano, bond) if provider.free_nano < bond else None
+    """The first reason why this provider cannot be drawn as a profiler of the task; None when it can."""
+    return next(profiler_exclusions(state, task, profile, provider), None)
 
 
 def _proven_wrong(state: State, task: Task, address: bytes) -> bool:
@@ -88,20 +93,27 @@ def _proven_wrong(state: State, task: Task, address: bytes) -> bool:
     return any(dispute.defender == address and dispute.state in lost for dispute in disputes)
 
 
-def _exclusion(state: State, task: Task, provider: Provider, role: int) -> Exclusion | None:
+def _exclusions(state: State, task: Task, provider: Provider, role: int) -> Iterator[Exclusion]:
     if state.spec(task.task_id).arithmetic == ARITHMETIC_NATIVE:
         role |= OFFERS_NATIVE
     if provider.state != PROVIDER_ACTIVE:
-        return Exclusion("state")
+        yield Exclusion("state")
     if provider.roles & role != role:
-        return Exclusion("role", provider.roles, role)
+        yield Exclusion("role", provider.roles, role)
     if provider.address == task.submitter:
-        return Exclusion("submitter")
+        yield Exclusion("submitter")
     if provider.memory_bytes < task.memory_bytes:
-        return Exclusion("memory", provider.memory_bytes, task.memory_bytes)
+        yield Exclusion("memory", provider.memory_bytes, task.memory_bytes)
     if provider.ask_price_nano > task.bid_price_nano:
-        return Exclusion("price", provider.ask_price_nano, task.bid_price_nano)
-    return None
+        yield Exclusion("price", provider.ask_price_nano, task.bid_price_nano)
+
+
+def _verifying(state: State, provider: Provider, bond_nano: int) -> Iterator[Exclusion]:
+    most = state.parameters.verifications_per_provider_max
+    if provider.verifying >= most:
+        yield Exclusion("busy", provider.verifying, most)
+    if provider.free_nano < bond_nano:
+        yield Exclusion("bond", provider.free_nano, bond_nano)
 
 
 def solver_candidates(state: State, task: Task) -> list[Provider]:

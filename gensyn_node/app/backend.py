@@ -14,7 +14,7 @@ import trio
 from consensus.ledger import proposal_queries, queries, stake_queries
 from consensus.ledger.duties import duties
 from consensus.tendermint.types import Vote
-from gensyn_node.app import certify, governance_views, views
+from gensyn_node.app import certify, governance_views, views, why_reads
 from gensyn_node.app.chain import CommittedBlock
 from gensyn_node.app.driver import StepEntered
 from gensyn_node.app.event_bus import Feed
@@ -215,6 +215,14 @@ class Backend(OperatorReads):
         if not views.has_task(view, task_id):
             raise Rejection(NOT_FOUND, f"there is no task {task_id.hex()}")
         return tuple(views.eligibility_view(entry) for entry in queries.why_task(view, task_id))
+
+    async def why_task(self, task_id: bytes) -> rpc.WhyView:
+        """What a task waits for, everybody's standing in its draw, what would help."""
+        return why_reads.task_why(self._node, task_id)
+
+    async def why_node(self) -> rpc.WhyView:
+        """Why this node has no work, and what would help."""
+        return why_reads.node_why(self._node)
 
     async def disputes(self, task_id: bytes | None) -> tuple[rpc.DisputeView, ...]:
         """Disputes, newest first; those of one task when it is named."""

@@ -52,6 +52,8 @@ from p2p.network import open_network
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
+    from gensyn_node.roles.chooser import RoleReport
+
 STANDSTILL_MARGIN_S = 0.7
 """Beyond the idle block interval: what a round takes on a busy machine before a node begins to ask."""
 
@@ -83,7 +85,7 @@ class RoleSeat(Protocol):
     def activity(self) -> str:
         """What it does now, or why it is idle, in one sentence."""
 
-    def report(self) -> object:
+    def report(self) -> RoleReport:
         """What it offers and why, what it still finishes, what it changed lately."""
 
     async def set_role(self, role: str) -> str:

@@ -49,6 +49,8 @@ class RoleReport(Struct):
     market: Market
     changes: tuple[RoleChange, ...]
     """Newest last."""
+    failures: tuple[str, ...]
+    """The last things that went wrong, newest last."""
 
 
 class Chooser:
@@ -98,7 +100,9 @@ class Chooser:
         reasons = self._choice.reasons if self._choice else ()
         return "; ".join(f"{one.role} {'yes' if one.offered else 'no'}: {one.why}" for one in reasons)
 
-    def report(self, draining: Iterable[str], working: str, waiting: tuple[str, ...]) -> RoleReport:
+    def report(
+        self, draining: Iterable[str], working: str, waiting: tuple[str, ...], failures: Iterable[str] = ()
+    ) -> RoleReport:
         """All of it."""
         return RoleReport(
             wanted=self.role,
@@ -111,6 +115,7 @@ class Chooser:
             machine=self._measured(),
             market=self._seen,
             changes=tuple(self._changes),
+            failures=tuple(failures),
         )
 
     def _power_changed(self) -> bool:

@@ -79,13 +79,17 @@ def registration(
         return None
     if not mask:
         return PauseProvider() if provider.state == PROVIDER_ACTIVE else None
+    more = max(0, offer.bond_nano - provider.bond_nano)
+    more = more if balance_nano >= more + bond_and_reserve(0, parameters) - parameters.provider_bond_min_nano else 0
     if (
-        provider.roles != mask
+        more
+        or provider.roles != mask
         or provider.endpoints != offer.endpoints
         or provider.ask_price_nano != offer.ask_price_nano
+        or provider.memory_bytes != offer.memory_bytes
     ):
         return UpdateProvider(
-            mask, offer.device_class, offer.memory_bytes, offer.ask_price_nano, 0, offer.endpoints, offer.name
+            mask, offer.device_class, offer.memory_bytes, offer.ask_price_nano, more, offer.endpoints, offer.name
         )
     return ResumeProvider() if provider.state == PROVIDER_PAUSED else None
 

@@ -170,7 +170,7 @@ class RoleRunner:
         kinds = sorted({str(key[0]) for key in self._scopes if key[0] in self._actions})
         draining = (kind for kind in kinds if not _ROLE_OF.get(kind, self._mask) & self._mask)
         turnstile = self._worker.turnstile
-        return self._chooser.report(draining, turnstile.holder, turnstile.queue)
+        return self._chooser.report(draining, turnstile.holder, turnstile.queue, self.progress.failures)
 
     async def run(self) -> None:
         """Work until cancelled."""

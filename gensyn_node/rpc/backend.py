@@ -273,6 +273,57 @@ class Event(View, frozen=True):
     data: object
 
 
+class Cause(msgspec.Struct, frozen=True):
+    """Something that keeps a node from work."""
+
+    kind: str
+    text: str
+    next: str
+    """What to do about it."""
+
+
+class ChangeText(msgspec.Struct, frozen=True):
+    """A change that would help."""
+
+    kind: str
+    """A word of `consensus.ledger.why`."""
+    amount: int
+    """The least that suffices, in nano, bytes, or a height."""
+    gains: int
+    """Providers or draws that it brings."""
+    text: str
+    how: str
+
+
+class StandingText(View, frozen=True):
+    """How a provider stands in a draw."""
+
+    provider: bytes
+    name: str
+    role: str
+    task_id: bytes
+    instalment: int
+    eligible: bool
+    chance_bps: int
+    """Chance to be drawn next, in basis points."""
+    reasons: tuple[str, ...]
+    """Everything that is in the way, in the rule's order."""
+
+
+class WhyView(View, frozen=True):
+    """Why a node has no work, or a task nobody."""
+
+    sentence: str
+    causes: tuple[Cause, ...]
+    """Of a node, what has to be solved first first."""
+    wanted: int
+    """How many a task draws now; the open draws, for a node."""
+    eligible: int
+    standings: tuple[StandingText, ...]
+    changes: tuple[ChangeText, ...]
+    """The smallest change of each kind that would help."""
+
+
 class NodeBackend(OperatorBackend, Protocol):
     """The node, as its RPC server sees it. All methods are called from the server's trio tasks."""
 
@@ -318,6 +369,12 @@ class NodeBackend(OperatorBackend, Protocol):
 
     async def why(self, task_id: bytes) -> tuple[DutyView, ...]:
         """Who was eligible for a task and what excluded the others."""
+
+    async def why_task(self, task_id: bytes) -> WhyView:
+        """What a task waits for, everybody's standing in its draw, what would help."""
+
+    async def why_node(self) -> WhyView:
+        """Why this node has no work, and what would help."""
 
     async def disputes(self, task_id: bytes | None) -> tuple[DisputeView, ...]: ...
 

@@ -184,6 +184,8 @@ METHODS: dict[str, Method] = {
     "task": Method(OfTask, _task),
     "duties": Method(Parameters, lambda node, p: node.duties()),
     "why": Method(OfTask, lambda node, p: node.why(hash_of(p.task_id))),
+    "why_task": Method(OfTask, lambda node, p: node.why_task(hash_of(p.task_id))),
+    "why_node": Method(Parameters, lambda node, p: node.why_node()),
     "disputes": Method(MaybeOfTask, _disputes),
     "dispute": Method(OfDispute, _dispute),
     "providers": Method(Parameters, lambda node, p: node.providers()),

@@ -145,6 +145,17 @@ def test_status_peers_and_role(gensyn: Program, address: str, node: FakeNode) ->
     assert node.current_role == "verifier"
 
 
+@pytest.mark.parametrize("arguments", [("node", "why"), ("task", "why", "00" * 32)])
+def test_why_is_told_for_people_and_for_programs(arguments: tuple[str, ...], gensyn: Program, address: str) -> None:
+    value = gensyn.json(*arguments)
+    assert (value["sentence"], value["wanted"], value["eligible"]) == ("No work: it has no peers.", 1, 0)
+    assert value["changes"][0]["amount"] == 5 << 20 and value["standings"][0]["reasons"]
+    code, shown = gensyn(*arguments)
+    assert code == 0
+    for words in ("No work", "short", "5 MiB more memory", "worker.memory_mib"):
+        assert words in shown, shown
+
+
 def test_writing_needs_the_token(gensyn: Program, address: str, node: FakeNode, tmp_path: Path) -> None:
     (gensyn.home / "rpc.token").write_text("5b" * 32)
     assert gensyn.json("node", "role", "verifier")["error"]["code"] == "E1703"

@@ -33,6 +33,7 @@ from gensyn_node.app.startup import check_chain, open_home
 from gensyn_node.config.node_config import StorageSection
 from gensyn_node.primitives.crypto import SecretKey
 from gensyn_node.primitives.errors import Rejection
+from gensyn_node.roles.chooser import RoleReport
 from gensyn_node.storage.leveldb import Database
 from gensyn_node.storage.reasons import STORE_UNREADABLE
 from gensyn_node.storage.signer import Signer, SignRequest, SignStep, read_state
@@ -209,8 +210,8 @@ def test_tasks_are_refused_long_before_signing_stops_and_taken_again() -> None:
     class Seat:
         role, activity = "solver", ""
 
-        def report(self) -> object:
-            return None
+        def report(self) -> RoleReport:
+            raise AssertionError("nobody asks")
 
         async def set_role(self, role: str) -> str:
             self.role = role

@@ -77,6 +77,16 @@ def test_the_record_is_brought_in_line_with_the_offer(present: Provider, mask: i
     assert message is None if kind is None else isinstance(message, kind)
 
 
+def test_a_raised_bond_is_put_up_when_the_account_can_pay_for_it() -> None:
+    offer, parameters = msgspec.structs.replace(OFFER, bond_nano=3 * 10**10), devnet_parameters()
+    message = registration(provider(), 7, offer, parameters, 10**12)
+    assert isinstance(message, UpdateProvider) and message.add_bond_nano == 2 * 10**10
+    assert registration(provider(), 7, offer, parameters, 2 * 10**10) is None, "fees for its duties are left"
+    assert registration(provider(bond_nano=4 * 10**10), 7, offer, parameters, 10**12) is None
+    more_memory = msgspec.structs.replace(OFFER, memory_bytes=2 << 30)
+    assert isinstance(registration(provider(), 7, more_memory, parameters, 10**12), UpdateProvider)
+
+
 def test_who_cannot_pay_for_its_duties_does_not_register() -> None:
     for parameters in (devnet_parameters(), mainnet_parameters()):
         need = bond_and_reserve(0, parameters)

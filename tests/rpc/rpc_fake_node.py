@@ -18,13 +18,17 @@ from gensyn_node.rpc.backend import (
     AccountView,
     BlobInfo,
     BlockView,
+    Cause,
+    ChangeText,
     Event,
     GovernanceView,
     ProposalView,
+    StandingText,
     Status,
     TransactionView,
     ValidatorView,
     VotingPlaceView,
+    WhyView,
 )
 from gensyn_node.rpc.operator_backend import DryRunView, HeaderView, Health, PendingPage
 from gensyn_node.rpc.server import RpcSettings, serve_rpc
@@ -45,6 +49,25 @@ class FakeNode:
         self.outcome: TransactionView | None = None
         self.current_role = "auto"
         self.report: object | None = None
+        self.why_view = WhyView(
+            sentence="No work: it has no peers.",
+            causes=(Cause("no_peers", "it has no peers", "gensyn node peers"),),
+            wanted=1,
+            eligible=0,
+            standings=(
+                StandingText(
+                    provider=ADDRESS,
+                    name="node",
+                    role="solver",
+                    task_id=bytes(32),
+                    instalment=0,
+                    eligible=False,
+                    chance_bps=0,
+                    reasons=("its memory is 5 MiB short",),
+                ),
+            ),
+            changes=(ChangeText("more_memory", 5 << 20, 1, "5 MiB more memory", "raise worker.memory_mib"),),
+        )
         self.records: dict[bytes, bytes] = {}
         self.found: TransactionView | None = None
         self.shown_proof: object = None
@@ -225,6 +248,12 @@ class FakeNode:
 
     async def role(self) -> str:
         return self.current_role
+
+    async def why_task(self, task_id: bytes) -> WhyView:
+        return self.why_view
+
+    async def why_node(self) -> WhyView:
+        return self.why_view
 
     async def record(self, key: bytes) -> bytes | None:
         return self.records.get(key)
