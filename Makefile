@@ -36,7 +36,7 @@ check: $(STAMP)
 
 test: check
 	$(BIN)/python -m pytest -m "not soak and not integration" -n 2
-	$(BIN)/python -m pytest -m "integration and not soak" -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "integration and not soak" -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench

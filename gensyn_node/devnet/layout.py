@@ -87,8 +87,12 @@ def create_devnet(
     seed: bytes | None = None,
     parameters: Parameters | None = None,
     block_ms: int = 500,
+    validators: int | None = None,
 ) -> Devnet:
-    """Write genesis, homes and configurations; DEVNET_EXISTS when the folder has one."""
+    """Write genesis, homes and configurations; DEVNET_EXISTS when the folder has one.
+
+    `validators`: so many of the first nodes validate; all when left out.
+    """
     if (path / MANIFEST).exists():
         raise Rejection(reasons.DEVNET_EXISTS, f"{path} has a devnet")
     if not 1 <= len(plans) <= NODES_MAX:
@@ -96,7 +100,8 @@ def create_devnet(
     seed = seed or secrets.token_bytes(SEED_BYTES)
     keys = derive_keys(seed, len(plans))
     devnet = Devnet(path.absolute(), f"devnet-{hashlib.sha256(seed).hexdigest()[:8]}", len(plans))
-    genesis = make_genesis(keys, devnet.chain_id, int(time.time() * 1000), parameters or patient_parameters(block_ms))
+    now_ms = int(time.time() * 1000)
+    genesis = make_genesis(keys, devnet.chain_id, now_ms, parameters or patient_parameters(block_ms), validators)
     ports = free_ports(2 * len(plans))
     addresses = [
         f"/ip4/127.0.0.1/tcp/{ports[2 * number]}/p2p/{peer_id(node.p2p)}" for number, node in enumerate(keys.nodes)

@@ -102,9 +102,11 @@ def run_story(scenario: Scenario, folder: Path, workdir: Path, tell: Tell = lamb
     task = read_task_file(task_file)
     held_out = write_digits(workdir / task.data.train)
     started = time.monotonic()
+    # Captured before the network runs: it would make blocks all the while, and take the processor for them.
+    built = build_task(devnet.client, task, workdir, network.block_ms)
     with running(devnet), connect(devnet.client, _address(devnet), devnet.homes[0].token) as client:
         tell("network", {"chain_id": devnet.chain_id, "nodes": devnet.nodes, "cheaters": cheaters})
-        return _Story(scenario, devnet, client, task, workdir, held_out, cheaters, started, tell).run()
+        return _Story(scenario, devnet, client, task, built, workdir, held_out, cheaters, started, tell).run()
 
 
 def _address(devnet: Devnet) -> str:
@@ -119,6 +121,7 @@ class _Story:
     devnet: Devnet
     client: NodeClient
     task: TaskFile
+    built: BuiltTask
     workdir: Path
     held_out: dict[str, Any]
     cheaters: tuple[str, ...]
@@ -128,8 +131,7 @@ class _Story:
     def run(self) -> Ending:
         self._wait_for_providers()
         before = read_book(self.client, self.devnet)
-        built = build_task(self.devnet.client, self.task, self.workdir, self.scenario.network.block_ms)
-        task_id = self._submit(built)
+        task_id = self._submit()
         view = self._follow(task_id)
         verified, evaluation = self._fetch(task_id, view)
         disputes = tuple(self._told(one) for one in self.client.call("disputes", task_id=task_id.hex()))
@@ -164,12 +166,12 @@ class _Story:
                 raise Rejection(reasons.NOT_READY, f"not every node registered as a provider in {PROVIDERS_S:g} s")
             time.sleep(_POLL_S)
 
-    def _submit(self, built: BuiltTask) -> bytes:
-        quote = quote_task(self.client, built)
+    def _submit(self) -> bytes:
+        quote = quote_task(self.client, self.built)
         self.tell("quote", quote)
         check_quote(quote)
         key = Keyring(self.devnet.client.keys).open(ACCOUNT)
-        outcome = submit_task(self.client, key, built)
+        outcome = submit_task(self.client, key, self.built)
         self.tell("submitted", {"task_id": outcome.transaction_id.hex(), "height": outcome.height})
         return outcome.transaction_id
 

@@ -23,9 +23,9 @@ def nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     assert processes_of(tmp_path_factory.getbasetemp()) == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Tell:
-    """A scenario of `devnet/scenarios` by name, told once however many tests look at it: they are one xdist group."""
+    """A scenario of `devnet/scenarios` by name, told once however many tests look at it: they are in one file."""
     told: dict[str, Told] = {}
 
     def tell(name: str) -> Told:

@@ -40,7 +40,7 @@ from p2p.api import NetworkConfig, RequestFailed, RequestRefused
 from p2p.network import open_network
 from proofs.program.types import F32, OPSET, Fill, Node, Program, StateEntry, TensorType
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("bad input")]
+pytestmark = pytest.mark.integration
 
 FEE_NANO = 1_000_000
 TARGET = b"\x55" * 20

@@ -25,14 +25,14 @@ from ml.data.dataset import open_dataset
 
 pytestmark = pytest.mark.integration
 
-CONTEXT = 64
-STEPS = 240
+CONTEXT = 32
+STEPS = 120
 TASK = f"""
 name = "english"
 [model]
 preset = "gpt"
 layers = 2
-width = 64
+width = 32
 heads = 4
 context = {CONTEXT}
 [data]
@@ -40,7 +40,7 @@ train = "english.txt"
 [train]
 steps = {STEPS}
 batch_size = 8
-optimizer = {{ name = "adamw", lr = 4e-3 }}
+optimizer = {{ name = "adamw", lr = 8e-3 }}
 [verify]
 segment = 20
 samples = 1
@@ -86,12 +86,10 @@ def test_a_person_trains_a_model_of_english_text(tmp_path: Path) -> None:
     entropy = unigram_entropy(held_out)
     task_file = tmp_path / "task.toml"
     task_file.write_text(TASK, "utf-8")
-    devnet = create_devnet(tmp_path / "net", (NodePlan(bond_nano=BOND_NANO),) * 4)
+    devnet = create_devnet(tmp_path / "net", (NodePlan(bond_nano=BOND_NANO),) * 3)
     me, node = devnet.client.path, devnet.homes[0].path
     token = ("--token-file", str(devnet.homes[0].token))
     added = gensyn(me, "data", "add", str(tmp_path / "english.txt"), "--context", str(CONTEXT), "--offline")
-    valid = gensyn(me, "task", "validate", str(task_file))
-    assert valid["valid"]
     with running(devnet), connect(devnet.homes[0]) as client:
         wait_for(lambda: len(client.call("providers")) == devnet.nodes, "all providers", devnet)
         quote = gensyn(me, "task", "quote", str(task_file), node=node)

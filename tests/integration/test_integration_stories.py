@@ -1,11 +1,14 @@
-"""The stories of the demonstration, each on a fresh network of four real nodes: how they have to end, to the nano."""
+"""The stories of the demonstration, each on a fresh network of four real nodes: how they have to end, to the nano.
+
+What a network of strangers trained is, bit for bit, what anybody gets alone: by a plain loop over the reference.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import pytest
-from integration_net import Told
+from integration_net import Told, recompute
 
 from consensus.ledger.parameters import devnet_parameters
 from gensyn_node.primitives.codec import decode
@@ -17,7 +20,7 @@ from proofs.pinpoint.strategy import expected_moves
 from proofs.pinpoint.types import SEGMENT, Claim, Target
 from proofs.program.types import Program
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("stories")]
+pytestmark = pytest.mark.integration
 
 Tell = Callable[[str], Told]
 ACCURACY = 0.95
@@ -58,6 +61,32 @@ def test_strangers_train_verify_and_are_paid(story: Callable[[str], Told]) -> No
     for solver in ending.solvers:
         assert ending.after.accounts[solver] > ending.before.accounts[solver]
     assert ending.after.accounts["client"] < ending.before.accounts["client"]
+
+
+def test_the_final_state_is_that_of_a_plain_loop_whatever_the_processor(story: Tell) -> None:
+    told = story("honest")
+    root = told.certificate.record.final_root.hex()
+    assert told.last("task")["record"]["settled_root"] == root
+    data = told.folder / "digits.npz"
+    runs = [
+        recompute(told.certificate_path, data, "reference", threads=1),
+        recompute(told.certificate_path, data, "reference", threads=2, ATEN_CPU_CAPABILITY="default"),
+        recompute(told.certificate_path, data, "kernels", threads=1, ATEN_CPU_CAPABILITY="default"),
+        recompute(told.certificate_path, data, "kernels", threads=2),
+    ]
+    for run in runs:
+        print(run)
+    assert runs[1]["processor"] == runs[2]["processor"] == "DEFAULT"
+    assert [run["root"] for run in runs] == [root] * len(runs)
+
+
+def test_another_seed_gives_another_state(story: Tell) -> None:
+    """The comparison above can fail: the two stories trained the same task from different seeds."""
+    honest, cheated = story("honest").certificate.record, story("flip-bit").certificate.record
+    assert honest.program_id == cheated.program_id
+    assert honest.dataset_root == cheated.dataset_root
+    assert honest.seed != cheated.seed
+    assert honest.final_root != cheated.final_root
 
 
 def test_a_flipped_bit_is_narrowed_down_to_its_operator_and_slashed(story: Callable[[str], Told]) -> None:
