@@ -37,7 +37,7 @@ pytestmark = pytest.mark.integration
 
 BLOCK_MS = 400
 WINDOW_BLOCKS = 3
-HEARTBEAT_BLOCKS = 45
+HEARTBEAT_BLOCKS = 75
 """Without a heartbeat for so long a solver is replaced: more than a restart takes, less than the test can wait."""
 STEPS, SEGMENT, INSTALMENTS = 600, 25, 3
 PER_INSTALMENT = STEPS // INSTALMENTS
