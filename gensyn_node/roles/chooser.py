@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from gensyn_node.primitives.codec import Struct
@@ -67,12 +68,14 @@ class Chooser:
     ) -> None:
         self._chain = chain
         self._address = address
-        self._machine = machine
+        self.machine = machine
+        """As it was last measured."""
         self._power = power
         self.speed = Speed(speed_path)
         self._blocks = BlockTime()
         self._choice: Choice | None = None
-        self._seen: Market = NO_MARKET
+        self.seen: Market = NO_MARKET
+        """As it was last looked at."""
         self._changes: deque[RoleChange] = deque(maxlen=CHANGES_KEPT)
         self._since = 0
         self.role = role
@@ -90,9 +93,12 @@ class Chooser:
     def new_block(self, height: int, now_s: float) -> None:
         """Think it over, where it is time to."""
         self._blocks.note(height, now_s)
-        if self.role == AUTO and (self._choice is None or looks_at(self._address, height) or self._power_changed()):
+        if self.seen is NO_MARKET or looks_at(self._address, height) or self._power_changed():
             self.speed.save()
-            self._choose(height)
+            if self.role == AUTO:
+                self._choose(height)
+            else:
+                self.seen, self.machine = market(self._chain.view(), self._address), self._measured()
 
     @property
     def why(self) -> str:
@@ -113,25 +119,22 @@ class Chooser:
             working=working,
             waiting=waiting,
             machine=self._measured(),
-            market=self._seen,
+            market=self.seen,
             changes=tuple(self._changes),
             failures=tuple(failures),
         )
 
     def _power_changed(self) -> bool:
-        return self._power()[1] != self._machine.on_battery
+        return self._power()[1] != self.machine.on_battery
 
     def _measured(self) -> Machine:
         has, on = self._power()
-        known = self._machine
-        self._machine = Machine(
-            known.memory_bytes, known.device, has, on, self._blocks.gas_per_block(self.speed), known.ask_price_nano
-        )
-        return self._machine
+        gas = self._blocks.gas_per_block(self.speed)
+        return msgspec.structs.replace(self.machine, has_battery=has, on_battery=on, gas_per_block=gas)
 
     def _choose(self, height: int) -> None:
-        self._seen = market(self._chain.view(), self._address)
-        self._choice = choose(self._measured(), self._seen, self._chain.parameters, self._choice, height)
+        self.seen, self.machine = market(self._chain.view(), self._address), self._measured()
+        self._choice = choose(self.machine, self.seen, self._chain.parameters, self._choice, height)
         self._change(self._choice.mask, height, self.why)
 
     def _change(self, mask: int, height: int, why: str) -> None:

@@ -1,6 +1,7 @@
-"""The whistleblower: re-executes what verifiers approved, and challenges a wrong result or made-up evidence.
+"""The whistleblower: re-executes segments of finished verifications, challenges wrong results and made-up evidence.
 
-A node that verified an instalment itself compares the other verifiers' evidence with its own, which costs nothing.
+What it looks at, and whether now, is `audit_choice`'s to say. It is paid as the finder, in the dispute's ruling. A node
+that verified an instalment itself compares the other verifiers' evidence with its own, which costs nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import trio
 
 from consensus.ledger import queries
 from consensus.ledger.block import Reader
-from consensus.ledger.duties import Audit, Duty, audits
+from consensus.ledger.duties import Duty, audits
 from consensus.ledger.messages import (
     APPROVED,
     DISAGREED,
@@ -31,8 +32,12 @@ from gensyn_node.primitives.codec import Struct, decode, encode
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.roles.account import NodeAccount, Unconfirmed
 from gensyn_node.roles.api import ChainApi
+from gensyn_node.roles.audit_choice import Look, looks, may_look, pick
+from gensyn_node.roles.auto import Machine
+from gensyn_node.roles.market import Market
 from gensyn_node.roles.materials import Materials, write_durably
 from gensyn_node.roles.reasons import CHALLENGE_LOST
+from gensyn_node.roles.scheduler import AUDIT, CLAIM, Claim
 from gensyn_node.roles.status import Activity
 from gensyn_node.roles.verifier import Verifier, line_of
 
@@ -58,35 +63,50 @@ class Whistleblower:
         self._verifier = verifier
         self._activity = activity
         self._seen: set[tuple[bytes, int, int]] = set()
-        """(task, instalment, attempt) already looked at."""
+        """(task, instalment, attempt) whose evidence was compared with one's own."""
+        self._looked: set[tuple[bytes, int, int, int]] = set()
+        """(task, instalment, attempt, segment) already looked at."""
+        self._since_s: float | None = None
+        self._spent_s = 0.0
+        """Time that looks took which were not expected to pay."""
 
-    def next_audit(self) -> Audit | None:
-        """An instalment to look into, drawn at random among those in their window that this node has not seen yet.
+    def next_look(self, machine: Machine, seen: Market, height: int) -> Look | None:
+        """What to look at now, by this node's own secret numbers; None when nothing is there or may be.
 
         Before the window nobody's evidence is known, and this node may yet be drawn as a verifier itself.
         """
+        now_s = trio.current_time()
+        if self._since_s is None:
+            self._since_s = now_s
+        view, watching_s = self._chain.view(), now_s - self._since_s
         found = [
-            audit
-            for audit in audits(self._chain.view(), self._account.address)
-            if audit.state == INSTALMENT_WINDOW and (audit.task_id, audit.instalment, audit.attempt) not in self._seen
+            look
+            for look in looks(view, audits(view, self._account.address), machine, seen, height)
+            if _key(look) not in self._looked and may_look(look, self._spent_s, watching_s)
         ]
-        return secrets.choice(found) if found else None
+        return pick(found, secrets.randbits(128))
 
-    async def audit(self, audit: Audit) -> None:
-        """Re-execute one approved segment, drawn at random; challenge what is wrong."""
-        self._seen.add((audit.task_id, audit.instalment, audit.attempt))
-        view = self._chain.view()
+    async def audit(self, look: Look) -> None:
+        """Re-execute a segment; challenge what is wrong."""
+        self._looked.add(_key(look))
+        audit, work, view = look.audit, look.work, self._chain.view()
         task, instalment = queries.task(view, audit.task_id), _instalment(view, audit.task_id, audit.instalment)
-        if instalment is not None and await self._announced_before(instalment):
+        if task is None or instalment is None or instalment.attempt != audit.attempt:
             return
-        approved = {finding.segment for _, finding in _approvals(instalment)} if instalment else set()
-        candidates = [work for work in audit.segments if work.segment in approved]
-        if task is None or instalment is None or not candidates:
+        if await self._announced_before(instalment):
+            # One challenge an instalment: there is nothing more to win here.
+            self._looked |= {(*_key(look)[:3], other.segment) for other in audit.segments}
             return
-        work = secrets.choice(candidates)
+        CLAIM.set(Claim(AUDIT, audit.due_height, task.gas_per_step))
         self._activity.now(f"auditing task {audit.task_id.hex()[:12]}, segment {work.segment}", audit.task_id)
-        job = await self._materials.job(view, task)
-        own = await self._verifier.examine_segment(task, audit.attempt, job, work)
+        started_s = trio.current_time()
+        try:
+            job = await self._materials.job(view, task)
+            own = await self._verifier.examine_segment(task, audit.attempt, job, work)
+        finally:
+            if not look.pays:
+                self._spent_s += trio.current_time() - started_s
+        log.info("audited", task=audit.task_id.hex(), segment=work.segment, kind=look.kind, verdict=own.verdict)
         if own.verdict == DISAGREED:
             await self._announce(
                 instalment, SegmentChallenge(instalment.number, instalment.attempt, work.segment, own.root)
@@ -142,7 +162,9 @@ class Whistleblower:
         try:
             await self._account.send(OpenChallengeCommit(task_id, instalment.number, commitment))
         except (Rejection, Unconfirmed):
-            self._seen.discard((task_id, instalment.number, instalment.attempt))  # The next look sends it again.
+            key = (task_id, instalment.number, instalment.attempt)
+            self._seen.discard(key)  # The next look sends it again.
+            self._looked = {looked for looked in self._looked if looked[:3] != key}
             raise
 
     async def reveal(self, duty: Duty) -> None:
@@ -155,6 +177,10 @@ class Whistleblower:
 
     def _path(self, task_id: bytes, attempt: int, number: int) -> Path:
         return self._materials.states(task_id, line_of(attempt)) / f"challenge-{number}"
+
+
+def _key(look: Look) -> tuple[bytes, int, int, int]:
+    return look.audit.task_id, look.audit.instalment, look.audit.attempt, look.work.segment
 
 
 def _instalment(view: Reader, task_id: bytes, number: int) -> Instalment | None:

@@ -11,7 +11,7 @@ from ledger_world import ASK, GSN, Actor, World, key, spec
 from roles_fakes import FakeBlobs, FakeChain, FakeWorker, account, materials
 from test_ledger_disputes import cheated, right_root
 
-from consensus.ledger.duties import DUTY_REVEAL, DUTY_REVEAL_CHALLENGE, DUTY_VERIFY, Duty, audits, duties
+from consensus.ledger.duties import DUTY_REVEAL, DUTY_REVEAL_CHALLENGE, DUTY_VERIFY, Duty, duties
 from consensus.ledger.messages import (
     APPROVED,
     DISAGREED,
@@ -24,7 +24,9 @@ from consensus.ledger.messages import (
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.roles import materials as materials_module
 from gensyn_node.roles.account import Unconfirmed
+from gensyn_node.roles.auto import Machine
 from gensyn_node.roles.cheats import Cheats
+from gensyn_node.roles.market import market
 from gensyn_node.roles.materials import Materials, write_durably
 from gensyn_node.roles.reasons import BLOB_TOO_LARGE, DISK_FULL, NO_LONGER_OURS, STATE_UNAVAILABLE, WORKER_REFUSED
 from gensyn_node.roles.status import Activity
@@ -189,14 +191,22 @@ def whistleblower(chain: FakeChain, name: str, folder: Path, task_id: bytes) -> 
     return Whistleblower(chain, account(chain, name), materials(folder), finder, Activity())  # type: ignore[arg-type]
 
 
+MACHINE = Machine(1 << 40, "cpu", False, False, 0, 1)
+
+
 async def audit_until_sent(chain: FakeChain, node: Whistleblower, name: str) -> None:
-    """The segment is drawn at random: look until the wrong one was found."""
-    for _ in range(200):
-        node._seen.clear()
-        await node.audit(audits(chain.view(), key(name).address)[0])
+    """The segment is drawn at random: look until the wrong one was found, never at one twice."""
+    while (look := node.next_look(MACHINE, market(chain.view(), key(name).address), chain.head_height())) is not None:
+        await node.audit(look)
         if chain.sent:
             return
     raise AssertionError("never found")
+
+
+async def look_everywhere(node: Whistleblower, chain: FakeChain, name: str, task_id: bytes) -> None:
+    await node.cross_check(task_id, 0)
+    while (look := node.next_look(MACHINE, market(chain.view(), key(name).address), chain.head_height())) is not None:
+        await node.audit(look)
 
 
 def test_a_finder_that_restarts_between_announcing_and_showing_keeps_its_find(tmp_path: Path) -> None:
@@ -206,19 +216,13 @@ def test_a_finder_that_restarts_between_announcing_and_showing_keeps_its_find(tm
     trio.run(audit_until_sent, chain, whistleblower(chain, name, folder, task_id), name)
     assert chain.sent == ["applied"]
 
-    async def look_everywhere(node: Whistleblower) -> None:
-        for _ in range(20):
-            node._seen.clear()
-            await node.cross_check(task_id, 0)
-            await node.audit(audits(chain.view(), key(name).address)[0])
-
-    trio.run(look_everywhere, whistleblower(chain, name, folder, task_id))
+    trio.run(look_everywhere, whistleblower(chain, name, folder, task_id), chain, name, task_id)
     assert chain.sent == ["applied"], "the pending challenge is not announced again"
     world.block()
     restarted = whistleblower(chain, name, folder, task_id)
     trio.run(restarted.reveal, duty_of(world, name, DUTY_REVEAL_CHALLENGE))
     assert chain.sent == ["applied", "applied"]
-    trio.run(look_everywhere, whistleblower(chain, name, folder, task_id))
+    trio.run(look_everywhere, whistleblower(chain, name, folder, task_id), chain, name, task_id)
     assert chain.sent == ["applied", "applied"], "what was shown is not announced again"
 
 
@@ -236,9 +240,13 @@ def test_an_announcement_that_got_lost_is_sent_again_as_it_was(tmp_path: Path) -
     trio.run(lose_one)
     written = {path: path.read_bytes() for path in (tmp_path / "work").rglob("challenge-*")}
     assert len(written) == 1
-    audit = node.next_audit()
-    assert audit is not None, "it is looked at again"
-    trio.run(node.audit, audit)
+
+    async def look_again() -> None:
+        look = node.next_look(MACHINE, market(chain.view(), key(name).address), chain.head_height())
+        assert look is not None, "it is looked at again"
+        await node.audit(look)
+
+    trio.run(look_again)
     assert chain.sent == ["applied"]
     assert written == {path: path.read_bytes() for path in written}
 
