@@ -19,7 +19,7 @@ from consensus.ledger.records import (
     Provider,
     Task,
 )
-from consensus.ledger.schedule import solver_bond, verifier_bond
+from consensus.ledger.schedule import slot_bond, solver_bond
 from consensus.ledger.view import State
 from gensyn_node.primitives.hashing import tagged_hash
 
@@ -60,7 +60,10 @@ def verifier_exclusions(state: State, task: Task, instalment: Instalment, provid
     if _proven_wrong(state, task, provider.address):
         yield Exclusion("removed")
     yield from _exclusions(state, task, provider, ROLE_VERIFIER)
-    yield from _verifying(state, provider, verifier_bond(task.solver_bond_nano, state.parameters))
+    spec, ask = state.spec(task.task_id), provider.ask_price_nano
+    parameters = state.parameters
+    bond = slot_bond(spec, task.gas_per_step, instalment.number, ask, task.solver_bond_nano, parameters)
+    yield from _verifying(state, provider, bond)
 
 
 def profiler_exclusions(state: State, task: Task, profile: Profile, provider: Provider) -> Iterator[Exclusion]:

@@ -49,6 +49,7 @@ def task_record(state: State, task_id: bytes) -> TaskRecord:
         ended_height=task.ended_height,
         arithmetic=spec.arithmetic,
         limits=profile.limits if profile else (),
+        taxed_nano=task.taxed_nano,
     )
 
 

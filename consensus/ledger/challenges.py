@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consensus.ledger import keys, money, settlement
+from consensus.ledger import jackpots, keys, money, settlement
 from consensus.ledger.call import Call
 from consensus.ledger.disputes import open_dispute
 from consensus.ledger.messages import (
@@ -103,8 +103,8 @@ def open_challenge_reveal(state: State, call: Call, message: OpenChallengeReveal
     pending = state.find(keys.challenge(message.task_id, number, call.sender), PendingChallenge)
     if pending is None:
         raise Rejection(NO_CHALLENGE, f"nothing is pending against instalment {number}")
-    if instalment.state not in _SHOWING:
-        raise Rejection(CHALLENGE_CLOSED, f"shown after the verdicts only; the instalment is {instalment.state}")
+    if instalment.state not in _SHOWING or instalment.secret_pending:
+        raise Rejection(CHALLENGE_CLOSED, f"shown after verdicts and secret; the instalment is {instalment.state}")
     if call.height <= pending.height:
         raise Rejection(CHALLENGE_CLOSED, "a challenge is shown in a later block than it was announced")
     if challenge_commitment(call.sender, message.task_id, challenge, message.salt) != pending.commitment:
@@ -116,6 +116,9 @@ def open_challenge_reveal(state: State, call: Call, message: OpenChallengeReveal
         settlement.free_pending(state, call.height, instalment, call.sender, pending.bond_nano)
         state.emit("challenge_moot", message.task_id, instalment=number, challenger=call.sender)
         return
+    if not isinstance(challenge, InitialChallenge) and challenge.segment in instalment.voided:
+        _about_the_error(state, call, instalment, challenge, pending)
+        return
     kind, segment, defender, defender_root, own_root = _claim(state, instalment, challenge)
     if own_root == defender_root:
         raise Rejection(BAD_CHALLENGE, "the challenge claims the very same root")
@@ -126,6 +129,24 @@ def open_challenge_reveal(state: State, call: Call, message: OpenChallengeReveal
     instalment = state.change_instalment(message.task_id, number, pending_challengers=left)
     challenger = Challenger(call.sender, pending.bond_nano, False)
     open_dispute(state, call.height, instalment, kind, segment, defender, defender_root, challenger, own_root)
+
+
+def _about_the_error(
+    state: State,
+    call: Call,
+    instalment: Instalment,
+    challenge: SegmentChallenge | EvidenceChallenge,
+    pending: PendingChallenge,
+) -> None:
+    """A challenge of what was shown with a forced error: no dispute. Who has the right root found the error."""
+    state.change_instalment(instalment.task_id, instalment.number, pending_challengers=_others(instalment, call.sender))
+    settlement.free_pending(state, call.height, instalment, call.sender, pending.bond_nano)
+    right = instalment.segment_roots[instalment.forced_segment - instalment.first_segment]
+    found = isinstance(challenge, SegmentChallenge) and challenge.segment == instalment.forced_segment
+    if found and isinstance(challenge, SegmentChallenge) and challenge.end_root == right:
+        jackpots.claim(state, instalment, call.sender)
+    else:
+        state.emit("challenge_moot", instalment.task_id, instalment=instalment.number, challenger=call.sender)
 
 
 def _others(instalment: Instalment, challenger: bytes) -> tuple[bytes, ...]:

@@ -11,7 +11,9 @@ from consensus.ledger.queries import recent_ids
 from consensus.ledger.records import (
     DISPUTE_OPEN,
     INSTALMENT_CLOSING,
+    INSTALMENT_OPENING,
     INSTALMENT_REVEALING,
+    INSTALMENT_UNSEALING,
     INSTALMENT_VERIFYING,
     INSTALMENT_WINDOW,
     PROFILE_COMMITTING,
@@ -23,15 +25,18 @@ from consensus.ledger.records import (
     TURN_DEFENDER,
     VERIFICATION_COMMITTED,
     VERIFICATION_DRAWN,
+    VERIFICATION_REVEALED,
     DisputeRecord,
     Instalment,
     PendingChallenge,
     Provider,
     Task,
+    Verification,
 )
 from consensus.ledger.schedule import instalment_segments, instalment_steps, segment_span
 from consensus.ledger.settlement import slot_of
 from consensus.ledger.view import State
+from consensus.ledger.window import approved_the_error
 from gensyn_node.primitives.codec import Struct
 
 DUTY_START = "start"
@@ -46,6 +51,12 @@ DUTY_REVEAL = "reveal"
 """Send `VerdictReveal` with what was committed."""
 DUTY_DISCLOSE = "disclose"
 """Native: send `DiscloseValues` for each of `segments`, and serve the values of their steps."""
+DUTY_OPEN = "open"
+"""Send `OpenInstalment`: the sealed roots, or with the error that the draw forces."""
+DUTY_UNSEAL = "unseal"
+"""Send `RevealSecret`."""
+DUTY_CONTEST = "contest"
+"""A segment that we approved is said to be a forced error: send `ContestForcedError` when the approval was right."""
 DUTY_PROFILE = "profile"
 """Run the first `steps` steps from `seed` by vendor kernels and by `rep-v1`, then send `ProfileCommit`."""
 DUTY_REVEAL_PROFILE = "reveal_profile"
@@ -134,6 +145,11 @@ def _solving(state: State, task: Task, spec: TaskSpec, address: bytes) -> list[D
     found = [
         Duty(DUTY_SERVE, task.task_id, task.attempt, number, task.deadline_height) for number in life.unsettled(task)
     ]
+    for number in life.unsettled(task):
+        instalment = state.instalment(task.task_id, number)
+        kind = {INSTALMENT_OPENING: DUTY_OPEN, INSTALMENT_UNSEALING: DUTY_UNSEAL}.get(instalment.state)
+        if kind:
+            found.append(Duty(kind, task.task_id, instalment.attempt, number, instalment.due_height))
     due = min(task.due_height, task.deadline_height)
     if task.state == TASK_ASSIGNED:
         found.append(Duty(DUTY_START, task.task_id, task.attempt, task.committed, due))
@@ -208,6 +224,8 @@ def _verifying(state: State, task: Task, spec: TaskSpec, instalment: Instalment,
         kind = DUTY_VERIFY
     elif (instalment.state, slot.state) == (INSTALMENT_REVEALING, VERIFICATION_COMMITTED):
         kind = DUTY_REVEAL
+    elif instalment.state == INSTALMENT_CLOSING and _may_contest(state, instalment, slot):
+        return [Duty(DUTY_CONTEST, task.task_id, instalment.attempt, instalment.number, instalment.due_height)]
     else:
         return []
     return [
@@ -235,9 +253,18 @@ def _disclosing(state: State, task: Task, spec: TaskSpec, instalment: Instalment
     return [Duty(DUTY_DISCLOSE, task.task_id, instalment.attempt, number, due, segments=works)]
 
 
+def _may_contest(state: State, instalment: Instalment, slot: Verification) -> bool:
+    """Whether the verifier approved a forced error and has not insisted yet."""
+    disputes = (state.dispute(dispute_id) for dispute_id in instalment.open_disputes)
+    insists = any(one.address == slot.verifier for dispute in disputes for one in dispute.challengers)
+    return slot.state == VERIFICATION_REVEALED and approved_the_error(instalment, slot) and not insists
+
+
 def _challenging(state: State, instalment: Instalment, address: bytes, height: int) -> list[Duty]:
     pending = state.find(keys.challenge(instalment.task_id, instalment.number, address), PendingChallenge)
     if pending is None or instalment.state not in (INSTALMENT_WINDOW, INSTALMENT_CLOSING) or height < pending.height:
+        return []
+    if instalment.secret_pending:
         return []
     due = instalment.due_height
     if instalment.state == INSTALMENT_WINDOW:

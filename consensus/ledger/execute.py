@@ -18,11 +18,13 @@ from consensus.ledger import (
     disclosure,
     disputes,
     downtime,
+    forced,
     governance,
     keys,
     life,
     money,
     operators,
+    phases,
     profiling,
     programs,
     proposals,
@@ -78,6 +80,9 @@ _HANDLERS: dict[type, Callable[[State, Call, Any], None]] = {
     m.ProfileReveal: profiling.profile_reveal,
     m.DemandValues: disclosure.demand_values,
     m.DiscloseValues: disclosure.disclose_values,
+    m.OpenInstalment: forced.open_instalment,
+    m.RevealSecret: forced.reveal_secret,
+    m.ContestForcedError: forced.contest_forced_error,
     Propose: proposals.propose,
     CastVote: voting.cast_vote,
 }
@@ -158,7 +163,7 @@ def _run_due_item(state: State, context: BlockContext, item: DueItem) -> None:
             life.deadline_reached(state, context, item.subject)
         case profiling.PROFILE:
             profiling.profile_due(state, context, item.subject)
-        case verification.PHASE:
+        case phases.PHASE:
             verification.phase_due(state, context, item.subject, item.number)
         case disputes.CLOCK:
             disputes.clock_due(state, context.height, item.subject, item.number)

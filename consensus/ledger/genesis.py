@@ -27,6 +27,9 @@ _ZERO_ALLOWED = (
     "jackpot_bps",
     "treasury_fee_bps",
     "block_reward_nano",
+    "forced_error_max_bps",
+    "forced_tax_bps",
+    "forced_payout_bps",
     "native_profilers",
     "proposer_base_bps",
     "proposer_signatures_bps",
@@ -42,6 +45,10 @@ _SHARES = (
     "downtime_signed_min_bps",
     "commission_rise_max_bps",
     "native_quantile_bps",
+    "forced_error_min_bps",
+    "forced_error_max_bps",
+    "forced_tax_bps",
+    "forced_payout_bps",
 )
 _POWER_UNIT_MIN_NANO = 8
 """Smallest unit of power: all money together stays below the bound on a set's total power."""

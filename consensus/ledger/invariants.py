@@ -168,7 +168,7 @@ def _check_tasks(records: dict[bytes, list[Any]]) -> None:
     ended = {task.task_id for task in records[b"task"] if task.state in TASK_ENDED}
     for task in records[b"task"]:
         _require(task.settled <= task.committed <= task.instalments, "instalments out of order")
-        moved = task.solver_paid_nano + task.verifiers_paid_nano + task.refunded_nano
+        moved = task.solver_paid_nano + task.verifiers_paid_nano + task.refunded_nano + task.taxed_nano
         _require(task.escrow_nano + moved == task.price_nano, f"escrow and payments of {task.name!r} do not add up")
         if task.task_id in ended:
             _require(task.escrow_nano == 0 and task.solver == b"", f"an ended task holds {task.escrow_nano} nano")

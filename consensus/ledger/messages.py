@@ -1,7 +1,7 @@
 """What an account can ask of the ledger: the transaction envelope and its messages.
 
 A message is a tagged struct; tags never change meaning. Numbers that are left free belong to families that follow
-(staking 9, profiling 62-69, forced errors 70-79).
+(staking 9, profiling 62-69, forced errors 73-79).
 """
 
 from __future__ import annotations
@@ -194,6 +194,8 @@ class TaskSpec(Struct):
     """Peers that serve dataset and checkpoint."""
     solver_bond_bps: Small = 0
     """Solver's bond as a share of its price where that is more than the chain's; the others' bonds follow it."""
+    forced_error_bps: Small = 0
+    """Chance, in basis points, that the solver has to show an instalment with a deliberate error; 0: never."""
 
 
 class SubmitTask(Struct, tag=30):
@@ -212,6 +214,8 @@ class StartTask(Struct, tag=32):
     """The assigned solver accepts and begins."""
 
     task_id: Hash
+    anchor: OptionalHash = b""
+    """With forced errors: the end of the solver's hash chain of secrets (`sealed.link_of`); empty otherwise."""
 
 
 class Heartbeat(Struct, tag=33):
@@ -227,7 +231,7 @@ class Heartbeat(Struct, tag=33):
 
 
 class CommitInstalment(Struct, tag=34):
-    """Claim that an instalment is trained."""
+    """Claim that an instalment is trained. With forced errors: sealed, and `OpenInstalment` shows the roots later."""
 
     task_id: Hash
     instalment: Small
@@ -241,6 +245,8 @@ class CommitInstalment(Struct, tag=34):
     """f32 bits of the last loss of each segment; shown, not proved."""
     endpoints: Endpoints
     """Where the states are served."""
+    seal: OptionalHash = b""
+    """With forced errors: `sealed.seal_of` the right segment roots, which stay empty here; empty otherwise."""
 
 
 APPROVED = 0
@@ -404,6 +410,38 @@ class DiscloseValues(Struct, tag=63):
     """For each step the blob that holds its state and values."""
 
 
+# --- forced errors
+
+
+class OpenInstalment(Struct, tag=70):
+    """Show a sealed instalment's segment roots: the right ones, or with the error that the draw forces."""
+
+    task_id: Hash
+    instalment: Small
+    segment_roots: Roots
+    state_blobs: Roots
+    losses: Annotated[tuple[Small, ...], Meta(max_length=limits.SEGMENTS_PER_INSTALMENT_MAX)]
+
+
+class RevealSecret(Struct, tag=71):
+    """Show an instalment's secret once verdicts and challenges are in: was there an error, and what is right?"""
+
+    task_id: Hash
+    instalment: Small
+    secret: Hash
+    segment_root: OptionalHash
+    """The right end root of the segment with the error; empty when there was none."""
+    state_blob: OptionalHash
+    """Blob of that right state; empty as `state_blobs` were."""
+
+
+class ContestForcedError(Struct, tag=72):
+    """A verifier that approved the segment called wrong insists: what the solver calls right is the error."""
+
+    task_id: Hash
+    instalment: Small
+
+
 Message = (
     Transfer
     | Bond
@@ -433,6 +471,9 @@ Message = (
     | ProfileReveal
     | DemandValues
     | DiscloseValues
+    | OpenInstalment
+    | RevealSecret
+    | ContestForcedError
     | Propose
     | CastVote
 )

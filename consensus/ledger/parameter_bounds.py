@@ -120,6 +120,14 @@ BOUNDS: dict[str, Bound] = {
     "threshold_bps": Bound(5_000, 6_667, "a majority decides, and two thirds always can"),
     "veto_bps": Bound(2_500, 5_000, "a minority is heard, and never rules alone"),
     "treasury_fee_bps": Bound(0, 5_000, "proposing blocks must pay"),
+    # forced errors
+    "forced_error_min_bps": Bound(100, BASIS_POINTS - 1, "jackpots and bonds grow with its inverse"),
+    "forced_error_max_bps": Bound(0, BASIS_POINTS - 1, "a certain error would be expected"),
+    "forced_tax_bps": Bound(0, BASIS_POINTS, "at most as dear as the training itself"),
+    "forced_payout_bps": Bound(0, 9_500, "staging both sides must lose"),
+    "forced_bond_bps": Bound(15_000, 100_000, "who never looks must lose more than its fees"),
+    "forced_open_blocks": _blocks(4, _TIME),
+    "forced_reveal_blocks": _blocks(4, _TIME),
     # native tasks
     "native_profilers": Bound(0, PROFILERS_MAX, "all are listed in one profile; 0 takes no native tasks"),
     "native_quantile_bps": Bound(5_000, BASIS_POINTS, "fewer than half must not make up a threshold"),
@@ -192,6 +200,10 @@ def relations(parameters: Parameters) -> list[tuple[bool, str]]:
         (
             p.move_extension_blocks <= p.move_clock_blocks,
             "move_extension_blocks are above move_clock_blocks: the clock would not bound a game",
+        ),
+        (
+            p.forced_error_min_bps <= p.forced_error_max_bps or not p.forced_error_max_bps,
+            "forced_error_min_bps is above forced_error_max_bps: no chance could be asked for",
         ),
         (
             p.native_floor_parts <= p.native_cap_parts,

@@ -140,6 +140,22 @@ class Parameters(Struct):
     """Share of veto among all votes above which a proposal falls, whatever else was voted."""
     treasury_fee_bps: Small
     """Share of each transaction's fee that goes to the treasury; the rest is dealt to validators."""
+    # forced errors
+    forced_error_min_bps: Small
+    """Least chance of an error that a task may ask for, if it asks for any."""
+    forced_error_max_bps: Small
+    """Largest one; 0: the chain takes no tasks with forced errors."""
+    forced_tax_bps: Small
+    """Share of an instalment's price that its commit pays into the jackpot pool."""
+    forced_payout_bps: Small
+    """What the jackpots of all draws pay on average, as a share of that tax; below all of it, so that nobody who stages
+    both sides gains."""
+    forced_bond_bps: Small
+    """What a verifier that never looks loses on average, in shares of its fee."""
+    forced_open_blocks: Small
+    """Blocks for showing a sealed instalment's roots."""
+    forced_reveal_blocks: Small
+    """Blocks for showing its secret; not showing it costs the whole bond."""
     # native tasks
     native_profilers: Small
     """Profilers drawn for a native task; 0: the chain takes no native tasks."""
@@ -214,6 +230,13 @@ def mainnet_parameters() -> Parameters:
         threshold_bps=5_000,
         veto_bps=3_340,
         treasury_fee_bps=1_000,
+        forced_error_min_bps=500,
+        forced_error_max_bps=5_000,
+        forced_tax_bps=2_500,
+        forced_payout_bps=9_000,
+        forced_bond_bps=20_000,
+        forced_open_blocks=50,
+        forced_reveal_blocks=600,
         native_profilers=0,
         native_quantile_bps=7_500,
         native_margin_bps=80_000,
@@ -283,6 +306,13 @@ def devnet_parameters() -> Parameters:
         threshold_bps=5_000,
         veto_bps=3_340,
         treasury_fee_bps=1_000,
+        forced_error_min_bps=100,
+        forced_error_max_bps=9_000,
+        forced_tax_bps=2_500,
+        forced_payout_bps=9_000,
+        forced_bond_bps=20_000,
+        forced_open_blocks=30,
+        forced_reveal_blocks=60,
         native_profilers=0,
         native_quantile_bps=7_500,
         native_margin_bps=80_000,

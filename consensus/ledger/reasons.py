@@ -198,6 +198,15 @@ BAD_DISCLOSURE = reason(
     "The roots do not make up the committed segment.",
     "Answer from the machine and the number of threads that the task was trained with.",
 )
+BAD_SECRET = reason(
+    "E1326",
+    "bad_secret",
+    "The secret, or the roots with it, do not fit what was committed and shown.",
+    "Show the secret of this instalment's seal, and the right root.",
+)
+BAD_INSTALMENT_STATE = reason(
+    "E1327", "bad_instalment_state", "The instalment's phase does not allow this.", "Do what `duties` lists."
+)
 
 # --- disputes
 

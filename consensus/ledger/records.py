@@ -201,6 +201,12 @@ class Task(Struct):
     heartbeat_height: Count
     disputes: tuple[Hash, ...]
     """Ids of all its disputes, oldest first."""
+    forced_tax_bps: Small = 0
+    """With forced errors: share of an instalment's price that its commit pays into the jackpot pool; else 0."""
+    taxed_nano: Nano = 0
+    """Paid into the jackpot pool, in all."""
+    secret_link: OptionalHash = b""
+    """With forced errors: the last known link of the present solver's hash chain of secrets."""
 
 
 # --- the profile of a native task
@@ -288,6 +294,16 @@ class Verification(Struct):
     """Paid for it."""
 
 
+INSTALMENT_SEALED = "sealed"
+"""With forced errors: waits for its beacon, and for the secret of the instalment before."""
+INSTALMENT_OPENING = "opening"
+"""With forced errors: its solver shows roots by `due_height`."""
+INSTALMENT_UNSEALING = "unsealing"
+"""With forced errors: verdicts and challenges are in, its solver shows the secret by `due_height`."""
+INSTALMENT_FORCED = "forced"
+"""The error was forced: when no dispute over its verdicts is open, the right roots are verified."""
+INSTALMENT_WITHHELD = "withheld"
+"""Its secret was not shown: the solver loses its bond as soon as no dispute over its work is open."""
 INSTALMENT_DRAWING = "drawing"
 """Waits for verifiers to be drawn at `due_height`."""
 INSTALMENT_VERIFYING = "verifying"
@@ -307,6 +323,17 @@ INSTALMENT_UNVERIFIABLE = "unverifiable"
 INSTALMENT_SETTLED = "settled"
 INSTALMENT_INVALID = "invalid"
 """Proven wrong, unavailable, or built on one that was."""
+
+
+OUTCOME_RIGHT = "right"
+OUTCOME_FORCED = "forced"
+
+
+class Owed(Struct):
+    """A fee that waits for its instalment's settlement."""
+
+    verifier: Address
+    fee_nano: Nano
 
 
 class Instalment(Struct):
@@ -345,11 +372,42 @@ class Instalment(Struct):
     solver_paid_nano: Nano
     demanded: tuple[Small, ...] = ()
     """Native: segments whose values a verifier asked for; see their `Disclosure`."""
+    seal: OptionalHash = b""
+    """With forced errors: what binds its solver to the right roots; empty otherwise."""
+    tax_nano: Nano = 0
+    """What its trial put into the jackpot pool; no jackpot is worth more than that, the draw's chance counted."""
+    beacon: OptionalHash = b""
+    """Of the block after the commit: with the secret it decides on the error."""
+    outcome: Text = ""
+    """With forced errors: OUTCOME_RIGHT or OUTCOME_FORCED once the secret is shown; empty otherwise."""
+    forced_segment: Small = 0
+    """OUTCOME_FORCED: the segment that was shown with a wrong end."""
+    forced_root: OptionalHash = b""
+    """OUTCOME_FORCED: that wrong end root."""
+    claimants: tuple[Address, ...] = ()
+    """OUTCOME_FORCED: who found the error, verifiers first."""
+    owed: tuple[Owed, ...] = ()
+    """OUTCOME_FORCED: what the verifiers of the wrong roots are paid when the instalment settles."""
+    second_round: bool = False
+    """OUTCOME_FORCED: the right roots are under verification."""
+    unserved: bool = False
+    """Its states could not be had; that counts once its secret is shown, for its verdicts come first."""
 
     @property
     def end_root(self) -> bytes:
-        """State root after its last segment."""
-        return self.segment_roots[-1]
+        """State root after its last segment; empty while it is sealed."""
+        return self.segment_roots[-1] if self.segment_roots else b""
+
+    @property
+    def secret_pending(self) -> bool:
+        """Whether nobody but the solver can know yet if it was shown with an error: no dispute opens."""
+        return bool(self.seal) and not self.outcome
+
+    @property
+    def voided(self) -> tuple[int, ...]:
+        """Segments whose verdicts say nothing about the right roots: the wrong end, and the start made of it."""
+        first_round = self.outcome == OUTCOME_FORCED and not self.second_round
+        return (self.forced_segment, self.forced_segment + 1) if first_round else ()
 
 
 class Disclosure(Struct):
@@ -520,6 +578,8 @@ class TaskRecord(Struct):
     """The task's arithmetic class."""
     limits: Distances
     """Native: the threshold of every state entry, from profiling; empty otherwise."""
+    taxed_nano: Nano = 0
+    """Paid into the jackpot pool, with forced errors."""
 
 
 # --- the due queue

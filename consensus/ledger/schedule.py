@@ -66,15 +66,27 @@ def profile_blocks(spec: TaskSpec, gas_per_step: int, parameters: Parameters) ->
     return parameters.verify_blocks_base + profile_gas(spec, gas_per_step) // parameters.train_gas_per_block
 
 
-def work_gas_max(spec: TaskSpec, gas_per_step: int, profilers: int) -> int:
-    """Most gas that everybody together is paid for."""
+def tax_bps_of(spec: TaskSpec, parameters: Parameters) -> int:
+    """Share of each instalment's price that goes to the jackpot pool."""
+    return parameters.forced_tax_bps if spec.forced_error_bps else 0
+
+
+def tax_gas(gas: int, tax_bps: int) -> int:
+    """The forced-error tax on training this much, as gas; rounded up."""
+    return -(-gas * tax_bps // BASIS_POINTS)
+
+
+def work_gas_max(spec: TaskSpec, gas_per_step: int, profilers: int, tax_bps: int = 0) -> int:
+    """Most gas that everybody together is paid for; a forced error has an instalment verified twice."""
     profiling = profilers * profile_gas(spec, gas_per_step)
-    return train_gas(spec, gas_per_step) + verify_gas_max(spec, gas_per_step) + profiling
+    rounds = 2 if spec.forced_error_bps else 1
+    trained = train_gas(spec, gas_per_step)
+    return trained + tax_gas(trained, tax_bps) + rounds * verify_gas_max(spec, gas_per_step) + profiling
 
 
-def bid_price(spec: TaskSpec, gas_per_step: int, profilers: int = 0) -> int:
-    """The highest ask per giga-gas at which the escrow pays for all training, verifying and profiling."""
-    bid = spec.max_price_nano * GIGA // max(1, work_gas_max(spec, gas_per_step, profilers))
+def bid_price(spec: TaskSpec, gas_per_step: int, profilers: int = 0, tax_bps: int = 0) -> int:
+    """The highest ask per giga-gas at which the escrow pays for all training, verifying, profiling and the tax."""
+    bid = spec.max_price_nano * GIGA // max(1, work_gas_max(spec, gas_per_step, profilers, tax_bps))
     return min(bid, SUPPLY_NANO_MAX)  # a few gas at a high price: no ask is above that, and no record holds more
 
 
@@ -88,6 +100,21 @@ def solver_bond(spec: TaskSpec, gas_per_step: int, price_nano: int, parameters: 
 def verifier_bond(solver_bond_nano: int, parameters: Parameters) -> int:
     """What a verifier or challenger puts at stake."""
     return max(parameters.verifier_bond_min_nano, solver_bond_nano * parameters.verifier_bond_bps // BASIS_POINTS)
+
+
+def slot_bond(
+    spec: TaskSpec, gas_per_step: int, instalment: int, price_nano: int, solver_bond_nano: int, parameters: Parameters
+) -> int:
+    """What a verifier at this ask puts at stake for an instalment.
+
+    With forced errors at least so much that approving without looking loses `forced_bond_bps` of the fee on average:
+    the error is there with the task's chance, in any segment alike, so fee and risk grow with the samples alike.
+    """
+    common = verifier_bond(solver_bond_nano, parameters)
+    if not spec.forced_error_bps:
+        return common
+    whole = work_price(instalment_steps(spec, instalment)[1] * gas_per_step, price_nano)
+    return min(SUPPLY_NANO_MAX, max(common, -(-whole * parameters.forced_bond_bps // spec.forced_error_bps)))
 
 
 def train_blocks(spec: TaskSpec, gas_per_step: int, instalment: int, parameters: Parameters) -> int:
@@ -113,7 +140,9 @@ def task_end_bound(spec: TaskSpec, gas_per_step: int, parameters: Parameters) ->
     """Blocks after submission by which the task is paid or refunded, whatever anybody does or fails to do.
 
     Work is accepted until the deadline; what was committed in its last block is drawn and verified (twice, when a first
-    set of verifiers cannot fetch the states), stands open to challenges, and its disputes are played to their end.
+    set of verifiers cannot fetch the states), stands open to challenges, and its disputes are played to their end. With
+    forced errors the instalments are opened one after the other, each when the secret of the one before is known; one
+    that was shown with an error is verified once more.
     """
     verify = verify_blocks(spec, gas_per_step, parameters)
     one_set = (
@@ -121,4 +150,8 @@ def task_end_bound(spec: TaskSpec, gas_per_step: int, parameters: Parameters) ->
     )
     challenges = parameters.window_blocks + parameters.reveal_blocks + 4
     disputes = parameters.challengers_per_dispute_max * (game_blocks_max(parameters) + 2)
-    return spec.deadline_blocks + 2 * one_set + challenges + disputes + 4
+    if not spec.forced_error_bps:
+        return spec.deadline_blocks + 2 * one_set + challenges + disputes + 4
+    until_shown = parameters.forced_open_blocks + 2 * one_set + challenges + parameters.forced_reveal_blocks + 8
+    second_round = 2 * one_set + challenges + disputes
+    return spec.deadline_blocks + spec.instalments * until_shown + challenges + disputes + second_round + 8

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import msgspec
 
-from consensus.ledger import games, keys, life, money
-from consensus.ledger.messages import APPROVED, ARITHMETIC_NATIVE, DISAGREED, Finding
+from consensus.ledger import games, jackpots, keys, life, money, phases
+from consensus.ledger.messages import APPROVED, ARITHMETIC_NATIVE, DISAGREED, UNAVAILABLE, Finding
 from consensus.ledger.providers import end_duty
 from consensus.ledger.records import (
     DISPUTE_EVIDENCE,
     DISPUTE_MOOT,
     ENDED_BY_ANOTHER,
+    INSTALMENT_FORCED,
     INSTALMENT_INVALID,
     INSTALMENT_READY,
+    INSTALMENT_REVEALING,
     INSTALMENT_SETTLED,
+    INSTALMENT_UNSEALING,
     INSTALMENT_UNSERVED,
     INSTALMENT_UNVERIFIABLE,
+    INSTALMENT_WINDOW,
+    INSTALMENT_WITHHELD,
     TASK_CANCELLED,
     TASK_EXPIRED,
     VERIFICATION_PAID,
@@ -24,6 +29,7 @@ from consensus.ledger.records import (
     VERIFICATION_SLASHED,
     DisputeRecord,
     Instalment,
+    Owed,
     PendingChallenge,
     Verification,
 )
@@ -41,11 +47,20 @@ def settle(state: State, height: int, task_id: bytes) -> None:
         if instalment.state != INSTALMENT_READY or instalment.open_disputes:
             break
         _pay_instalment(state, height, instalment)
+    for number in life.unsettled(state.task(task_id)):
+        _go_on_to_the_right_roots(state, height, state.instalment(task_id, number))
     life.advance(state, height, task_id)
 
 
+def _go_on_to_the_right_roots(state: State, height: int, instalment: Instalment) -> None:
+    """A forced error's own disputes are over: the next block draws verifiers of the right roots."""
+    waits = instalment.state == INSTALMENT_FORCED and not instalment.due_height
+    if waits and not instalment.open_disputes:
+        phases.enter(state, instalment, INSTALMENT_FORCED, height)
+
+
 def fail(state: State, height: int, instalment: Instalment, how: str) -> None:
-    """An instalment is INSTALMENT_UNSERVED or INSTALMENT_UNVERIFIABLE: that ends the task's unsettled work.
+    """An instalment is unserved, unverifiable or its secret withheld: that ends the task's unsettled work.
 
     Open disputes over the solver's work are decided first: a solver about to be proven wrong would else get away with
     the small slash for withholding its states, or with nothing.
@@ -57,15 +72,37 @@ def fail(state: State, height: int, instalment: Instalment, how: str) -> None:
 def _end_what_failed(state: State, height: int, task_id: bytes) -> bool:
     """Do what a failed instalment of the task waits for; whether that ended the unsettled work."""
     instalments = [state.instalment(task_id, number) for number in life.unsettled(state.task(task_id))]
-    failed = next((i for i in instalments if i.state in (INSTALMENT_UNSERVED, INSTALMENT_UNVERIFIABLE)), None)
+    failed = next((i for i in instalments if i.state in _FAILED), None)
     disputes = [state.dispute(dispute_id) for instalment in instalments for dispute_id in instalment.open_disputes]
     if failed is None or any(dispute.kind != DISPUTE_EVIDENCE for dispute in disputes):
         return False
-    if failed.state == INSTALMENT_UNSERVED:
+    if any(_doubted(instalment) for instalment in instalments):
+        return False
+    if any(i.state == INSTALMENT_WITHHELD for i in instalments):
+        _secret_withheld(state, height, task_id)
+    elif failed.state == INSTALMENT_UNSERVED:
         _solver_failed(state, height, task_id, "the states were not served")
     else:
         _give_up(state, height, task_id)
     return True
+
+
+_FAILED = (INSTALMENT_UNSERVED, INSTALMENT_UNVERIFIABLE, INSTALMENT_WITHHELD)
+
+
+def _doubted(instalment: Instalment) -> bool:
+    """Whether a disagreement waits for the secret before it becomes a dispute."""
+    phases_with_verdicts = (INSTALMENT_REVEALING, INSTALMENT_WINDOW, INSTALMENT_UNSEALING)
+    waits = instalment.secret_pending and instalment.state in phases_with_verdicts
+    return waits and has_disagreement(instalment)
+
+
+def has_disagreement(instalment: Instalment) -> bool:
+    """Whether a verdict says that something is wrong."""
+    return any(
+        slot.initial_root or any(finding.verdict == DISAGREED for finding in slot.findings)
+        for slot in instalment.verifications
+    )
 
 
 def _pay_instalment(state: State, height: int, instalment: Instalment) -> None:
@@ -74,7 +111,7 @@ def _pay_instalment(state: State, height: int, instalment: Instalment) -> None:
     gas = instalment_steps(spec, number)[1] * task.gas_per_step
     price = money.work_price(gas, task.solver_price_nano)
     money.pay(state, money.escrow(task_id), instalment.solver, price)
-    fees = 0
+    fees = pay_owed(state, instalment)
     for slot in instalment.verifications:
         if slot.state == VERIFICATION_REVEALED:
             approved = [finding for finding in slot.findings if finding.verdict == APPROVED]
@@ -93,6 +130,36 @@ def _pay_instalment(state: State, height: int, instalment: Instalment) -> None:
         verifiers_paid_nano=task.verifiers_paid_nano + fees,
     )
     state.emit("instalment_settled", task_id, instalment=number, solver_nano=price, verifiers_nano=fees)
+
+
+def pay_owed(state: State, instalment: Instalment) -> int:
+    """Pay those who verified what was shown with a forced error; the sum."""
+    for owed in instalment.owed:
+        money.pay(state, money.escrow(instalment.task_id), owed.verifier, owed.fee_nano)
+    return sum(owed.fee_nano for owed in instalment.owed)
+
+
+def fees_of_forced_round(state: State, instalment: Instalment) -> tuple[Owed, ...]:
+    """Fees of those who verified what was shown with a forced error, and did not approve the error itself.
+
+    Who disagreed at it knows the right root, which re-execution alone gives. The segment that began at the wrong state
+    was work like the others, whatever its verdict.
+    """
+    right = instalment.segment_roots[instalment.forced_segment - instalment.first_segment]
+    owed = []
+    for slot in instalment.verifications:
+        approved = any(f.segment == instalment.forced_segment and f.verdict == APPROVED for f in slot.findings)
+        if slot.state != VERIFICATION_REVEALED or approved:
+            continue
+        done = [
+            finding
+            for finding in slot.findings
+            if finding.verdict == APPROVED
+            or (finding.verdict == DISAGREED and finding.segment == instalment.forced_segment + 1)
+            or (finding.verdict == DISAGREED and finding.segment == instalment.forced_segment and finding.root == right)
+        ]
+        owed.append(Owed(slot.verifier, fee_of(state, instalment, slot, done)))
+    return tuple(owed)
 
 
 def fee_of(state: State, instalment: Instalment, slot: Verification, findings: list[Finding]) -> int:
@@ -156,7 +223,9 @@ def solver_wrong(state: State, height: int, dispute: DisputeRecord, winner: byte
     task_id = dispute.task_id
     task = state.task(task_id)
     compensations = _compensations(state, dispute)
-    money.slash(state, task.solver, task.solver_bond_nano, winner, "solver proven wrong", compensations)
+    _restore_taxes(state, task_id)
+    left = state.task(task_id).solver_bond_nano
+    money.slash(state, task.solver, left, winner, "solver proven wrong", compensations)
     state.change_task(task_id, solver_bond_nano=0)
     state.emit("solver_slashed", task_id, solver=task.solver, dispute=dispute.dispute_id, winner=winner or b"")
     drop_unsettled(state, height, task_id)
@@ -171,11 +240,57 @@ def _go_on_without(state: State, height: int, task_id: bytes) -> None:
         life.replace_solver(state, height, task_id)
 
 
+def _restore_taxes(state: State, task_id: bytes) -> None:
+    """The solver pays for drawing its fallen instalments' forced errors anew."""
+    for number in life.unsettled(state.task(task_id)):
+        jackpots.restore_tax(state, task_id, number)
+
+
+def _secret_withheld(state: State, height: int, task_id: bytes) -> None:
+    """The solver did not show a secret, or none that fits what it showed: its whole bond is gone, nobody wins it.
+
+    Were it cheaper than a lost dispute, a solver that verdicts or challenges say is wrong would rather keep silent.
+    """
+    task = state.task(task_id)
+    owed: list[tuple[bytes, int]] = []
+    for number in life.unsettled(task):
+        instalment = state.instalment(task_id, number)
+        doubted = _defenders_of_evidence(state, instalment)
+        owed += [(fee.verifier, fee.fee_nano) for fee in instalment.owed]
+        if instalment.voided:
+            fees = fees_of_forced_round(state, instalment)
+            owed += [(fee.verifier, fee.fee_nano) for fee in fees if fee.verifier not in doubted]
+            continue
+        for slot in instalment.verifications:
+            if slot.state == VERIFICATION_REVEALED and slot.verifier not in doubted:
+                done = [finding for finding in slot.findings if finding.verdict != UNAVAILABLE]
+                owed.append((slot.verifier, fee_of(state, instalment, slot, done)))
+    _restore_taxes(state, task_id)
+    left = state.task(task_id).solver_bond_nano
+    money.slash(state, task.solver, left, None, "secret withheld", tuple(owed))
+    state.change_task(task_id, solver_bond_nano=0)
+    state.emit("solver_failed", task_id, solver=task.solver, why="secret withheld")
+    drop_unsettled(state, height, task_id)
+    _go_on_without(state, height, task_id)
+
+
+def _pay_owed_out_of_the_bond(state: State, task_id: bytes) -> None:
+    """Who verified a forced error of what falls now is paid by the solver, as far as its bond goes."""
+    for number in life.unsettled(state.task(task_id)):
+        for owed in state.instalment(task_id, number).owed:
+            task = state.task(task_id)
+            jackpots.take_from_solver(
+                state, task, money.balance(owed.verifier), min(owed.fee_nano, task.solver_bond_nano)
+            )
+
+
 def _solver_failed(state: State, height: int, task_id: bytes, why: str) -> None:
     """The solver did not serve its states: a missed duty; what is unsettled falls and another is drawn."""
     task = state.task(task_id)
     life.penalise(state, task.solver, task.solver_bond_nano, why)
     state.change_task(task_id, solver_bond_nano=task.solver_bond_nano - life.penalty(state, task.solver_bond_nano))
+    _restore_taxes(state, task_id)
+    _pay_owed_out_of_the_bond(state, task_id)
     state.emit("solver_failed", task_id, solver=task.solver, why=why)
     drop_unsettled(state, height, task_id)
     _go_on_without(state, height, task_id)
@@ -184,6 +299,9 @@ def _solver_failed(state: State, height: int, task_id: bytes, why: str) -> None:
 def _give_up(state: State, height: int, task_id: bytes) -> None:
     """Nobody can verify: the task expires with what is settled, and nobody is to blame."""
     state.emit("task_unverifiable", task_id)
+    task = state.task(task_id)
+    fees = sum(pay_owed(state, state.instalment(task_id, number)) for number in life.unsettled(task))
+    state.change_task(task_id, verifiers_paid_nano=task.verifiers_paid_nano + fees)
     drop_unsettled(state, height, task_id)
     closing = state.task(task_id).closing
     life.end(state, height, task_id, TASK_CANCELLED if closing == TASK_CANCELLED else TASK_EXPIRED)
@@ -202,7 +320,12 @@ def _compensations(state: State, dispute: DisputeRecord) -> tuple[tuple[bytes, i
     native = state.spec(dispute.task_id).arithmetic == ARITHMETIC_NATIVE
     for number in life.unsettled(state.task(dispute.task_id)):
         instalment = state.instalment(dispute.task_id, number)
+        owed += [(fee.verifier, fee.fee_nano) for fee in instalment.owed]
         doubted = _defenders_of_evidence(state, instalment)
+        if instalment.voided:
+            fees = fees_of_forced_round(state, instalment)
+            owed += [(fee.verifier, fee.fee_nano) for fee in fees if fee.verifier not in doubted]
+            continue
         for slot in instalment.verifications:
             if number == dispute.instalment and _approved(dispute, slot):
                 continue

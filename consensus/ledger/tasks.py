@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consensus.ledger import keys, life, money, profiling
+from consensus.ledger import jackpots, keys, life, money, profiling
 from consensus.ledger.call import Call
 from consensus.ledger.messages import (
     ARITHMETIC_NATIVE,
@@ -15,6 +15,7 @@ from consensus.ledger.messages import (
     TaskSpec,
 )
 from consensus.ledger.parameters import Parameters
+from consensus.ledger.phases import enter, give_up_height
 from consensus.ledger.programs import program_record
 from consensus.ledger.providers import did_duty
 from consensus.ledger.reasons import (
@@ -30,6 +31,7 @@ from consensus.ledger.reasons import (
 )
 from consensus.ledger.records import (
     INSTALMENT_DRAWING,
+    INSTALMENT_SEALED,
     TASK_ASSIGNED,
     TASK_CANCELLED,
     TASK_ENDED,
@@ -47,11 +49,11 @@ from consensus.ledger.schedule import (
     instalment_steps,
     profilers_of,
     segment_count,
+    tax_bps_of,
     train_blocks,
     verify_blocks,
     work_gas_max,
 )
-from consensus.ledger.verification import enter, give_up_height
 from consensus.ledger.view import State
 from gensyn_node.primitives import limits
 from gensyn_node.primitives.codec import encode
@@ -91,11 +93,12 @@ def check_spec(spec: TaskSpec, record: ProgramRecord, parameters: Parameters) ->
     _require(blocks <= high, f"samples: {blocks} blocks to verify an instalment, at most {high}; use shorter segments")
     for name in ("dataset_manifest", "checkpoint_root", "checkpoint_blob"):
         _require(len(getattr(spec, name)) in (0, 32), f"{name}: 32 bytes, or empty")
+    _check_forced_errors(spec, parameters)
     _check_inputs(spec, record)
-    profilers = profilers_of(spec, parameters)
-    bid, least = bid_price(spec, record.gas_per_step, profilers), parameters.ask_min_nano
+    profilers, tax = profilers_of(spec, parameters), tax_bps_of(spec, parameters)
+    bid, least = bid_price(spec, record.gas_per_step, profilers, tax), parameters.ask_min_nano
     if bid < least:
-        gas = work_gas_max(spec, record.gas_per_step, profilers)
+        gas = work_gas_max(spec, record.gas_per_step, profilers, tax)
         needed = -(-gas * least // money.GIGA)
         raise Rejection(PRICE_TOO_LOW, f"max_price_nano: {spec.max_price_nano}, the work costs at least {needed} nano")
 
@@ -114,6 +117,15 @@ def _check_arithmetic(spec: TaskSpec, parameters: Parameters) -> None:
     if spec.arithmetic == ARITHMETIC_NATIVE:
         most = limits.NATIVE_SEGMENT_STEPS_MAX
         _require(spec.segment_steps <= most, f"segment_steps: {spec.segment_steps}, at most {most} in native tasks")
+
+
+def _check_forced_errors(spec: TaskSpec, parameters: Parameters) -> None:
+    """A chance that the chain takes, in tasks whose right results are the same on every machine."""
+    if spec.forced_error_bps:
+        low, high = parameters.forced_error_min_bps, parameters.forced_error_max_bps
+        _require(high > 0, "forced_error_bps: the chain takes no tasks with forced errors")
+        _require(low <= spec.forced_error_bps <= high, f"forced_error_bps: not in {low} … {high}, nor 0")
+        _require(spec.arithmetic == ARITHMETIC_REP_V1, f"forced_error_bps: only in {ARITHMETIC_REP_V1} tasks")
 
 
 def _check_inputs(spec: TaskSpec, record: ProgramRecord) -> None:
@@ -154,7 +166,9 @@ def submit_task(state: State, call: Call, message: SubmitTask) -> None:
         instalments=spec.instalments,
         gas_per_step=program.gas_per_step,
         memory_bytes=max(spec.memory_bytes, program.memory_bytes),
-        bid_price_nano=bid_price(spec, program.gas_per_step, profilers_of(spec, parameters)),
+        bid_price_nano=bid_price(
+            spec, program.gas_per_step, profilers_of(spec, parameters), tax_bps_of(spec, parameters)
+        ),
         price_nano=spec.max_price_nano,
         escrow_nano=0,
         solver_paid_nano=0,
@@ -174,6 +188,7 @@ def submit_task(state: State, call: Call, message: SubmitTask) -> None:
         loss_bits=0,
         heartbeat_height=0,
         disputes=(),
+        forced_tax_bps=tax_bps_of(spec, parameters),
     )
     state.put(keys.task(task_id), task)
     state.put(keys.spec(task_id), spec)
@@ -224,6 +239,9 @@ def _own_task(state: State, call: Call, task_id: bytes, needed: str) -> Task:
 def start_task(state: State, call: Call, message: StartTask) -> None:
     """The drawn solver accepts."""
     task = _own_task(state, call, message.task_id, TASK_ASSIGNED)
+    if len(message.anchor) != (32 if state.spec(message.task_id).forced_error_bps else 0):
+        raise Rejection(BAD_COMMIT, "the anchor of a chain of secrets belongs to tasks with forced errors")
+    state.change_task(message.task_id, secret_link=message.anchor)
     did_duty(state, call.sender)
     state.emit("task_started", message.task_id, solver=call.sender, attempt=task.attempt)
     _train_next(state, call.height, message.task_id)
@@ -264,6 +282,9 @@ def commit_instalment(state: State, call: Call, message: CommitInstalment) -> No
     if number:
         start_root = state.instalment(message.task_id, number - 1).end_root
     segments = instalment_segments(spec, number)
+    tax = 0
+    if message.seal:  # beforehand: nobody may know the draw of a trial that is not paid for
+        tax = jackpots.pay_tax(state, task, number)
     instalment = Instalment(
         task_id=message.task_id,
         number=number,
@@ -287,6 +308,8 @@ def commit_instalment(state: State, call: Call, message: CommitInstalment) -> No
         pending_challengers=(),
         challenges=0,
         solver_paid_nano=0,
+        seal=message.seal,
+        tax_nano=tax,
     )
     state.put(keys.instalment(message.task_id, number), instalment)
     first, steps = instalment_steps(spec, number)
@@ -299,7 +322,7 @@ def commit_instalment(state: State, call: Call, message: CommitInstalment) -> No
     )
     did_duty(state, call.sender)
     state.emit("instalment_committed", message.task_id, instalment=number, solver=call.sender)
-    enter(state, instalment, INSTALMENT_DRAWING, call.height)
+    enter(state, instalment, INSTALMENT_SEALED if message.seal else INSTALMENT_DRAWING, call.height)
     _train_next(state, call.height, message.task_id)
 
 
@@ -307,9 +330,12 @@ def _check_commit(task: Task, spec: TaskSpec, message: CommitInstalment) -> None
     number = message.instalment
     if number != task.committed:
         raise Rejection(BAD_COMMIT, f"instalment {task.committed} is due, not {number}")
-    count = len(instalment_segments(spec, number))
+    forced = bool(spec.forced_error_bps)
+    if len(message.seal) != (32 if forced else 0):
+        raise Rejection(BAD_COMMIT, "a seal belongs to tasks with forced errors")
+    count = 0 if forced else len(instalment_segments(spec, number))
     if len(message.segment_roots) != count:
-        raise Rejection(BAD_COMMIT, f"{len(message.segment_roots)} segment roots, the instalment has {count} segments")
+        raise Rejection(BAD_COMMIT, f"{len(message.segment_roots)} segment roots, {count} are to be shown now")
     for name in ("state_blobs", "losses"):
         if len(getattr(message, name)) not in (0, count):
             raise Rejection(BAD_COMMIT, f"{name}: one a segment, or none")

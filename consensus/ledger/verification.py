@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import msgspec
 
-from consensus.ledger import life, money, settlement
+from consensus.ledger import forced, life, money, settlement, window
 from consensus.ledger.assignment import draw, verifier_candidates
 from consensus.ledger.block import BlockContext
 from consensus.ledger.call import Call
-from consensus.ledger.disputes import open_dispute
 from consensus.ledger.messages import (
     APPROVED,
     ARITHMETIC_NATIVE,
@@ -21,6 +20,7 @@ from consensus.ledger.messages import (
     VerdictReveal,
     verdict_commitment,
 )
+from consensus.ledger.phases import enter, give_up_height
 from consensus.ledger.providers import add_duty, did_duty, end_duty
 from consensus.ledger.reasons import (
     BAD_FINDINGS,
@@ -30,11 +30,7 @@ from consensus.ledger.reasons import (
     UNKNOWN_INSTALMENT,
 )
 from consensus.ledger.records import (
-    DISPUTE_INITIAL,
-    DISPUTE_SEGMENT,
-    INSTALMENT_CLOSING,
     INSTALMENT_DRAWING,
-    INSTALMENT_READY,
     INSTALMENT_REVEALING,
     INSTALMENT_UNSERVED,
     INSTALMENT_UNVERIFIABLE,
@@ -45,25 +41,13 @@ from consensus.ledger.records import (
     VERIFICATION_MISSED,
     VERIFICATION_RELEASED,
     VERIFICATION_REVEALED,
-    Challenger,
     Instalment,
     Verification,
 )
-from consensus.ledger.schedule import samples_of, verifier_bond, verify_blocks
+from consensus.ledger.schedule import samples_of, slot_bond, verify_blocks
 from consensus.ledger.view import State
 from gensyn_node.primitives.errors import Rejection
 from proofs.sampling import draw_segments
-
-PHASE = "phase"
-"""Due item: an instalment's phase may be over."""
-
-
-def enter(state: State, instalment: Instalment, phase: str, due_height: int) -> Instalment:
-    """Begin a phase that lasts until `due_height`."""
-    changed = state.change_instalment(instalment.task_id, instalment.number, state=phase, due_height=due_height)
-    state.schedule(due_height + 1, PHASE, instalment.task_id, instalment.attempt * 64 + instalment.number)
-    state.emit("instalment_" + phase, instalment.task_id, instalment=instalment.number, due_height=due_height)
-    return changed
 
 
 def phase_due(state: State, context: BlockContext, task_id: bytes, number: int) -> None:
@@ -73,6 +57,14 @@ def phase_due(state: State, context: BlockContext, task_id: bytes, number: int) 
     if instalment.attempt != attempt or context.height <= instalment.due_height:
         return
     match instalment.state:
+        case "sealed":
+            forced.beacon_came(state, context, instalment)
+        case "opening":
+            settlement.fail(state, context.height, instalment, INSTALMENT_UNSERVED)
+        case "unsealing":
+            forced.secret_withheld(state, context.height, instalment)
+        case "forced":
+            forced.verify_right_roots(state, context.height, instalment)
         case "drawing":
             draw_verifiers(state, context, instalment)
         case "verifying":
@@ -80,9 +72,9 @@ def phase_due(state: State, context: BlockContext, task_id: bytes, number: int) 
         case "revealing":
             end_reveals(state, context.height, instalment)
         case "window":
-            _end_window(state, context.height, instalment)
+            forced.end_window(state, context.height, instalment)
         case "closing":
-            _end_closing(state, context.height, instalment)
+            window.end_closing(state, context.height, instalment)
         case _:
             return
 
@@ -100,8 +92,9 @@ def draw_verifiers(state: State, context: BlockContext, instalment: Instalment) 
         enter(state, instalment, INSTALMENT_DRAWING, height + state.parameters.retry_blocks - 1)
         return
     purpose = (b"verifier", task_id, (instalment.attempt * 64 + instalment.number).to_bytes(8, "little"))
-    bond = verifier_bond(task.solver_bond_nano, state.parameters)
     for provider in draw(candidates, empty, context.beacon, *purpose):
+        ask, answers = provider.ask_price_nano, task.solver_bond_nano
+        bond = slot_bond(spec, task.gas_per_step, instalment.number, ask, answers, state.parameters)
         money.lock(state, provider.address, bond)
         add_duty(state, provider.address, task_id, verifying=1)
         samples, count = samples_of(spec, instalment.number), len(instalment.segment_roots)
@@ -230,7 +223,8 @@ def verdict_reveal(state: State, call: Call, message: VerdictReveal) -> None:
         approved=approved,
         of=len(message.findings),
     )
-    _open_verifiers_dispute(state, call, instalment, message)
+    if not instalment.secret_pending:
+        window.open_verdicts_dispute(state, call.height, instalment, revealed)
     instalment = state.instalment(message.task_id, message.instalment)
     if all(other.state != VERIFICATION_COMMITTED for other in _active(instalment)):
         end_reveals(state, call.height, instalment)
@@ -256,40 +250,6 @@ def _check_findings(state: State, instalment: Instalment, slot: Verification, me
             raise Rejection(BAD_FINDINGS, "an own initial root belongs to instalment 0 and differs from the solver's")
 
 
-def _open_verifiers_dispute(state: State, call: Call, instalment: Instalment, message: VerdictReveal) -> None:
-    """The verdict's first disagreement becomes a dispute; the verifier's locked bond answers for it."""
-    challenger = Challenger(call.sender, 0, False)
-    task = state.task(message.task_id)
-    if message.initial_root:
-        open_dispute(
-            state,
-            call.height,
-            instalment,
-            DISPUTE_INITIAL,
-            0,
-            instalment.solver,
-            task.initial_root,
-            challenger,
-            message.initial_root,
-        )
-        return
-    for finding in message.findings:
-        if finding.verdict == DISAGREED:
-            claimed = instalment.segment_roots[finding.segment - instalment.first_segment]
-            open_dispute(
-                state,
-                call.height,
-                instalment,
-                DISPUTE_SEGMENT,
-                finding.segment,
-                instalment.solver,
-                claimed,
-                challenger,
-                finding.root,
-            )
-            return
-
-
 # --- after the verdicts
 
 
@@ -304,6 +264,9 @@ def end_reveals(state: State, height: int, instalment: Instalment) -> None:
         _draw_again_or_give_up(state, height, instalment)
     elif 2 * len(unavailable) <= len(revealed):
         enter(state, instalment, INSTALMENT_WINDOW, height + state.parameters.window_blocks)
+    elif instalment.secret_pending and (instalment.redrawn or settlement.has_disagreement(instalment)):
+        state.change_instalment(instalment.task_id, instalment.number, unserved=True)
+        forced.ask_for_secret(state, height, instalment)
     elif instalment.redrawn or instalment.open_disputes:
         settlement.fail(state, height, instalment, INSTALMENT_UNSERVED)
     else:
@@ -334,38 +297,3 @@ def _draw_second_set(state: State, height: int, instalment: Instalment) -> None:
     )
     state.emit("states_unavailable", task.task_id, instalment=instalment.number, verifiers=spec.verifiers)
     enter(state, changed, INSTALMENT_DRAWING, height)
-
-
-def give_up_height(state: State, height: int, task_id: bytes) -> int:
-    """Last height at which slots of an instalment committed (or drawn anew) at `height` are filled."""
-    task, parameters = state.task(task_id), state.parameters
-    return height + parameters.verifier_draws_max * verify_blocks(state.spec(task_id), task.gas_per_step, parameters)
-
-
-def _end_window(state: State, height: int, instalment: Instalment) -> None:
-    if instalment.pending_challengers:
-        enter(state, instalment, INSTALMENT_CLOSING, height + state.parameters.reveal_blocks)
-    else:
-        _ready(state, height, instalment)
-
-
-def _end_closing(state: State, height: int, instalment: Instalment) -> None:
-    """Challenges that were announced and never shown cost the small slash."""
-    for challenger in instalment.pending_challengers:
-        drop_pending(state, height, instalment, challenger)
-    changed = state.change_instalment(instalment.task_id, instalment.number, pending_challengers=())
-    _ready(state, height, changed)
-
-
-def drop_pending(state: State, height: int, instalment: Instalment, challenger: bytes) -> None:
-    """Slash a little of an unrevealed challenge's bond and free the rest."""
-    pending = settlement.pending_challenge(state, instalment, challenger)
-    lost = life.penalty(state, pending.bond_nano)
-    money.slash(state, challenger, lost, None, "challenge not revealed")
-    settlement.free_pending(state, height, instalment, challenger, pending.bond_nano - lost)
-
-
-def _ready(state: State, height: int, instalment: Instalment) -> None:
-    state.change_instalment(instalment.task_id, instalment.number, state=INSTALMENT_READY, due_height=0)
-    state.emit("instalment_ready", instalment.task_id, instalment=instalment.number)
-    settlement.settle(state, height, instalment.task_id)

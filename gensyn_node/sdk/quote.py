@@ -25,7 +25,12 @@ class Quote:
     gas_per_step: int
     train_gas: int
     verify_gas: int
-    """At most; verifiers are paid for what they repeat, native tasks pay profilers as well."""
+    """At most; verifiers are paid for what they repeat, native tasks pay profilers as well.
+
+    With forced errors twice as much as without one: what was shown wrong is verified once more.
+    """
+    tax_gas: int
+    """Forced-error tax, as gas at the solver's ask; 0 without forced errors."""
     bid_price_nano: int
     """Highest ask per giga-gas that the maximum price covers."""
     low_nano: int | None
@@ -57,8 +62,11 @@ class Quote:
 def make_quote(spec: TaskSpec, gas_per_step: int, parameters: Parameters, providers: list[dict[str, Any]]) -> Quote:
     """The quote of a task with these providers (their records as JSON)."""
     train, profilers = schedule.train_gas(spec, gas_per_step), schedule.profilers_of(spec, parameters)
-    verify = schedule.work_gas_max(spec, gas_per_step, profilers) - train
-    bid = schedule.bid_price(spec, gas_per_step, profilers)
+    tax_bps = schedule.tax_bps_of(spec, parameters)
+    tax = schedule.tax_gas(train, tax_bps)
+    verify = schedule.work_gas_max(spec, gas_per_step, profilers, tax_bps) - train - tax
+    least = verify - (schedule.verify_gas_max(spec, gas_per_step) if spec.forced_error_bps else 0)
+    bid = schedule.bid_price(spec, gas_per_step, profilers, tax_bps)
     excluded: Counter[str] = Counter()
     solvers, verifiers = [], []
     for provider in providers:
@@ -73,7 +81,8 @@ def make_quote(spec: TaskSpec, gas_per_step: int, parameters: Parameters, provid
             solvers.append((ask, bond))
         elif int(provider["roles"]) & ROLE_SOLVER:
             excluded["bond"] += 1
-        if int(provider["roles"]) & ROLE_VERIFIER and free >= schedule.verifier_bond(bond, parameters):
+        at_stake = schedule.slot_bond(spec, gas_per_step, 0, ask, bond, parameters)
+        if int(provider["roles"]) & ROLE_VERIFIER and free >= at_stake:
             verifiers.append(ask)
     asks = [ask for ask, _ in solvers]
     others = max(0, len(verifiers) - 1) if len(solvers) == 1 else len(verifiers)
@@ -82,9 +91,10 @@ def make_quote(spec: TaskSpec, gas_per_step: int, parameters: Parameters, provid
         gas_per_step=gas_per_step,
         train_gas=train,
         verify_gas=verify,
+        tax_gas=tax,
         bid_price_nano=bid,
-        low_nano=_price(train, verify, min(asks), min(verifiers, default=0)) if asks else None,
-        high_nano=_price(train, verify, max(asks), max(verifiers, default=0)) if asks else None,
+        low_nano=_price(train + tax, least, min(asks), min(verifiers, default=0)) if asks else None,
+        high_nano=_price(train + tax, verify, max(asks), max(verifiers, default=0)) if asks else None,
         max_price_nano=spec.max_price_nano,
         solvers=len(solvers),
         verifiers=others,

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from consensus.ledger import keys, queries, staking
+from consensus.ledger import keys, queries, sealed, staking
 from consensus.ledger.block import BlockContext, BlockDelta, BlockSignature, Event, TransactionResult
 from consensus.ledger.duties import Duty, duties
 from consensus.ledger.events import EVENTS
@@ -24,11 +24,14 @@ from consensus.ledger.messages import (
     ROLES_ALL,
     UNAVAILABLE,
     CommitInstalment,
+    ContestForcedError,
     DisputeMove,
     Finding,
     Message,
+    OpenInstalment,
     PublishProgram,
     RegisterProvider,
+    RevealSecret,
     StartTask,
     SubmitTask,
     TaskSpec,
@@ -62,6 +65,9 @@ GSN = NANO_PER_GSN
 ASK = 10**14
 """So that the tiny program's steps cost millions of nano."""
 HALF = int(np.float32(0.5).view(np.uint32))
+
+WRONG_ROOT = sha256(b"a forced error").digest()
+"""Shown as the end of a segment with a forced error."""
 
 _W = TensorType("f32", (2, 3))
 PROGRAM = Program(
@@ -188,9 +194,16 @@ class Actor:
             return None
         match duty.kind:
             case "start":
-                return StartTask(duty.task_id)
+                anchor = sealed.secret_at(self.root_secret(duty), order.instalments, task.settled - 1)
+                return StartTask(duty.task_id, anchor if order.forced_error_bps else b"")
             case "train":
-                return self.commit(run, task, order, duty.instalment)
+                return self.commit(run, task, order, duty)
+            case "open":
+                return self.open(run, world, order, duty)
+            case "unseal":
+                return self.unseal(run, world, order, duty)
+            case "contest":
+                return None if self.lazy else ContestForcedError(duty.task_id, duty.instalment)
             case "verify":
                 findings, initial = self.verdict(run, world, duty)
                 salt = sha256(self.name.encode()).digest()
@@ -209,17 +222,50 @@ class Actor:
             case _:
                 return None
 
-    def commit(self, run: Run, task: Task, order: TaskSpec, number: int) -> CommitInstalment:
+    def roots(self, run: Run, order: TaskSpec, number: int) -> tuple[bytes, ...]:
+        """What it says the ends of an instalment's segments are."""
         ends = [sum(segment_span(order, segment)) for segment in instalment_segments(order, number)]
+        return tuple(run.state_roots(end, 0)[0] for end in ends)
+
+    def commit(self, run: Run, task: Task, order: TaskSpec, duty: Duty) -> CommitInstalment:
+        number, roots, seal = duty.instalment, self.roots(run, order, duty.instalment), b""
+        if order.forced_error_bps:
+            secret = sealed.secret_at(self.root_secret(duty), order.instalments, number)
+            seal = sealed.seal_of(self.address, task.task_id, number, duty.attempt, roots, secret)
         return CommitInstalment(
             task_id=task.task_id,
             instalment=number,
             initial_root=run.state_roots(0, 0)[0] if number == 0 else b"",
-            segment_roots=tuple(run.state_roots(end, 0)[0] for end in ends),
+            segment_roots=() if seal else roots,
             state_blobs=(),
-            losses=tuple(end for end in ends),
+            losses=() if seal else tuple(range(len(roots))),
             endpoints=(self.name,),
+            seal=seal,
         )
+
+    # --- forced errors
+
+    def root_secret(self, duty: Duty) -> bytes:
+        return sha256(self.name.encode() + duty.task_id + bytes([duty.attempt])).digest()
+
+    def forced(self, world: World, order: TaskSpec, duty: Duty) -> tuple[bytes, int | None]:
+        """The secret of an instalment, and the place of its forced error."""
+        instalment = world.instalment(duty.task_id, duty.instalment)
+        secret = sealed.secret_at(self.root_secret(duty), order.instalments, duty.instalment)
+        segments, place = len(instalment_segments(order, duty.instalment)), (duty.instalment, duty.attempt)
+        rate = order.forced_error_bps
+        return secret, sealed.forced_segment(secret, instalment.beacon, duty.task_id, *place, segments, rate)
+
+    def open(self, run: Run, world: World, order: TaskSpec, duty: Duty) -> Message:
+        roots, position = self.roots(run, order, duty.instalment), self.forced(world, order, duty)[1]
+        if position is not None:
+            roots = (*roots[:position], WRONG_ROOT, *roots[position + 1 :])
+        return OpenInstalment(duty.task_id, duty.instalment, roots, (), ())
+
+    def unseal(self, run: Run, world: World, order: TaskSpec, duty: Duty) -> Message:
+        secret, position = self.forced(world, order, duty)
+        right = b"" if position is None else self.roots(run, order, duty.instalment)[position]
+        return RevealSecret(duty.task_id, duty.instalment, secret, right, b"")
 
     def verdict(self, run: Run, world: World, duty: Duty) -> tuple[tuple[Finding, ...], bytes]:
         findings = []

@@ -118,7 +118,7 @@ class NativeActor(Actor):
             return None
         match duty.kind:
             case "train":
-                return self.commit(self.own_run(task), task, native_spec(), duty.instalment)
+                return self.commit(self.own_run(task), task, native_spec(), duty)
             case "profile":
                 commitment = profile_commitment(task.task_id, self.address, self.measured(), SALT)
                 return ProfileCommit(task.task_id, commitment)
