@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from consensus.ledger import keys
 from consensus.ledger.messages import ARITHMETIC_NATIVE, OFFERS_NATIVE, ROLE_SOLVER, ROLE_VERIFIER
+from consensus.ledger.profile_records import Profile
 from consensus.ledger.records import (
     DISPUTE_BOTH_WRONG,
     DISPUTE_DEFENDER_WRONG,
     PROVIDER_ACTIVE,
     Instalment,
-    Profile,
     Provider,
     Task,
 )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from consensus.ledger import keys
 from consensus.ledger.messages import TaskSpec
+from consensus.ledger.profile_records import Profile
 from consensus.ledger.records import (
     DisputeRecord,
     DisputeSummary,
     Instalment,
     InstalmentSummary,
-    Profile,
     TaskRecord,
     VerdictSummary,
 )

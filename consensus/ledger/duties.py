@@ -7,6 +7,7 @@ from consensus.ledger.block import Reader
 from consensus.ledger.challenges import CHALLENGEABLE
 from consensus.ledger.fields import Count, Endpoints, Hash, OptionalHash, Small, Text
 from consensus.ledger.messages import TaskSpec
+from consensus.ledger.profile_records import PROFILE_COMMITTING, PROFILE_REVEALING
 from consensus.ledger.queries import recent_ids
 from consensus.ledger.records import (
     DISPUTE_OPEN,
@@ -16,8 +17,6 @@ from consensus.ledger.records import (
     INSTALMENT_UNSEALING,
     INSTALMENT_VERIFYING,
     INSTALMENT_WINDOW,
-    PROFILE_COMMITTING,
-    PROFILE_REVEALING,
     TASK_ASSIGNED,
     TASK_ENDED,
     TASK_PROFILING,

@@ -12,6 +12,7 @@ from typing import Any
 from consensus.ledger import keys, stake_invariants
 from consensus.ledger.messages import TaskSpec
 from consensus.ledger.parameters import Parameters
+from consensus.ledger.profile_records import Profile
 from consensus.ledger.proposal_records import (
     PROPOSAL_VOTING,
     Ballot,
@@ -32,7 +33,6 @@ from consensus.ledger.records import (
     DueItem,
     Instalment,
     PendingChallenge,
-    Profile,
     ProgramRecord,
     Provider,
     Supply,

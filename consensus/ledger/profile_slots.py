@@ -5,14 +5,13 @@ from __future__ import annotations
 import msgspec
 
 from consensus.ledger import keys, money
+from consensus.ledger.profile_records import Profile, ProfileSlot
 from consensus.ledger.providers import end_duty
 from consensus.ledger.records import (
     VERIFICATION_COMMITTED,
     VERIFICATION_DRAWN,
     VERIFICATION_RELEASED,
     VERIFICATION_REVEALED,
-    Profile,
-    ProfileSlot,
 )
 from consensus.ledger.view import State
 

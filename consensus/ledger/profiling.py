@@ -18,6 +18,15 @@ from consensus.ledger.block import BlockContext
 from consensus.ledger.call import Call
 from consensus.ledger.messages import ProfileCommit, ProfileReveal
 from consensus.ledger.parameters import Parameters
+from consensus.ledger.profile_records import (
+    PROFILE_COMMITTING,
+    PROFILE_DONE,
+    PROFILE_DRAWING,
+    PROFILE_FAILED,
+    PROFILE_REVEALING,
+    Profile,
+    ProfileSlot,
+)
 from consensus.ledger.programs import program_record
 from consensus.ledger.providers import add_duty, did_duty
 from consensus.ledger.reasons import (
@@ -29,11 +38,6 @@ from consensus.ledger.reasons import (
     TOO_LATE,
 )
 from consensus.ledger.records import (
-    PROFILE_COMMITTING,
-    PROFILE_DONE,
-    PROFILE_DRAWING,
-    PROFILE_FAILED,
-    PROFILE_REVEALING,
     TASK_EXPIRED,
     TASK_PROFILING,
     VERIFICATION_COMMITTED,
@@ -41,8 +45,6 @@ from consensus.ledger.records import (
     VERIFICATION_MISSED,
     VERIFICATION_PAID,
     VERIFICATION_REVEALED,
-    Profile,
-    ProfileSlot,
     Provider,
 )
 from consensus.ledger.schedule import profile_blocks, profile_gas

@@ -11,6 +11,7 @@ from consensus.ledger.disclosure import find as find_disclosure
 from consensus.ledger.fields import Address, Count, Small, Text
 from consensus.ledger.messages import ROLE_SOLVER, ROLE_VERIFIER, TaskSpec
 from consensus.ledger.parameters import Parameters
+from consensus.ledger.profile_records import Profile
 from consensus.ledger.records import (
     INSTALMENT_DRAWING,
     TASK_WAITING,
@@ -18,7 +19,6 @@ from consensus.ledger.records import (
     Disclosure,
     DisputeRecord,
     Instalment,
-    Profile,
     ProgramRecord,
     Provider,
     Supply,

@@ -16,6 +16,7 @@ from consensus.ledger.block import Event, Reader
 from consensus.ledger.fields import Count
 from consensus.ledger.messages import TaskSpec
 from consensus.ledger.parameters import Parameters
+from consensus.ledger.profile_records import Profile
 from consensus.ledger.proposal_records import Governance, Proposal
 from consensus.ledger.reasons import (
     NOT_A_PROVIDER,
@@ -25,16 +26,7 @@ from consensus.ledger.reasons import (
     UNKNOWN_TASK,
     UNKNOWN_VALIDATOR,
 )
-from consensus.ledger.records import (
-    Account,
-    DisputeRecord,
-    DueItem,
-    Instalment,
-    Profile,
-    Provider,
-    Supply,
-    Task,
-)
+from consensus.ledger.records import Account, DisputeRecord, DueItem, Instalment, Provider, Supply, Task
 from consensus.ledger.stake_records import ValidatorRecord
 from gensyn_node.primitives.codec import Struct, decode, encode
 from gensyn_node.primitives.errors import InvariantViolation, Rejection

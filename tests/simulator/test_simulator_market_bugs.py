@@ -28,6 +28,7 @@ from consensus.ledger import (
     staking,
     unbonding,
     verification,
+    window,
 )
 from consensus.ledger.records import Account, Provider
 from consensus.ledger.stake_records import ValidatorRecord
@@ -254,7 +255,7 @@ def test_settled_before_the_window_ends(monkeypatch: pytest.MonkeyPatch) -> None
         def hurry(state: State, instalment: Any, phase: str, due_height: int) -> Any:
             changed = enter(state, instalment, phase, due_height)
             if phase == records.INSTALMENT_WINDOW:
-                verification._ready(state, due_height - state.parameters.window_blocks, changed)
+                window.ready(state, due_height - state.parameters.window_blocks, changed)
             return changed
 
         return hurry
