@@ -11,7 +11,7 @@ from math import comb
 
 from consensus.ledger.messages import TaskSpec
 from consensus.ledger.parameters import BASIS_POINTS, Parameters
-from consensus.ledger.schedule import instalment_segments, samples_of, segment_count, solver_bond, verifier_bond
+from consensus.ledger.schedule import instalment_segments, samples_of, segment_count, slot_bond, solver_bond
 from gensyn_node.primitives.codec import Struct
 
 PPM = 1_000_000
@@ -69,7 +69,7 @@ def guarantee(
         one_bad_ppm=int(one * PPM),
         tenth_bad_ppm=int((1 - escaped) * PPM),
         solver_stake_nano=stake,
-        verifier_stake_nano=verifier_bond(stake, parameters),
+        verifier_stake_nano=slot_bond(spec, gas_per_step, 0, price_nano, stake, parameters),
         gain_max_nano=None if one == 1 else int(one * stake / (1 - one)),
         dishonest_bps=dishonest_bps,
     )

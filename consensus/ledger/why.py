@@ -15,9 +15,9 @@ from consensus.ledger.fields import Address, Count, Hash, Nano, Small, Text
 from consensus.ledger.messages import OFFERS_NATIVE, ROLE_SOLVER, ROLE_VERIFIER
 from consensus.ledger.money import GIGA
 from consensus.ledger.parameters import BASIS_POINTS
+from consensus.ledger.profile_records import PROFILE_DRAWING
 from consensus.ledger.records import (
     INSTALMENT_DRAWING,
-    PROFILE_DRAWING,
     TASK_ENDED,
     TASK_PROFILING,
     TASK_WAITING,
@@ -217,7 +217,7 @@ def _of_submitter(state: State, task: Task, draw: _Draw, standings: tuple[Standi
     if asks:
         enough = asks[min(missing, len(asks)) - 1]
         spec, parameters = state.spec(task.task_id), state.parameters
-        gas = work_gas_max(spec, task.gas_per_step, profilers_of(spec, parameters))
+        gas = work_gas_max(spec, task.gas_per_step, profilers_of(spec, parameters), task.forced_tax_bps)
         yield Change(RAISE_PRICE, -(-gas * enough // GIGA), sum(ask <= enough for ask in asks))
     memories = sorted((one.have for one in _only(standings, "memory")), reverse=True)
     if memories:
