@@ -34,18 +34,26 @@ BLOCK_MS_OFFLINE = 1000
 
 
 @app.command()
-def init(file: FileArgument = Path("task.toml"), as_json: JsonOption = False) -> None:
+def init(
+    file: FileArgument = Path("task.toml"),
+    preset: Annotated[str, typer.Option("--preset", help="mlp, cnn, resnet, vit, lstm or gpt.")] = "mlp",
+    as_json: JsonOption = False,
+) -> None:
     """Write a commented task file to start from."""
     from gensyn_node.primitives.errors import Rejection
     from gensyn_node.sdk import reasons
-    from gensyn_node.sdk.task_file import TEMPLATE
+    from gensyn_node.sdk.task_template import PRESETS, template
 
+    if preset not in PRESETS:
+        raise Rejection(reasons.BAD_TASK_FILE, f"preset {preset!r}; there are {', '.join(PRESETS)}")
     try:
         with file.open("x", encoding="utf-8") as opened:
-            opened.write(TEMPLATE)
+            opened.write(template(preset))
     except OSError as error:
         raise Rejection(reasons.BAD_TASK_FILE, f"{file} cannot be written: {error.strerror}") from None
-    emit(as_json, {"file": str(file)}, lambda: say(f"Wrote {file}. Next: gensyn task validate {file}"))
+    emit(
+        as_json, {"file": str(file), "preset": preset}, lambda: say(f"Wrote {file}. Next: gensyn task validate {file}")
+    )
 
 
 @app.command()

@@ -172,12 +172,13 @@ def _own(task: TaskFile, reference: str, manifest: Manifest, base: Path) -> Buil
 def _preset(model: ModelTable, folder: Path, manifest: Manifest) -> dict[str, Any]:
     """The preset's configuration; what the data decides is taken from the data."""
     tensors = {tensor.name: tensor.record for tensor in manifest.dataset}
-    if model.preset == "gpt":
+    if model.preset in ("gpt", "lstm"):
         tokens = _tensor(tensors, "tokens", "a text file")
-        given = {name: getattr(model, name) for name in ("layers", "width", "heads", "context")}
-        return {"name": "gpt", **given, "vocabulary": len(manifest.vocabulary), "tokens": tokens.dtype}
+        given = _given(model, "layers", "width", "heads", "context")
+        # Bytes need no vocabulary in the manifest.
+        return {"name": model.preset, **given, "vocabulary": len(manifest.vocabulary) or 256, "tokens": tokens.dtype}
     x, y = _tensor(tensors, "x", "an array x"), _tensor(tensors, "y", "an array y")
-    if model.preset in ("cnn", "resnet"):
+    if model.preset in ("cnn", "resnet", "vit"):
         return _image_preset(model, x, y, _classes(model, folder, manifest))
     if x.dtype != F32 or len(x.shape) != 1 or y != TensorType(I64, ()):
         raise Rejection(
@@ -196,8 +197,15 @@ def _image_preset(model: ModelTable, x: TensorType, y: TensorType, classes: int)
             "and i64[] are needed",
         )
     sizes = dict(zip(("channels", "height", "width"), x.shape, strict=True))
-    given = {name: getattr(model, name) for name in ("widths", "blocks") if getattr(model, name) is not UNSET}
+    given = _given(model, "widths", "blocks", "patch", "layers", "heads")
+    if isinstance(model.width, int):
+        given["embedding"] = model.width
     return {"name": model.preset, **sizes, "pixels": x.dtype, "classes": classes, **given}
+
+
+def _given(model: ModelTable, *names: str) -> dict[str, Any]:
+    """What the file says of these fields."""
+    return {name: getattr(model, name) for name in names if getattr(model, name) is not UNSET}
 
 
 def _tensor(tensors: Mapping[str, TensorType], name: str, what: str) -> TensorType:

@@ -31,7 +31,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class ModelTable(Table, frozen=True):
     """`[model]`: a preset and its sizes, or a file of one's own."""
 
-    preset: Literal["mlp", "gpt", "cnn", "resnet"] | UnsetType = UNSET
+    preset: Literal["mlp", "cnn", "resnet", "vit", "lstm", "gpt"] | UnsetType = UNSET
     file: Annotated[str, Meta(min_length=1, max_length=1000)] | UnsetType = UNSET
     """`model.py:make`: a Python file, relative to the task file, and a function in it; it runs on this machine only."""
     initial: Literal["module", "seed"] | UnsetType = UNSET
@@ -41,14 +41,19 @@ class ModelTable(Table, frozen=True):
     activation: Literal["relu", "gelu", "tanh", "sigmoid"] | UnsetType = UNSET
     """mlp."""
     classes: Annotated[int, Meta(ge=2, le=1 << 16)] | UnsetType = UNSET
-    """mlp, cnn, resnet: number of classes; what the labels show when left out."""
+    """mlp, cnn, resnet, vit: number of classes; what the labels show when left out."""
     blocks: Annotated[int, Meta(ge=1, le=64)] | UnsetType = UNSET
     """resnet: residual blocks of a stage."""
+    patch: Annotated[int, Meta(ge=1, le=1024)] | UnsetType = UNSET
+    """vit: pixels a side of the squares that are its tokens; 4 when left out."""
     layers: Annotated[int, Meta(ge=1, le=128)] | UnsetType = UNSET
+    """gpt, lstm, vit."""
     width: Positive | UnsetType = UNSET
+    """gpt, lstm, vit: numbers that stand for a token."""
     heads: Annotated[int, Meta(ge=1, le=256)] | UnsetType = UNSET
+    """gpt, vit."""
     context: Annotated[int, Meta(ge=2, le=1 << 16)] | UnsetType = UNSET
-    """gpt: characters that it sees at once."""
+    """gpt, lstm: characters that it sees at once."""
 
 
 class DataTable(Table, frozen=True):
@@ -181,13 +186,14 @@ class TaskFile(Table, frozen=True):
 
 REMEDIES: dict[str, str] = {
     "model": 'add a table [model] with preset = "mlp"',
-    "model.preset": 'write "mlp", "gpt", "cnn" or "resnet", or file = "model.py:make" for a model of your own',
+    "model.preset": 'write "mlp", "cnn", "resnet", "vit", "lstm" or "gpt", or file = "model.py:make"',
     "model.file": 'write the file and the function that returns your module, such as "model.py:make"',
     "model.initial": 'write "module" or "seed"',
     "model.widths": "write the widths of the hidden layers, such as [64, 64], or the channels of each stage",
     "model.blocks": "write a number from 1 to 64",
     "model.activation": 'write "relu", "gelu", "tanh" or "sigmoid"',
     "model.classes": "write the number of classes, at least 2, or leave it out",
+    "model.patch": "write how many pixels a patch has a side, a divisor of the images' height and width",
     "model.layers": "write a number from 1 to 128",
     "model.heads": "write a number that divides width",
     "model.context": "write how many characters the model sees at once, at least 2",
@@ -225,11 +231,18 @@ REMEDIES: dict[str, str] = {
 }
 _FIELDS_OF_PRESET = {
     "mlp": {"widths", "activation", "classes"},
-    "gpt": {"layers", "width", "heads", "context"},
     "cnn": {"widths", "classes"},
     "resnet": {"widths", "classes", "blocks"},
+    "vit": {"patch", "layers", "width", "heads", "classes"},
+    "lstm": {"layers", "width", "context"},
+    "gpt": {"layers", "width", "heads", "context"},
 }
-_NEEDED = {"mlp": ("widths",), "gpt": ("layers", "width", "heads", "context"), "cnn": (), "resnet": ()}
+_NEEDED: dict[str, tuple[str, ...]] = {
+    "mlp": ("widths",),
+    "vit": ("layers", "width", "heads"),
+    "lstm": ("layers", "width", "context"),
+    "gpt": ("layers", "width", "heads", "context"),
+}
 _ADAM = {"beta1", "beta2", "epsilon"}
 _FIELDS_OF_OPTIMIZER = {"adamw": _ADAM, "adam": _ADAM, "sgd": {"momentum", "dampening", "nesterov"}}
 
@@ -295,7 +308,7 @@ def _bad_model(task: TaskFile) -> list[tuple[str, str]]:
     for field in sorted(set().union(*_FIELDS_OF_PRESET.values()) - _FIELDS_OF_PRESET[model.preset]):
         if getattr(model, field) is not UNSET:
             found.append((f"model.{field}", f"the preset {model.preset} has no {field}"))
-    for field in _NEEDED[model.preset]:
+    for field in _NEEDED.get(model.preset, ()):
         if getattr(model, field) is UNSET:
             found.append((f"model.{field}", f"the preset {model.preset} needs {field}"))
     if isinstance(model.width, int) and isinstance(model.heads, int) and model.width % model.heads:
@@ -323,47 +336,3 @@ def _bad_price(task: TaskFile) -> list[tuple[str, str]]:
 def given(value: Any, default: Any) -> Any:
     """`value`, or `default` where the file says nothing."""
     return default if value is UNSET else value
-
-
-TEMPLATE = """\
-# A training task. Check it with `gensyn task validate`, price it with `gensyn task quote`.
-name = "digits"
-
-[model]
-preset = "mlp"                 # mlp: a classifier of vectors; gpt: a character model of text; cnn, resnet: of images
-widths = [64, 64]              # widths of the hidden layers
-activation = "relu"            # relu, gelu, tanh or sigmoid
-# file = "model.py:make"       # instead of a preset: a function that returns your torch.nn.Module,
-#                              # or (module, loss, optimizer); it runs on this machine only
-# preset = "gpt"
-# layers = 2
-# width = 64                   # a multiple of heads
-# heads = 4
-# context = 64                 # characters it sees at once
-
-[data]
-train = "digits.npz"           # mlp: arrays x (n, features) and y (n) in .npz or .safetensors; gpt: a text file
-# validation = 0.1             # share of the records that is held out, for you to check the model with
-# label = "species"            # .csv, .parquet: the column of classes; or target = ["price"] for numbers
-# tokens = "bytes"             # text: characters or bytes; or tokenizer = "tokenizer.json"
-# size = 32                    # a folder with a folder of images for each class: pixels a side; gray = true
-
-[train]
-steps = 600
-batch_size = 32
-optimizer = { name = "adamw", lr = 1e-3 }     # or { name = "sgd", lr = 0.1, momentum = 0.9 }
-#   also: clip_norm = 1.0, schedule = { name = "cosine", warmup = 100, end = 0.1 }
-loss = "cross_entropy"
-
-[verify]
-mode = "reproducible"          # every machine gets the same bits, so equality decides
-verifiers = 2                  # drawn for each instalment
-segment = 50                   # steps between two committed states
-samples = 2                    # segments that each verifier repeats; "all" where a wrong result would cost much
-# stake = 12                   # solver's bond in multiples of its price; what the chain asks for when left out
-instalments = 2                # units of paying: what is settled is never lost
-
-[price]
-max = "20 GSN"                 # held until the end; what is not used goes back
-deadline = "1h"                # or "400 blocks"
-"""

@@ -2,6 +2,7 @@
 
 The fused attention of the library decomposes into wrong gradients: it is written out, and where a call does not pass
 through here (a mask of floats, grouped queries, a name imported elsewhere) the library's own plain form is recorded.
+Layers that take places before records are written out the other way round (`recurrent`, `heads`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import torch
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules import transformer
+
+from ml.capture import heads, recurrent
 
 _MASKED = -1e30
 """A score that is certainly not taken; finite, so that a row without any other is no NaN."""
@@ -68,6 +71,8 @@ _REPLACED: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (functional, "scaled_dot_product_attention", attention),
     (functional, "one_hot", one_hot),
     (transformer, "_detect_is_causal_mask", is_causal_mask),
+    *heads.REPLACED,
+    *recurrent.REPLACED,
 )
 
 

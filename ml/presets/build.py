@@ -17,15 +17,17 @@ from ml.capture.trace import Initial, capture
 from ml.presets.configuration import (
     CnnConfig,
     GptConfig,
+    LstmConfig,
     MlpConfig,
     Preset,
     ResnetConfig,
+    VitConfig,
     bad,
     parse_optimizer,
     parse_preset,
 )
-from ml.presets.models import Gpt, Mlp
-from ml.presets.vision import Cnn, Resnet
+from ml.presets.models import Gpt, Lstm, Mlp
+from ml.presets.vision import Cnn, Resnet, Vit
 from proofs.program.types import F32, Fill, Given, Program, Uniform
 
 EMBEDDING_DEVIATION = 0.02
@@ -53,30 +55,14 @@ class Built:
 def build(preset: Mapping[str, Any], optimizer: Mapping[str, Any], batch_size: int, steps: int = 0) -> Built:
     """Capture the training step of a preset. Raises Rejection BAD_PRESET, or E15 of the program's own bounds.
 
-    `preset`: `name` (mlp, gpt, cnn, resnet) and the fields of its configuration; `optimizer`: `name` (sgd, adam, adamw)
-    and its fields; `steps`: the length of the training, which a schedule without steps of its own spans.
+    `preset`: `name` (mlp, cnn, resnet, vit, lstm, gpt) and the fields of its configuration; `optimizer`: `name` (sgd,
+    adam, adamw) and its fields; `steps`: the length of the training, which a schedule without steps of its own spans.
     """
     model, rule = parse_preset(preset), parse_optimizer(optimizer, steps)
     if not 1 <= batch_size <= 1 << 20:
         raise bad(f"batch size {batch_size}; it is between 1 and {1 << 20}")
-    if isinstance(model, MlpConfig):
-        module: nn.Module = Mlp(model.inputs, model.widths, model.classes, model.activation)
-        batch = {"x": torch.zeros(batch_size, model.inputs), "y": torch.zeros(batch_size, dtype=torch.int64)}
-        logits = _mlp_logits
-    elif isinstance(model, CnnConfig | ResnetConfig):
-        if isinstance(model, CnnConfig):
-            module = Cnn(model.channels, model.height, model.width, model.widths, model.classes)
-        else:
-            module = Resnet(model.channels, model.widths, model.blocks, model.classes)
-        pixels = torch.uint8 if model.pixels == "u8" else torch.float32
-        images = torch.zeros(batch_size, model.channels, model.height, model.width, dtype=pixels)
-        batch = {"x": images, "y": torch.zeros(batch_size, dtype=torch.int64)}
-        logits = _mlp_logits
-    else:
-        module = Gpt(model.layers, model.width, model.heads, model.context, model.vocabulary)
-        dtype = torch.uint8 if model.tokens == "u8" else torch.int64
-        batch = {"tokens": torch.zeros(batch_size, model.context + 1, dtype=dtype)}
-        logits = _gpt_logits
+    module = module_of(model)
+    batch, logits = _batch(model, batch_size)
 
     def loss(call: Callable[..., torch.Tensor], items: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return cross_entropy(*logits(call, items))
@@ -85,19 +71,50 @@ def build(preset: Mapping[str, Any], optimizer: Mapping[str, Any], batch_size: i
     return Built(program, module, loss, rule, batch, logits)
 
 
+def module_of(model: Preset) -> nn.Module:
+    """The module of a configuration, with the weights that torch's generator gives."""
+    match model:
+        case MlpConfig():
+            return Mlp(model.inputs, model.widths, model.classes, model.activation)
+        case CnnConfig():
+            return Cnn(model.channels, model.height, model.width, model.widths, model.classes)
+        case ResnetConfig():
+            return Resnet(model.channels, model.widths, model.blocks, model.classes)
+        case VitConfig():
+            shape = (model.channels, model.height, model.width)
+            return Vit(shape, model.patch, model.layers, model.embedding, model.heads, model.classes)
+        case LstmConfig():
+            return Lstm(model.layers, model.width, model.vocabulary)
+        case GptConfig():
+            return Gpt(model.layers, model.width, model.heads, model.context, model.vocabulary)
+
+
+def _batch(model: Preset, batch_size: int) -> tuple[Tensors, Logits]:
+    """An example batch, and what gives (scores, targets) of one."""
+    if isinstance(model, GptConfig | LstmConfig):
+        dtype = torch.uint8 if model.tokens == "u8" else torch.int64
+        return {"tokens": torch.zeros(batch_size, model.context + 1, dtype=dtype)}, _next_token
+    if isinstance(model, MlpConfig):
+        x = torch.zeros(batch_size, model.inputs)
+    else:
+        pixels = torch.uint8 if model.pixels == "u8" else torch.float32
+        x = torch.zeros(batch_size, model.channels, model.height, model.width, dtype=pixels)
+    return {"x": x, "y": torch.zeros(batch_size, dtype=torch.int64)}, _labelled
+
+
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Mean of -log softmax(logits)[target]; targets i64 inside the classes."""
     chosen = torch.log_softmax(logits, -1).gather(-1, targets.unsqueeze(-1))
     return -chosen.mean()
 
 
-def _mlp_logits(
+def _labelled(
     call: Callable[..., torch.Tensor], batch: Mapping[str, torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     return call(batch["x"]), batch["y"]
 
 
-def _gpt_logits(
+def _next_token(
     call: Callable[..., torch.Tensor], batch: Mapping[str, torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     tokens = batch["tokens"].to(torch.int64)
@@ -127,14 +144,19 @@ def initial_rules(module: nn.Module, model: Preset | None = None) -> Initial:
         elif isinstance(part, nn.LayerNorm):
             rules[prefix + "weight"] = Fill(bits_of(F32, 1.0))
             rules[prefix + "bias"] = Fill(0)
+        elif isinstance(part, nn.RNNBase):
+            # As the library begins: every weight and bias by the width.
+            bound = 1.0 / math.sqrt(part.hidden_size)
+            rules |= {prefix + name: _uniform(bound) for name, _ in part.named_parameters()}
         elif isinstance(part, nn.Embedding):
             rules[prefix + "weight"] = _uniform(EMBEDDING_DEVIATION * math.sqrt(3))
-    if isinstance(model, GptConfig):
+    if isinstance(model, GptConfig | VitConfig):
         rules["parameter.positions"] = _uniform(EMBEDDING_DEVIATION * math.sqrt(3))
+        width = model.width if isinstance(model, GptConfig) else model.embedding
         # Each block adds twice to the residual stream: keep its variance level at the start.
         for layer in range(model.layers):
             for name in ("attention.out", "down"):
-                fan_in = model.width * (4 if name == "down" else 1)
+                fan_in = width * (4 if name == "down" else 1)
                 bound = 1.0 / math.sqrt(fan_in) / math.sqrt(2 * model.layers)
                 rules[f"parameter.blocks.{layer}.{name}.weight"] = _uniform(bound)
     return rules

@@ -68,8 +68,43 @@ class ResnetConfig:
     pixels: str = "f32"
 
 
-Preset = MlpConfig | GptConfig | CnnConfig | ResnetConfig
-PRESETS: dict[str, type[Preset]] = {"mlp": MlpConfig, "gpt": GptConfig, "cnn": CnnConfig, "resnet": ResnetConfig}
+@dataclass(frozen=True)
+class LstmConfig:
+    """tokens (context + 1,) per record, u8 or i64."""
+
+    context: int
+    vocabulary: int
+    layers: int = 1
+    width: int = 128
+    tokens: str = "u8"
+
+
+@dataclass(frozen=True)
+class VitConfig:
+    """x (channels, height, width), u8 or f32, and y i64 () per record."""
+
+    channels: int
+    height: int
+    width: int
+    classes: int
+    patch: int = 4
+    """Pixels a side of a patch."""
+    layers: int = 4
+    embedding: int = 64
+    """Width of a token."""
+    heads: int = 4
+    pixels: str = "f32"
+
+
+Preset = MlpConfig | GptConfig | CnnConfig | ResnetConfig | LstmConfig | VitConfig
+PRESETS: dict[str, type[Preset]] = {
+    "mlp": MlpConfig,
+    "cnn": CnnConfig,
+    "resnet": ResnetConfig,
+    "vit": VitConfig,
+    "lstm": LstmConfig,
+    "gpt": GptConfig,
+}
 OPTIMIZERS: dict[str, type[Sgd] | type[Adam]] = {"sgd": Sgd, "adam": Adam, "adamw": AdamW}
 _BELOW_ONE = ("momentum", "beta1", "beta2", "dampening")
 
@@ -102,7 +137,7 @@ def parse_preset(config: Mapping[str, Any]) -> Preset:
     if name not in PRESETS:
         raise bad(f"preset {name!r}; there are {', '.join(sorted(PRESETS))}")
     parsed = _parse(PRESETS[name], config, f"preset {name}")
-    if isinstance(parsed, CnnConfig | ResnetConfig):
+    if isinstance(parsed, CnnConfig | ResnetConfig | VitConfig):
         return _image_preset(name, parsed)
     if isinstance(parsed, MlpConfig):
         _sizes(
@@ -116,24 +151,31 @@ def parse_preset(config: Mapping[str, Any]) -> Preset:
         return parsed
     sizes = {field.name: getattr(parsed, field.name) for field in fields(parsed) if field.name != "tokens"}
     _sizes(name, **sizes)
-    if parsed.width % parsed.heads:
+    if isinstance(parsed, GptConfig) and parsed.width % parsed.heads:
         raise bad(f"gpt.width {parsed.width} is not a multiple of gpt.heads {parsed.heads}")
     if parsed.tokens not in ("u8", "i64") or (parsed.tokens == "u8" and parsed.vocabulary > 256):
-        raise bad(f"gpt.tokens {parsed.tokens!r} with a vocabulary of {parsed.vocabulary}; u8 (up to 256) or i64")
+        raise bad(f"{name}.tokens {parsed.tokens!r} with a vocabulary of {parsed.vocabulary}; u8 (up to 256) or i64")
     return parsed
 
 
-def _image_preset(name: str, parsed: CnnConfig | ResnetConfig) -> Preset:
+def _image_preset(name: str, parsed: CnnConfig | ResnetConfig | VitConfig) -> Preset:
     numbers = {field.name: getattr(parsed, field.name) for field in fields(parsed)}
     sizes = {key: value for key, value in numbers.items() if isinstance(value, int)}
+    if parsed.pixels not in ("u8", "f32"):
+        raise bad(f"{name}.pixels {parsed.pixels!r}; u8 or f32")
+    if isinstance(parsed, VitConfig):
+        _sizes(name, **sizes)
+        if parsed.height % parsed.patch or parsed.width % parsed.patch:
+            raise bad(f"vit.patch {parsed.patch}; images of {parsed.height} × {parsed.width} are no whole patches")
+        if parsed.embedding % parsed.heads:
+            raise bad(f"vit.embedding {parsed.embedding} is not a multiple of vit.heads {parsed.heads}")
+        return parsed
     _sizes(name, **sizes, **{f"widths[{i}]": width for i, width in enumerate(parsed.widths)})
     halvings = len(parsed.widths) - isinstance(parsed, ResnetConfig)
     if not parsed.widths or min(parsed.height, parsed.width) >> halvings == 0:
         raise bad(
             f"{name}.widths has {len(parsed.widths)}; images of {parsed.height} × {parsed.width} are halved that often"
         )
-    if parsed.pixels not in ("u8", "f32"):
-        raise bad(f"{name}.pixels {parsed.pixels!r}; u8 or f32")
     return parsed
 
 

@@ -26,11 +26,12 @@ class Mlp(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal self-attention by its formula; the fused library call decomposes into wrong gradients."""
+    """Self-attention by its formula; the fused library call decomposes into wrong gradients."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, causal: bool) -> None:
         super().__init__()
         self.heads = heads
+        self.causal = causal
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
@@ -43,11 +44,11 @@ class Attention(nn.Module):
             heads: torch.Tensor = part(x).view(batch, context, self.heads, width // self.heads)
             return heads.transpose(1, 2)
 
-        places = torch.arange(context)
-        past = places[:, None] >= places[None, :]
         scores = split(self.query) @ split(self.key).transpose(-1, -2) * (1.0 / math.sqrt(width // self.heads))
-        weights = torch.softmax(torch.where(past, scores, -1e9), -1)
-        mixed = (weights @ split(self.value)).transpose(1, 2).reshape(batch, context, width)
+        if self.causal:
+            places = torch.arange(context)
+            scores = torch.where(places[:, None] >= places[None, :], scores, -1e9)
+        mixed = (torch.softmax(scores, -1) @ split(self.value)).transpose(1, 2).reshape(batch, context, width)
         out: torch.Tensor = self.out(mixed)
         return out
 
@@ -55,10 +56,10 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block with a GELU of four times the width."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, causal: bool = True) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(width)
-        self.attention = Attention(width, heads)
+        self.attention = Attention(width, heads, causal)
         self.forward_norm = nn.LayerNorm(width)
         self.up = nn.Linear(width, 4 * width)
         self.down = nn.Linear(4 * width, width)
@@ -86,4 +87,19 @@ class Gpt(nn.Module):
         for block in self.blocks:
             x = block(x)
         logits: torch.Tensor = self.head(self.norm(x))
+        return logits
+
+
+class Lstm(nn.Module):
+    """i64 tokens (batch, context) → logits f32 (batch, context, vocabulary) through LSTM layers over embeddings."""
+
+    def __init__(self, layers: int, width: int, vocabulary: int) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(vocabulary, width)
+        self.recurrent = nn.LSTM(width, width, layers, batch_first=True)
+        self.head = nn.Linear(width, vocabulary)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        states, _ = self.recurrent(self.tokens(tokens))
+        logits: torch.Tensor = self.head(states)
         return logits

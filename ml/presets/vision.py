@@ -1,11 +1,15 @@
-"""Classifiers of images: a plain convolutional net and a residual net, for u8 or f32 records of (channels, height,
-width)."""
+"""Classifiers of images: a convolutional net, a residual net and a transformer over patches.
+
+Records are u8 or f32 of (channels, height, width).
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from ml.presets.models import Block
 
 PIXEL_SCALE = 1.0 / 255.0
 """u8 pixels become numbers from 0 to 1, inside the program."""
@@ -78,4 +82,33 @@ class Resnet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = functional.relu(self.stem_norm(self.stem(scaled(x))))
         logits: torch.Tensor = self.head(self.stages(x).mean((2, 3)))
+        return logits
+
+
+class Vit(nn.Module):
+    """Square patches as tokens through transformer blocks, their mean, a linear classifier.
+
+    As arXiv 2010.11929 with the mean over places for the class token (arXiv 2205.01580).
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int], patch: int, layers: int, width: int, heads: int, classes: int
+    ) -> None:
+        super().__init__()
+        channels, rows, columns = shape
+        self.patch = patch
+        self.embed = nn.Linear(channels * patch * patch, width)
+        self.positions = nn.Parameter(torch.randn((rows // patch) * (columns // patch), width))
+        self.blocks = nn.ModuleList([Block(width, heads, causal=False) for _ in range(layers)])
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, channels, rows, columns = x.shape
+        cut = scaled(x).reshape(batch, channels, rows // self.patch, self.patch, columns // self.patch, self.patch)
+        patches = cut.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * self.patch * self.patch)
+        y = self.embed(patches) + self.positions
+        for block in self.blocks:
+            y = block(y)
+        logits: torch.Tensor = self.head(self.norm(y).mean(1))
         return logits

@@ -208,8 +208,9 @@ def test_explain_knows_the_codes_of_every_package(gensyn: Program) -> None:
 
 def test_task_file_is_written_once_and_checked(gensyn: Program, tmp_path: Path) -> None:
     file = tmp_path / "task.toml"
-    assert gensyn.json("task", "init", str(file)) == {"file": str(file)}
+    assert gensyn.json("task", "init", str(file)) == {"file": str(file), "preset": "mlp"}
     assert gensyn.json("task", "init", str(file))["error"]["code"] == "E1811"
+    assert gensyn.json("task", "init", str(file), "--preset", "vgg")["error"]["code"] == "E1811"
     assert gensyn.json("task", "validate", str(file))["error"]["code"] == "E1813"
     file.write_text(file.read_text().replace("steps = 600", "steps = 0"))
     error = gensyn.json("task", "validate", str(file))["error"]

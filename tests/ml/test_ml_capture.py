@@ -176,6 +176,9 @@ def test_uneven_batches_are_refused() -> None:
         {"name": "gpt", "context": 8, "vocabulary": 300},
         {"name": "gpt", "context": 8, "vocabulary": 30, "width": 30, "heads": 4},
         {"name": "gpt", "context": 8, "vocabulary": 30, "tokens": "f32"},
+        {"name": "lstm", "context": 8, "vocabulary": 300},
+        {"name": "lstm", "context": 8, "vocabulary": 30, "heads": 4},
+        {"name": "lstm", "context": 8, "vocabulary": 30, "layers": 0},
     ],
 )
 def test_bad_presets(config: dict[str, object]) -> None:

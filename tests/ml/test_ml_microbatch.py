@@ -13,6 +13,7 @@ from torch import nn
 
 from gensyn_node.primitives.errors import Rejection
 from ml import reasons
+from ml.capture.check import check_against_eager
 from ml.capture.optimizers import Sgd
 from ml.capture.trace import capture
 from ml.interpreter import Interpreter, canonical
@@ -28,14 +29,15 @@ from proofs.program.validate import validate_program
 SEED = bytes(range(32))
 
 
+def weighted(call: Callable[..., torch.Tensor], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """A loss to which every output contributes differently."""
+    y = call(batch["x"])
+    return (y * torch.linspace(0.5, 1.5, y.shape[-1])).square().mean()
+
+
 def captured(module: nn.Module, x: torch.Tensor) -> Program:
-    """A step with a loss to which every output contributes differently."""
-
-    def loss(call: Callable[..., torch.Tensor], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        y = call(batch["x"])
-        return (y * torch.linspace(0.5, 1.5, y.shape[-1])).square().mean()
-
-    return capture(module, loss, Sgd(0.01, momentum=0.9), {"x": x})
+    """A step of a module with that loss."""
+    return capture(module, weighted, Sgd(0.01, momentum=0.9), {"x": x})
 
 
 def divisors(batch: int) -> list[int]:
@@ -101,14 +103,44 @@ def test_perceptrons_and_transformers(mlp_sgd: Built, mlp_adamw: Built, gpt_adam
 class Recurrent(nn.Module):
     """The last output of a recurrent layer over a sequence."""
 
-    def __init__(self, kind: type[nn.Module]) -> None:
+    def __init__(self, layer: nn.Module, width: int = 5) -> None:
         super().__init__()
-        self.layer = kind(3, 5, batch_first=True)
-        self.head = nn.Linear(5, 4)
+        self.layer = layer
+        self.head = nn.Linear(width, 4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.head(self.layer(x)[0][:, -1])
         return out
+
+
+class PlacesFirst(nn.Module):
+    """A layer that takes (place, record, …), in a model whose data has records first."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+        self.head = nn.Linear(5, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(self.layer(x.transpose(0, 1))[0][-1])
+        return out
+
+
+class SelfAttention(nn.Module):
+    """nn.MultiheadAttention over a sequence, with its mean weights in the output or a mask."""
+
+    def __init__(self, weights: bool, batch_first: bool = True) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=batch_first)
+        self.weights, self.batch_first = weights, batch_first
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.batch_first:
+            x = x.transpose(0, 1)
+        mask = None if self.weights else nn.Transformer.generate_square_subsequent_mask(x.shape[self.batch_first])
+        out, seen = self.attention(x, x, x, attn_mask=mask, need_weights=self.weights, is_causal=mask is not None)
+        out = out.mean(1 if self.batch_first else 0)
+        return out + seen.mean((1, 2)).unsqueeze(-1) if self.weights else out
 
 
 class Cells(nn.Module):
@@ -126,6 +158,17 @@ class Cells(nn.Module):
         return out
 
 
+class Decoder(nn.Module):
+    """A decoder layer of which a sequence looks at itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerDecoderLayer(6, 2, 8, 0.0, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x, x.flip(1))  # type: ignore[no-any-return]
+
+
 def convolutional(*more: nn.Module) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(2, 4, 3, padding=1), *more, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4 * 3 * 3, 4)
@@ -135,6 +178,8 @@ def convolutional(*more: nn.Module) -> nn.Module:
 ARCHITECTURES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "lstm cells": (Cells(nn.LSTMCell(3, 5)), (6, 4, 3)),
     "gru cells": (Cells(nn.GRUCell(3, 5)), (6, 4, 3)),
+    "lstm": (Recurrent(nn.LSTM(3, 5, batch_first=True)), (4, 3, 3)),
+    "encoder": (nn.TransformerEncoderLayer(6, 2, 8, 0.1, batch_first=True), (4, 3, 6)),
     "cnn": (convolutional(), (4, 2, 6, 6)),
     "group norm": (convolutional(nn.GroupNorm(2, 4)), (4, 2, 6, 6)),
     "layer norm, gelu": (nn.Sequential(nn.Linear(5, 7), nn.LayerNorm(7), nn.GELU(), nn.Linear(7, 3)), (6, 5)),
@@ -147,6 +192,30 @@ def test_architectures(name: str) -> None:
     torch.manual_seed(0)
     module, shape = ARCHITECTURES[name]
     same_in_parts(captured(module, torch.randn(shape)), divisors(shape[0]))
+
+
+LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
+    "lstm, two layers": (Recurrent(nn.LSTM(3, 5, 2, batch_first=True, dropout=0.2)), (6, 4, 3)),
+    "lstm, projected": (Recurrent(nn.LSTM(3, 7, batch_first=True, proj_size=5)), (4, 3, 3)),
+    "gru, two ways": (Recurrent(nn.GRU(3, 5, bidirectional=True, batch_first=True), 10), (6, 4, 3)),
+    "gru, places first": (PlacesFirst(nn.GRU(3, 5, bias=False)), (4, 4, 3)),
+    "rnn": (Recurrent(nn.RNN(3, 5, batch_first=True, nonlinearity="relu")), (4, 3, 3)),
+    "attention": (SelfAttention(weights=True), (6, 4, 6)),
+    "attention, masked": (SelfAttention(weights=False), (4, 3, 6)),
+    "attention, places first": (SelfAttention(weights=True, batch_first=False), (4, 3, 6)),
+    "decoder": (Decoder(), (4, 3, 6)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_of_sequences_equal_eager_and_have_parts(name: str) -> None:
+    torch.manual_seed(0)
+    module, shape = LAYERS[name]
+    batch = {"x": torch.randn(shape)}
+    rule = Sgd(0.01, momentum=0.9)
+    program = capture(module, weighted, rule, batch)
+    assert check_against_eager(program, module, weighted, rule, batch).worst_ratio <= 1
+    assert find_records(program, validate_program(program).types).sums
 
 
 # --- what has no parts
@@ -166,8 +235,19 @@ def test_batch_norm_is_refused_by_its_node() -> None:
     assert node.operator == found[2] and int(found[3]) in node.inputs
 
 
-def test_layers_that_take_time_before_records_are_refused() -> None:
-    assert "reshape: " in refusal(captured(Recurrent(nn.LSTM), torch.randn(4, 3, 3)))
+class TimeFirst(nn.Module):
+    """A linear layer over rows of (place, record)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.transpose(0, 1)).mean(0)  # type: ignore[no-any-return]
+
+
+def test_rows_of_places_before_records_are_refused() -> None:
+    assert "reshape: " in refusal(captured(TimeFirst(), torch.randn(4, 3, 3)))
 
 
 def one(*nodes: Node, record: TensorType = TensorType("f32", (3,)), batch: int = 4) -> Program:

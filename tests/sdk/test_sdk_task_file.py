@@ -13,8 +13,9 @@ from gensyn_node.config.home import Home
 from gensyn_node.primitives import limits
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.sdk.datasets import make_dataset
-from gensyn_node.sdk.task_build import capture_program
-from gensyn_node.sdk.task_file import REMEDIES, TEMPLATE, parse_task_file, read_task_file
+from gensyn_node.sdk.task_build import capture_program, data_options
+from gensyn_node.sdk.task_file import REMEDIES, parse_task_file, read_task_file
+from gensyn_node.sdk.task_template import PRESETS, template
 from proofs.program.types import TensorType
 
 GOOD = """\
@@ -58,10 +59,34 @@ def test_good_files() -> None:
     assert (task.train.steps, task.segments, task.max_price_nano) == (600, 12, 10 * 10**9)
     assert task.deadline_blocks(500) == 7200
     assert parse_task_file(GPT).model.heads == 4
-    assert parse_task_file(TEMPLATE).name == "digits"
 
 
-@pytest.mark.parametrize(("preset", "own"), [("cnn", ""), ("cnn", "widths = [8]"), ("resnet", "blocks = 1")])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_templates_are_task_files(preset: str) -> None:
+    assert parse_task_file(template(preset)).model.preset == preset
+
+
+@pytest.mark.parametrize("tokens", ["characters", "bytes"])
+def test_texts_decide_the_vocabulary(tokens: str, tmp_path: Path) -> None:
+    text = "a text of few characters, again and again. " * 8
+    (tmp_path / "text.txt").write_text(text)
+    lstm = GPT.replace('"gpt"', '"lstm"').replace("heads = 4\n", "").replace("layers = 2", "layers = 1")
+    task = parse_task_file(lstm.replace('"text.txt"', f'"text.txt"\ntokens = "{tokens}"').replace("= 32", "= 4"))
+    made = make_dataset(Home(tmp_path / "home"), tmp_path / "text.txt", data_options(task, tmp_path))
+    built = capture_program(task, made.folder, made.manifest, tmp_path)
+    head = next(entry for entry in built.program.state if entry.name == "parameter.head.weight")
+    assert head.type.shape == (len(set(text)) if tokens == "characters" else 256, 64)
+
+
+@pytest.mark.parametrize(
+    ("preset", "own"),
+    [
+        ("cnn", ""),
+        ("cnn", "widths = [8]"),
+        ("resnet", "blocks = 1"),
+        ("vit", "patch = 2\nlayers = 1\nwidth = 8\nheads = 2"),
+    ],
+)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_images_decide_the_sizes_of_their_presets(preset: str, own: str, dtype: type, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
@@ -101,6 +126,15 @@ def test_deadlines(text: str, interval_ms: int, blocks: int) -> None:
         ("widths = [64]", "widths = [64]\nlayers = 2", "E1811", 5, "model.layers"),
         ("widths = [64]", "widths = [64]\nclasses = 1", "E1811", 5, "model.classes"),
         ("widths = [64]", "widths = [64]\nblocks = 2", "E1811", 5, "model.blocks"),
+        ("widths = [64]", "widths = [64]\npatch = 2", "E1811", 5, "model.patch"),
+        ('preset = "mlp"\nwidths = [64]', 'preset = "lstm"\nlayers = 1\nwidth = 8', "E1811", 2, "model.context"),
+        (
+            'preset = "mlp"\nwidths = [64]',
+            'preset = "vit"\nlayers = 1\nwidth = 8\nheads = 3',
+            "E1811",
+            5,
+            "model.width",
+        ),
         ("widths = [64]", "widths = [64]\ndepth = 2", "E1812", 5, "model.depth"),
         ('train = "digits.npz"\n', "", "E1811", 5, "data.train"),
         ('train = "digits.npz"', "train = 5", "E1811", 6, "data.train"),
