@@ -213,11 +213,14 @@ def test_any_line_may_be_garbled(line: str, garbage: str) -> None:
 
 
 def test_a_full_replay_and_a_stake_of_one_s_own() -> None:
-    text = TEMPLATE.replace("samples = 2 ", 'samples = "all" ').replace("# stake = 12", "stake = 7.5")
+    text = template("mlp").replace("samples = 2 ", 'samples = "all" ').replace("# stake = 12", "stake = 7.5")
     verify = parse_task_file(text).verify
     assert (verify.samples_each, verify.solver_bond_bps) == (limits.SEGMENTS_PER_INSTALMENT_MAX, 75_000)
-    assert (parse_task_file(TEMPLATE).verify.samples_each, parse_task_file(TEMPLATE).verify.solver_bond_bps) == (2, 0)
+    assert (
+        parse_task_file(template("mlp")).verify.samples_each,
+        parse_task_file(template("mlp")).verify.solver_bond_bps,
+    ) == (2, 0)
     for wrong in ('samples = "some"', "samples = 0"):
         with pytest.raises(Rejection) as refused:
-            parse_task_file(TEMPLATE.replace("samples = 2 ", wrong + " "))
+            parse_task_file(template("mlp").replace("samples = 2 ", wrong + " "))
         assert "verify.samples" in refused.value.message
