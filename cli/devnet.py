@@ -22,7 +22,9 @@ def up(
     nodes: Annotated[int, typer.Option("-n", "--nodes", help="Number of nodes.", min=1, max=32)] = 4,
     cheat: Annotated[
         list[str] | None,
-        typer.Option("--cheat", help="flip-bit@step=37 or lazy-verifier; the last nodes cheat, one each."),
+        typer.Option(
+            "--cheat", help="flip-bit@step=37, skip-step@step=37 or lazy-verifier; the last nodes cheat, one each."
+        ),
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return when it is up; stop it with devnet down.")] = False,
     block_ms: Annotated[int, typer.Option("--block-ms", help="Block interval of the idle chain.", min=50)] = 500,

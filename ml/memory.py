@@ -23,8 +23,8 @@ from ml.kernels.elementwise import TORCH_DTYPES
 from ml.microbatch.parts import PartsInterpreter
 from ml.native.interpreter import NativeInterpreter
 from ml.native.segment import disclose, look
-from ml.native.values_file import values_path
 from ml.trainer import Run, train
+from ml.worker.messages import values_path
 from proofs.program.types import Given, Program, TensorType
 
 STATE_COPIES = 2

@@ -30,7 +30,7 @@ def demand_values(state: State, call: Call, message: DemandValues) -> None:
     if message.segment in instalment.demanded:
         raise Rejection(VALUES_DEMANDED, f"segment {message.segment} of instalment {message.instalment}")
     asked = Disclosure(message.segment, instalment.attempt, call.height, b"", b"", ())
-    state.put(keys.disclosure(message.task_id, message.segment), asked)
+    state.put(keys.disclosure(message.task_id, message.attempt, message.segment), asked)
     demanded = (*instalment.demanded, message.segment)
     state.change_instalment(message.task_id, message.instalment, demanded=demanded)
     state.emit("values_demanded", message.task_id, segment=message.segment, verifier=call.sender)
@@ -54,7 +54,7 @@ def disclose_values(state: State, call: Call, message: DiscloseValues) -> None:
     answer = Disclosure(
         message.segment, instalment.attempt, given.demanded_height, message.states, message.values, message.blobs
     )
-    state.put(keys.disclosure(message.task_id, message.segment), answer)
+    state.put(keys.disclosure(message.task_id, message.attempt, message.segment), answer)
     state.emit("values_disclosed", message.task_id, segment=message.segment, solver=call.sender)
 
 
@@ -62,7 +62,7 @@ def find(state: State, instalment: Instalment, segment: int) -> Disclosure | Non
     """What was demanded about a segment of this instalment's present attempt, answered or not; None: nothing was."""
     if segment not in instalment.demanded:
         return None
-    return state.need(keys.disclosure(instalment.task_id, segment), Disclosure)
+    return state.need(keys.disclosure(instalment.task_id, instalment.attempt, segment), Disclosure)
 
 
 def _instalment(state: State, message: DemandValues | DiscloseValues) -> Instalment:

@@ -3,10 +3,10 @@
 `account/<address>` Account · `supply` Supply · `parameters` Parameters · `chain` chain id · `validator/<address>`
 ValidatorRecord · `validators` addresses · `unbonding/<n>` Unbonding · `provider/<address>` Provider · `providers`
 addresses · `program/<id>` ProgramRecord · `task/<id>` Task · `spec/<id>` TaskSpec · `profile/<task id>` Profile ·
-`disclosure/<task id>/<n>` Disclosure · `instalment/<task id>/<n>` Instalment · `challenge/<task id>/<n>/<address>`
-PendingChallenge · `dispute/<id>` DisputeRecord · `game/<id>` and `nativegame/<id>` the game's encoding ·
-`record/<task id>` TaskRecord · `due/<height>` DueItems · `tasks/<page>` and `disputes/<page>` ids in order of
-appearance, `counters` how many there are, `consensus` ConsensusRecord · `governance` Governance · `proposal/<n>`
+`disclosure/<task id>/<attempt>/<n>` Disclosure · `instalment/<task id>/<n>` Instalment · `challenge/<task
+id>/<n>/<address>` PendingChallenge · `dispute/<id>` DisputeRecord · `game/<id>` and `nativegame/<id>` the game's
+encoding · `record/<task id>` TaskRecord · `due/<height>` DueItems · `tasks/<page>` and `disputes/<page>` ids in order
+of appearance, `counters` how many there are, `consensus` ConsensusRecord · `governance` Governance · `proposal/<n>`
 Proposal · `ballot/<n>/<validator>` Ballot · `vote/<n>/<validator><delegator>` DelegatorVote · `votes/<n>/<page>` keys
 of a proposal's ballots and votes · `delegation/<validator>/<account>` Delegation · `delegations/<account>` the
 validators it delegates to · `earnings` Earnings · `missed` MissedBlocks.
@@ -76,9 +76,9 @@ def profile(task_id: bytes) -> bytes:
     return b"profile/" + task_id
 
 
-def disclosure(task_id: bytes, segment: int) -> bytes:
-    """Disclosure about a segment of a native task."""
-    return b"disclosure/%s/%d" % (task_id, segment)
+def disclosure(task_id: bytes, attempt: int, segment: int) -> bytes:
+    """Disclosure about a native segment as one attempt trained it."""
+    return b"disclosure/%s/%d/%d" % (task_id, attempt, segment)
 
 
 def instalment(task_id: bytes, number: int) -> bytes:

@@ -13,6 +13,7 @@ from consensus.ledger.messages import ROLE_SOLVER, ROLE_VERIFIER, TaskSpec
 from consensus.ledger.parameters import Parameters
 from consensus.ledger.profile_records import Profile
 from consensus.ledger.records import (
+    DISPUTE_SEGMENT,
     INSTALMENT_DRAWING,
     TASK_WAITING,
     Account,
@@ -124,6 +125,12 @@ def profile(reader: Reader, task_id: bytes) -> Profile | None:
 def disclosure(reader: Reader, instalment: Instalment, segment: int) -> Disclosure | None:
     """What was demanded about a native segment, answered or not; None when nothing was."""
     return find_disclosure(State(reader), instalment, segment)
+
+
+def disclosed(reader: Reader, dispute: DisputeRecord) -> Disclosure | None:
+    """What the solver had disclosed about a dispute's segment; None: nothing."""
+    key = keys.disclosure(dispute.task_id, dispute.attempt, dispute.segment)
+    return State(reader).find(key, Disclosure) if dispute.kind == DISPUTE_SEGMENT else None
 
 
 # --- lists

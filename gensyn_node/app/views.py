@@ -183,7 +183,7 @@ def duty_view(duty: Duty) -> rpc.DutyView:
     """A duty of this node."""
     return rpc.DutyView(
         task_id=duty.task_id,
-        role="solver" if duty.kind in ("start", "train", "serve") else "verifier",
+        role="solver" if duty.kind in ("start", "train", "serve", "disclose") else "verifier",
         state=duty.kind,
         explanation=f"instalment {duty.instalment}, due by block {duty.due_height}",
     )

@@ -14,6 +14,7 @@ from ml.worker.messages import Fault
 from proofs.program.types import Program
 
 LAZY_VERIFIER = "lazy-verifier"
+_SKIP_STEP = re.compile(r"^skip-step@step=([0-9]{1,9})$")
 _FLIP_BIT = re.compile(r"^flip-bit@step=([0-9]{1,9})$")
 FLIPPED_BIT = 22
 """The highest bit of the fraction: the value changes by half, no NaN, no overflow."""
@@ -25,6 +26,8 @@ class Cheats:
 
     flip_bit_step: int | None = None
     """As solver: flip one bit of one operator's output in this step, and stand by the result."""
+    skip_step: int | None = None
+    """As solver: leave this step out, and stand by the state that it did not change."""
     lazy_verifier: bool = False
     """As verifier: approve everything without work, with made-up evidence."""
 
@@ -37,15 +40,20 @@ def parse_cheat(text: str) -> Cheats:
         return Cheats(lazy_verifier=True)
     if match := _FLIP_BIT.match(text):
         return Cheats(flip_bit_step=int(match[1]))
-    raise Rejection(BAD_CHEAT, f"{text!r} is neither flip-bit@step=N nor {LAZY_VERIFIER}")
+    if match := _SKIP_STEP.match(text):
+        return Cheats(skip_step=int(match[1]))
+    raise Rejection(BAD_CHEAT, f"{text!r} is neither flip-bit@step=N, skip-step@step=N nor {LAZY_VERIFIER}")
 
 
 def fault_for(cheats: Cheats, program: Program) -> Fault | None:
-    """The fault that a flip-bit solver puts into this program: in the first operator that sums over the batch.
+    """The fault of a solver that cheats; None of an honest one.
 
-    That is the gradient nearest to the loss. Deeper ones may be exactly zero (a unit that no record of the batch
-    activates), and a bit flipped in a zero rounds away: then nothing was done wrong and there is nothing to find.
+    A bit is flipped in the first operator that sums over the batch: that is the gradient nearest to the loss. Deeper
+    ones may be exactly zero (a unit that no record of the batch activates), and a bit flipped in a zero rounds away:
+    then nothing was done wrong and there is nothing to find.
     """
+    if cheats.skip_step is not None:
+        return Fault(cheats.skip_step, 0, 0, 0, skip=True)
     if cheats.flip_bit_step is None:
         return None
     operators = [node.operator for node in program.nodes]

@@ -15,11 +15,14 @@ from gensyn_node.roles.account import NodeAccount
 from gensyn_node.roles.api import ChainApi
 from gensyn_node.roles.cheats import Cheats
 from gensyn_node.roles.materials import OWN, Materials, largest_state
+from gensyn_node.roles.native_disputant import NativeDisputant
+from gensyn_node.roles.native_values import NativeValues
 from gensyn_node.roles.solver import with_fault
 from gensyn_node.roles.status import Activity
 from gensyn_node.roles.verifier import line_of
 from gensyn_node.roles.worker_client import Worker
 from ml.worker.messages import Respond, Responded
+from proofs.native.types import NativeGame
 
 log = structlog.get_logger()
 
@@ -42,11 +45,13 @@ class Disputant:
         self._worker = worker
         self._activity = activity
         self._cheats = cheats
+        self._native = NativeDisputant(account, materials, NativeValues(materials), worker)
 
     async def move(self, duty: Duty) -> None:
         """Make the move that is due."""
         view = self._chain.view()
-        dispute, game = queries.dispute(view, duty.dispute_id), queries.game(view, duty.dispute_id)
+        dispute = queries.dispute(view, duty.dispute_id)
+        game = queries.game(view, duty.dispute_id) or queries.native_game(view, duty.dispute_id)
         task = queries.task(view, duty.task_id)
         if dispute is None or game is None or task is None:
             return  # It was decided in the meantime.
@@ -58,6 +63,9 @@ class Disputant:
         line = OWN if defends_training else line_of(dispute.attempt)
         if dispute.kind != DISPUTE_INITIAL:
             await self._fetch_start(task, dispute, line)
+        if isinstance(game, NativeGame):
+            await self._native.move(duty, task, dispute, game, job, line)
+            return
         states = self._materials.states(task.task_id, line)
         answer = await self._worker.final(Respond(job, str(states), encode(game)))
         if not isinstance(answer, Responded):

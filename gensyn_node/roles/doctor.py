@@ -14,7 +14,7 @@ import trio
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from gensyn_node.roles.worker_client import Worker, WorkerSettings
 from ml.worker.kernels import kernel_store
-from ml.worker.messages import DeviceFinding, DevicesExamined, ExamineDevices, Measure
+from ml.worker.messages import DeviceFinding, DevicesExamined, ExamineDevices, ExamineNative, Measure, NativeExamined
 from ml.worker.sandbox import readable_paths
 from proofs.arithmetic.self_check import check_machine
 
@@ -72,14 +72,17 @@ async def _worker(threads: int, memory_bytes: int, device: str, kernels: Path | 
         try:
             await worker.warm_up()
             examined = await worker.final(ExamineDevices())
+            native = await worker.final(ExamineNative(threads))
         except (Rejection, OSError) as error:
             return [Finding("worker", "start", ok=False, detail=str(error), remedy=_START_REMEDY)]
         finally:
             await worker.stop()
     if not isinstance(examined, DevicesExamined):
         raise InvariantViolation(f"the worker answered {type(examined).__name__} to ExamineDevices")
+    if not isinstance(native, NativeExamined):
+        raise InvariantViolation(f"the worker answered {type(native).__name__} to ExamineNative")
     found = [Finding("worker", "start", ok=True, detail="it starts"), *map(_of_measure, worker.sandbox)]
-    return [*found, *(_of_device(item, device) for item in examined.devices)]
+    return [*found, _of_native(native), *(_of_device(item, device) for item in examined.devices)]
 
 
 def _of_device(found: DeviceFinding, wanted: str) -> Finding:
@@ -87,6 +90,18 @@ def _of_device(found: DeviceFinding, wanted: str) -> Finding:
     ok = found.exact or (not found.there and found.name != wanted)
     remedy = "" if ok else "Leave worker.device at cpu; it is never used where it is not exact."
     return Finding("device", found.name, ok, found.detail, remedy)
+
+
+def _of_native(found: NativeExamined) -> Finding:
+    """Whether native tasks can be taken: without, the node works on all others."""
+    if not found.failing:
+        detail = "vendor kernels repeat themselves and keep their bounds: native tasks are offered"
+        return Finding("arithmetic", "native", ok=True, detail=detail)
+    detail = f"other bits at the second time, or outside their bound: {', '.join(found.failing)}"[:300]
+    remedy = (
+        "Native tasks are not offered. Another version of torch may keep the bounds; all other tasks are as before."
+    )
+    return Finding("arithmetic", "native", ok=False, detail=detail, remedy=remedy)
 
 
 def _of_measure(measure: Measure) -> Finding:

@@ -27,8 +27,11 @@ from gensyn_node.roles.reasons import BLOB_TOO_LARGE, DATA_MISMATCH, DISK_FULL, 
 from ml.data.manifest import Manifest, manifest_path, read_manifest, shard_path
 from ml.worker.messages import Fault, Job, state_path
 from p2p.api import BlobProgress, Blobs, BlobUnavailable
+from proofs.classes import NATIVE
 from proofs.dataset import dataset_root
 
+CPU = "cpu"
+"""Where vendor kernels run."""
 OWN = "own"
 """Line of work of this node as solver; verifiers use a line an attempt."""
 _TASK_FOLDER = re.compile(r"^[0-9a-f]{64}$")
@@ -78,7 +81,26 @@ class Materials:
             blob = await self._blob(spec.checkpoint_blob, "the initial checkpoint", largest_state(view, task))
             initial = str(self.task_folder(task.task_id) / "initial.safetensors")
             _link(blob, Path(initial))
-        return Job(record.program, str(directory), task.seed, initial, self._threads, fault, device=self._device)
+        native = spec.arithmetic == NATIVE
+        threads = self._first_threads(task.task_id) if native else self._threads
+        return Job(
+            record.program,
+            str(directory),
+            task.seed,
+            initial,
+            threads,
+            fault,
+            arithmetic=spec.arithmetic,
+            device=CPU if native else self._device,
+        )
+
+    def _first_threads(self, task_id: bytes) -> int:
+        """Threads that this node began a native task with: other numbers give other bits, and it stands by its own."""
+        path = self.task_folder(task_id) / "threads"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(path, str(self._threads).encode())
+        return int(path.read_text())
 
     async def _dataset(self, task_id: bytes, spec: TaskSpec) -> Path:
         directory = self.task_folder(task_id) / "data"
@@ -122,12 +144,24 @@ class Materials:
             state_path(states, step).unlink()
 
     async def publish_state(self, root: bytes, path: Path) -> bytes:
-        """Serve a state to whoever verifies; its blob id. Raises Rejection STATE_UNAVAILABLE if it is no plain file."""
+        """Serve a state to whoever verifies; its blob id. Raises Rejection STATE_UNAVAILABLE if it is no plain file.
+
+        `root`: under which it is asked for as well; empty: it is not.
+        """
         if not stat.S_ISREG((await trio.Path(path).lstat()).st_mode):
             raise Rejection(STATE_UNAVAILABLE, f"{path.name} is not the file that the worker should have written")
         blob_id = await self._blobs.add_file(path)
-        self._blobs.add_alias(root, blob_id)
+        if root:
+            self._blobs.add_alias(root, blob_id)
         return blob_id
+
+    async def fetch_file(self, blob_id: bytes, what: str, bytes_max: int, target: Path) -> None:
+        """Bring a blob into the work folder. Raises Rejection STATE_UNAVAILABLE, BLOB_TOO_LARGE or DISK_FULL."""
+        _link(await self._blob(blob_id, what, bytes_max), target)
+
+    async def remove_blob(self, blob_id: bytes) -> None:
+        """Serve a blob no longer."""
+        await self._blobs.remove(blob_id)
 
     async def _blob(self, blob_id: bytes, what: str, bytes_max: int) -> Path:
         """Download a blob of at most so many bytes: what strangers name in a task may be of any size.

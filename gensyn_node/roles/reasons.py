@@ -39,7 +39,7 @@ BAD_CHEAT = reason(
     "E1957",
     "bad_cheat",
     "The rehearsed cheat is not known.",
-    "Write flip-bit@step=37 or lazy-verifier, or leave it empty.",
+    "Write flip-bit@step=37, skip-step@step=37 or lazy-verifier, or leave it empty.",
 )
 NO_LONGER_OURS = reason(
     "E1958", "no_longer_ours", "The task moved on while this node worked on it.", "Nothing to do: another node goes on."
@@ -64,6 +64,18 @@ BLOB_TOO_LARGE = reason(
     "blob_too_large",
     "A blob that a task names is larger than what it stands for can be.",
     "Nothing to do: it is not downloaded.",
+)
+VALUES_AWAITED = reason(
+    "E1970",
+    "values_awaited",
+    "A native segment is too far off, and its solver has not shown its values yet.",
+    "Nothing to do: the verdict waits for them, or for the solver's time to run out.",
+)
+NOT_REPEATED = reason(
+    "E1971",
+    "native_bits_not_repeated",
+    "This machine does not make the bits again that it committed to.",
+    "Work on native tasks with the same torch, processor and work folder from beginning to end.",
 )
 DISK_FULL = reason(
     "E1963",

@@ -18,16 +18,19 @@ import trio
 
 from consensus.ledger import queries
 from consensus.ledger.duties import (
+    DUTY_DISCLOSE,
     DUTY_MOVE,
+    DUTY_PROFILE,
     DUTY_REVEAL,
     DUTY_REVEAL_CHALLENGE,
+    DUTY_REVEAL_PROFILE,
     DUTY_START,
     DUTY_TRAIN,
     DUTY_VERIFY,
     Duty,
     duties,
 )
-from consensus.ledger.messages import ROLE_SOLVER, ROLE_VERIFIER, ROLE_WHISTLEBLOWER
+from consensus.ledger.messages import OFFERS_NATIVE, ROLE_SOLVER, ROLE_VERIFIER, ROLE_WHISTLEBLOWER
 from consensus.ledger.records import TASK_ENDED
 from gensyn_node.primitives.crypto import SecretKey
 from gensyn_node.primitives.errors import Rejection
@@ -38,6 +41,9 @@ from gensyn_node.roles.cheats import Cheats
 from gensyn_node.roles.chooser import Chooser, RoleReport
 from gensyn_node.roles.disputant import Disputant
 from gensyn_node.roles.materials import Materials
+from gensyn_node.roles.native_profiler import Profiler, repeats_itself
+from gensyn_node.roles.native_solver import Discloser
+from gensyn_node.roles.native_values import NativeValues
 from gensyn_node.roles.policy import AUTO, REFERENCE_ASK_NANO, Offer, bond_and_reserve, registration, why_idle
 from gensyn_node.roles.scheduler import CLAIM, NEED_ACCELERATOR, claim_of
 from gensyn_node.roles.solver import Solver
@@ -108,6 +114,9 @@ class RoleRunner:
         self._solver = Solver(*parts, peer_id, settings.memory_bytes, settings.cheats)
         self._verifier = Verifier(*parts, settings.cheats)
         self._disputant = Disputant(*parts, settings.cheats)
+        self._profiler = Profiler(*parts)
+        self._values = NativeValues(materials)
+        self._discloser = Discloser(*parts, self._values, settings.cheats)
         self._whistleblower = Whistleblower(self._chain, self._account, materials, self._verifier, self.progress)
         self._offer = Offer(
             device_class=f"cpu-{platform.machine()}",
@@ -128,6 +137,9 @@ class RoleRunner:
             DUTY_VERIFY: self._verifier.verify,
             DUTY_REVEAL: self._verifier.reveal,
             DUTY_MOVE: self._disputant.move,
+            DUTY_PROFILE: self._profiler.measure,
+            DUTY_REVEAL_PROFILE: self._profiler.reveal,
+            DUTY_DISCLOSE: self._discloser.disclose,
             DUTY_REVEAL_CHALLENGE: self._whistleblower.reveal,
         }
         self._running: set[tuple[object, ...]] = set()
@@ -138,6 +150,8 @@ class RoleRunner:
         self._told_mask: int | None = None
         """The mask that was last brought to the ledger's knowledge, or is on the way there."""
         self._warm = False
+        self._repeats: bool | None = None
+        """Whether the vendor kernels keep what native tasks need; None before it was tried."""
 
     @property
     def role(self) -> str:
@@ -201,7 +215,7 @@ class RoleRunner:
             self._start(nursery, height, _key(duty), partial(self._do, duty))
         self._give_up_obsolete(height, {_key(duty) for duty in found})
         self._look_around(nursery, height)
-        self._forget_ended()
+        await self._forget_ended()
         if not self._running:
             self.progress.now(self._why_idle())
 
@@ -213,13 +227,22 @@ class RoleRunner:
         if provider is None and not self._settings.register:
             return
         balance, mask = queries.account(view, address).balance_nano, self._mask
-        message = registration(provider, mask, self._offer, self._chain.parameters, balance)
+        offered = await self._with_native(mask)
+        message = registration(provider, offered, self._offer, self._chain.parameters, balance)
         if message is not None:
             await self._account.send(message)
             log.info("provider_record_sent", message=type(message).__name__, role=self.role)
         if mask == self._mask and (provider is not None or message is not None):
             # In line now: nothing to do until the role changes.
             self._registration_height = 1 << 62
+
+    async def _with_native(self, mask: int) -> int:
+        """The roles, and native tasks where this machine's vendor kernels passed their test."""
+        if not mask or not self._chain.parameters.native_profilers:
+            return mask
+        if self._repeats is None:
+            self._repeats = await repeats_itself(self._worker, self._settings.threads)
+        return mask | OFFERS_NATIVE if self._repeats else mask
 
     def _look_around(self, nursery: trio.Nursery, height: int) -> None:
         """Compare evidence on what this node verified; audit one instalment that others verified."""
@@ -293,12 +316,13 @@ class RoleRunner:
                 log.info("duty_obsolete", duty=str(key[0]))
                 self._scopes[key].cancel()
 
-    def _forget_ended(self) -> None:
+    async def _forget_ended(self) -> None:
         """Delete the working files of tasks that are over."""
         view = self._chain.view()
         for task_id in self._materials.tasks():
             task = queries.task(view, task_id)
             if task is not None and task.state in TASK_ENDED and not any(task_id in key for key in self._running):
+                await self._values.forget(task_id)
                 self._materials.forget(task_id)
 
     def _why_idle(self) -> str:
@@ -319,6 +343,9 @@ _ROLE_OF = {
     DUTY_TRAIN: ROLE_SOLVER,
     DUTY_VERIFY: ROLE_VERIFIER,
     DUTY_REVEAL: ROLE_VERIFIER,
+    DUTY_PROFILE: ROLE_VERIFIER,
+    DUTY_REVEAL_PROFILE: ROLE_VERIFIER,
+    DUTY_DISCLOSE: ROLE_SOLVER,
     DUTY_REVEAL_CHALLENGE: ROLE_WHISTLEBLOWER,
 }
 """The role that brings a duty; a dispute's moves belong to whoever is in it."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import trio
 
 from consensus.ledger.duties import (
+    DUTY_DISCLOSE,
     DUTY_MOVE,
     DUTY_PROFILE,
     DUTY_START,
@@ -30,6 +31,7 @@ _URGENCIES = {
     DUTY_MOVE: DISPUTE,
     DUTY_VERIFY: VERIFICATION,
     DUTY_PROFILE: VERIFICATION,
+    DUTY_DISCLOSE: VERIFICATION,
     DUTY_START: PREPARATION,
     DUTY_TRAIN: TRAINING,
 }

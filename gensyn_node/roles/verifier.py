@@ -9,6 +9,7 @@ import structlog
 import trio
 
 from consensus.ledger import queries
+from consensus.ledger.block import Reader
 from consensus.ledger.duties import Duty, SegmentWork, segment_work
 from consensus.ledger.messages import (
     APPROVED,
@@ -28,11 +29,14 @@ from gensyn_node.roles.account import NodeAccount
 from gensyn_node.roles.api import ChainApi
 from gensyn_node.roles.cheats import Cheats
 from gensyn_node.roles.materials import Materials, largest_state, write_durably
+from gensyn_node.roles.native_values import NativeValues
+from gensyn_node.roles.native_verifier import Drawn, NativeVerifier
 from gensyn_node.roles.reasons import NO_LONGER_OURS, STATE_UNAVAILABLE, VERDICT_LOST
 from gensyn_node.roles.status import Activity
 from gensyn_node.roles.worker_client import Worker
 from ml.reasons import BAD_CHECKPOINT
 from ml.worker.messages import Job, Train, Trained, Verified, Verify
+from proofs.classes import NATIVE
 
 log = structlog.get_logger()
 
@@ -48,6 +52,11 @@ class Verdict(Struct):
 def line_of(attempt: int) -> str:
     """The folder of the states that this node fetched to check one attempt of a task."""
     return f"check-{attempt}"
+
+
+def following(work: SegmentWork) -> SegmentWork:
+    """One step from a segment's end on."""
+    return SegmentWork(work.segment, work.first_step + work.steps, 1, work.end_root, work.end_blob, b"", b"")
 
 
 class Verifier:
@@ -68,6 +77,7 @@ class Verifier:
         self._worker = worker
         self._activity = activity
         self._cheats = cheats
+        self._native = NativeVerifier(chain, account, materials, NativeValues(materials), worker)
 
     async def verify(self, duty: Duty) -> None:
         """Re-execute, write the verdict down, commit to it."""
@@ -128,9 +138,13 @@ class Verifier:
             self._activity.now(
                 f"verifying task {duty.task_id.hex()[:12]}: segment {number + 1} of {len(duty.segments)}", duty.task_id
             )
-            findings.append(await self.examine_segment(task, duty.attempt, job, work))
+            if job.arithmetic == NATIVE:
+                findings.append(await self._examine_native(task, duty, slot, job, work))
+            else:
+                findings.append(await self.examine_segment(task, duty.attempt, job, work))
         if await self._rerun(task, duty.attempt, job, self._after(duty)) is None:
             findings = [Finding(one.segment, UNAVAILABLE, b"") if one.verdict == APPROVED else one for one in findings]
+        self._native.judged(duty.task_id)
         return Verdict(tuple(findings), own_initial if differs else b"", secrets.token_bytes(32))
 
     def _after(self, duty: Duty) -> SegmentWork:
@@ -141,8 +155,7 @@ class Verifier:
         state = State(self._chain.view())
         instalment, spec = state.instalment(duty.task_id, duty.instalment), state.spec(duty.task_id)
         last = instalment.first_segment + len(instalment.segment_roots) - 1
-        work = segment_work(state, spec, instalment, last)
-        return SegmentWork(last, work.first_step + work.steps, 1, work.end_root, work.end_blob, b"", b"")
+        return following(segment_work(state, spec, instalment, last))
 
     async def _fetch_starts(self, task: Task, duty: Duty, slot: Verification) -> None:
         """Bring all states. What cannot be fetched is tried again for half of the time before it is the verdict:
@@ -150,7 +163,8 @@ class Verifier:
         a solver is blamed for states that most verifiers do not get, and this node may be the one that is cut off.
         """
         patience = slot.drawn_height + (duty.due_height - slot.drawn_height) // 2
-        works = (*duty.segments, self._after(duty))
+        ends = map(following, duty.segments) if _is_native(self._chain.view(), task) else ()
+        works = (*duty.segments, *ends, self._after(duty))
         missing = [work.segment for work in works if not await self._fetch_start(task, duty.attempt, work)]
         if missing and self._chain.head_height() < patience:
             raise Rejection(STATE_UNAVAILABLE, f"segments {missing}; tried again until height {patience}")
@@ -168,6 +182,14 @@ class Verifier:
             log.warning("state_unavailable", task=task.task_id.hex(), segment=work.segment, error=refusal.message)
             return False
         return True
+
+    async def _examine_native(self, task: Task, duty: Duty, slot: Verification, job: Job, work: SegmentWork) -> Finding:
+        """Measure one segment's distance, and look at the solver's values if it is far off."""
+        for needed in (work, following(work)):
+            if not await self._fetch_start(task, duty.attempt, needed):
+                return Finding(work.segment, UNAVAILABLE, b"")
+        drawn = Drawn(duty.instalment, duty.attempt, line_of(duty.attempt), slot.drawn_height, duty.due_height)
+        return await self._native.examine(task, drawn, job, work)
 
     async def examine_segment(self, task: Task, attempt: int, job: Job, work: SegmentWork) -> Finding:
         """Fetch one segment's start, run it, compare its end."""
@@ -223,6 +245,10 @@ class Verifier:
         folder = self._materials.states(instalment.task_id, line_of(instalment.attempt))
         path = folder / f"verdict-{instalment.number}-{slot.drawn_height}"
         return (await _read_verdict(path)).findings if path.exists() else ()
+
+
+def _is_native(view: Reader, task: Task) -> bool:
+    return State(view).spec(task.task_id).arithmetic == NATIVE
 
 
 def is_bad_checkpoint(refusal: Rejection) -> bool:

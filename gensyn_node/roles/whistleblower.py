@@ -40,6 +40,7 @@ from gensyn_node.roles.reasons import CHALLENGE_LOST
 from gensyn_node.roles.scheduler import AUDIT, CLAIM, Claim
 from gensyn_node.roles.status import Activity
 from gensyn_node.roles.verifier import Verifier, line_of
+from proofs.classes import NATIVE
 
 log = structlog.get_logger()
 
@@ -82,7 +83,9 @@ class Whistleblower:
         found = [
             look
             for look in looks(view, audits(view, self._account.address), machine, seen, height)
-            if _key(look) not in self._looked and may_look(look, self._spent_s, watching_s)
+            if _key(look) not in self._looked
+            and may_look(look, self._spent_s, watching_s)
+            and not self._is_native(look.audit.task_id)
         ]
         return pick(found, secrets.randbits(128))
 
@@ -117,7 +120,7 @@ class Whistleblower:
     async def cross_check(self, task_id: bytes, number: int) -> None:
         """Compare the other verifiers' evidence with one's own, where both approved the same segment."""
         instalment = _instalment(self._chain.view(), task_id, number)
-        if instalment is None or (task_id, number, instalment.attempt) in self._seen:
+        if instalment is None or (task_id, number, instalment.attempt) in self._seen or self._is_native(task_id):
             return
         if instalment.state == INSTALMENT_WINDOW:
             self._seen.add((task_id, number, instalment.attempt))
@@ -125,6 +128,11 @@ class Whistleblower:
                 return
             own = await self._verifier.own_findings(instalment)
             await self._compare(instalment, own)
+
+    def _is_native(self, task_id: bytes) -> bool:
+        """Honest evidence differs there, and a solver shows its values to drawn verifiers alone."""
+        spec = queries.spec(self._chain.view(), task_id)
+        return spec is not None and spec.arithmetic == NATIVE
 
     async def _compare(self, instalment: Instalment, own: tuple[Finding, ...]) -> None:
         roots = {finding.segment: finding.root for finding in own if finding.verdict == APPROVED}

@@ -12,7 +12,7 @@ import psutil
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.roles.materials import DISK_RESERVE_BYTES
 from gensyn_node.roles.reasons import WORKER_DIED
-from ml.worker.messages import Progress, Reply, Request, SegmentDone, Train, Verify
+from ml.worker.messages import Compare, Disclose, Progress, Reply, Request, SegmentDone, Train, Verify
 
 FRAMES_MAX = 1_000_000
 """Reports of a request that names no number of steps."""
@@ -43,7 +43,7 @@ class Conversation:
     def __init__(self, request: Request) -> None:
         self._left = FRAMES_MAX
         self._steps: range | None = None
-        if isinstance(request, Train | Verify):
+        if isinstance(request, Train | Verify | Compare | Disclose):
             self._left = 2 * request.steps + 4
             self._steps = range(request.first_step, request.first_step + request.steps + 1)
 

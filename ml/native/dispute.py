@@ -7,9 +7,10 @@ from pathlib import Path
 
 from gensyn_node.primitives.errors import Rejection
 from ml import reasons
-from ml.native.values_file import load_values, values_path
+from ml.native.values_file import load_values
 from ml.oracle import Reexecution, dispute_context
 from ml.trainer import Run
+from ml.worker.messages import values_path
 from proofs.native.strategy import Accusation, accuse, defend
 from proofs.native.types import NativeGame, NativeMove
 from proofs.pinpoint.oracle import ArrayOracle

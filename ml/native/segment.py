@@ -13,10 +13,10 @@ from ml.checkpoint import State, load_verified_state, root_of_state, root_of_ten
 from ml.interpreter import Interpreter
 from ml.native.audit import audit_step, first_fault
 from ml.native.distance import distances
-from ml.native.values_file import load_values, save_values, values_path
+from ml.native.values_file import load_values, save_values
 from ml.segment import Verification, start_state
 from ml.trainer import Run, Stepper, initial_state, start_of
-from ml.worker.messages import state_path
+from ml.worker.messages import state_path, values_path
 from proofs.native.game import values_root
 from proofs.native.strategy import AN_OUTPUT, Accusation
 from proofs.program.types import Program

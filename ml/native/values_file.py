@@ -15,20 +15,9 @@ from gensyn_node.primitives.errors import Rejection
 from ml import reasons
 from ml.files import replace_atomically
 from ml.interpreter import has_odd_nan
-from ml.tensor_file import HEADER_BYTES_PER_ENTRY, read_tensor_file
-from proofs.program.types import ITEM_BYTES, Program, TensorType
+from ml.tensor_file import read_tensor_file
+from proofs.program.types import Program, TensorType
 from proofs.program.validate import validate_program
-
-
-def values_path(directory: str | Path, step: int) -> Path:
-    """The file of a step's values."""
-    return Path(directory) / f"values-{step:010d}.safetensors"
-
-
-def file_bytes_max(program: Program) -> int:
-    """Most bytes that such a file may have."""
-    types = _types(program).values()
-    return sum(type_.elements * ITEM_BYTES[type_.dtype] + HEADER_BYTES_PER_ENTRY for type_ in types) + 4096
 
 
 def _types(program: Program) -> Mapping[str, TensorType]:

@@ -387,3 +387,8 @@ Reply = Ready | Progress | SegmentDone | Final
 def state_path(states_directory: str | Path, step: int) -> Path:
     """The file of the state after `step` steps (step 0: the initial state)."""
     return Path(states_directory) / f"state-{step:010d}.safetensors"
+
+
+def values_path(directory: str | Path, step: int) -> Path:
+    """The file of all values of a native step, see `ml.native.values_file`."""
+    return Path(directory) / f"values-{step:010d}.safetensors"

@@ -13,7 +13,6 @@ from ml import reasons
 from ml.native.dispute import next_native_move
 from ml.native.segment import compare, disclose, look, profile
 from ml.native.self_test import failing_operators
-from ml.native.values_file import values_path
 from ml.trainer import Run, open_run
 from ml.worker.messages import (
     FRAME_BYTES_MAX,
@@ -32,6 +31,7 @@ from ml.worker.messages import (
     Reply,
     Responded,
     RespondNative,
+    values_path,
 )
 from proofs.classes import NATIVE
 from proofs.native.strategy import Accusation

@@ -53,7 +53,7 @@ def profilers(world: World, task_id: bytes) -> list[NativeActor]:
 
 
 def test_a_closed_class_is_refused_with_its_code() -> None:
-    world = World()
+    world = World(native_parameters(native_profilers=0))
     world.do("alice", PublishProgram(encode(PROGRAM)))
     assert world.refused("submitter", SubmitTask(native_spec())) == "E1322"
     world = World(native_parameters())

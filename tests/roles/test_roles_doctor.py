@@ -13,7 +13,7 @@ from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from gensyn_node.roles import doctor
 from gensyn_node.roles.reasons import WORKER_DIED
 from gensyn_node.roles.worker_client import Worker
-from ml.worker.messages import DeviceFinding, DevicesExamined, ExamineDevices, Measure
+from ml.worker.messages import DeviceFinding, DevicesExamined, ExamineDevices, ExamineNative, Measure, NativeExamined
 
 
 def test_the_command_starts_a_real_worker(tmp_path: Path) -> None:
@@ -21,7 +21,13 @@ def test_the_command_starts_a_real_worker(tmp_path: Path) -> None:
     shown = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     value = json.loads(shown.stdout)
     found = {(item["subject"], item["name"]): item for item in value["findings"]}
-    for place in (("worker", "start"), ("arithmetic", "this process"), ("sandbox", "keys"), ("device", "cpu")):
+    for place in (
+        ("worker", "start"),
+        ("arithmetic", "this process"),
+        ("arithmetic", "native"),
+        ("sandbox", "keys"),
+        ("device", "cpu"),
+    ):
         assert found[place]["ok"]
     assert {name for subject, name in found if subject == "sandbox"} >= {"files", "system calls", "memory", "file size"}
     assert shown.returncode == (0 if value["ok"] else 1), shown.stderr
@@ -41,7 +47,9 @@ def test_what_is_missing_is_said_with_a_remedy(monkeypatch: pytest.MonkeyPatch, 
     def off() -> None:
         raise InvariantViolation("denormals are off")
 
-    async def final(worker: Worker, request: object) -> DevicesExamined:
+    async def final(worker: Worker, request: object) -> DevicesExamined | NativeExamined:
+        if isinstance(request, ExamineNative):
+            return NativeExamined(("exp", "matmul"))
         assert isinstance(request, ExamineDevices)
         return DevicesExamined(
             (
@@ -56,6 +64,7 @@ def test_what_is_missing_is_said_with_a_remedy(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(doctor, "check_machine", off)
     found = {item.name: item for item in doctor.examine(1, 1 << 30, Path(sys.prefix) / "keys")}
     assert not found["files"].ok and "Landlock" in found["files"].remedy
+    assert not found["native"].ok and "exp, matmul" in found["native"].detail and "Native" in found["native"].remedy
     assert found["system calls"].ok and found["processor time"].ok and "node" in found["processor time"].detail
     assert not found["this process"].ok and "denormals" in found["this process"].detail
     assert not found["keys"].ok and "home" in found["keys"].remedy

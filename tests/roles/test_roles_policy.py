@@ -116,6 +116,7 @@ def test_cheats_are_parsed() -> None:
     assert parse_cheat("") == Cheats()
     assert parse_cheat("lazy-verifier") == Cheats(lazy_verifier=True)
     assert parse_cheat("flip-bit@step=37") == Cheats(flip_bit_step=37)
+    assert parse_cheat("skip-step@step=3") == Cheats(skip_step=3)
 
 
 @pytest.mark.parametrize("text", ["flip-bit", "flip-bit@step=", "flip-bit@step=-1", "flip-bit@step=1x", "lazy", " "])

@@ -15,7 +15,7 @@ from roles_fakes import FakeBlobs, FakeChain, FakeWorker
 
 from consensus.ledger import queries
 from consensus.ledger.duties import DUTY_START, DUTY_TRAIN, Duty
-from consensus.ledger.messages import CancelTask, StartTask
+from consensus.ledger.messages import OFFERS_NATIVE, ROLE_VERIFIER, ROLES_ALL, CancelTask, StartTask
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from gensyn_node.roles.cheats import Cheats
 from gensyn_node.roles.reasons import WORKER_DIED
@@ -51,7 +51,7 @@ async def blocks(chain: FakeChain, count: int) -> None:
 def assigned() -> tuple[World, bytes]:
     """A task whose solver is alice."""
     world = World()
-    world.register(Actor("alice", silent=True))
+    world.register(Actor("alice", silent=True, roles=ROLES_ALL | OFFERS_NATIVE))
     task_id = world.submit(spec(instalments=1))
     world.until(lambda: world.task(task_id).solver)
     return world, task_id
@@ -137,7 +137,7 @@ def test_a_changed_role_is_told_to_the_ledger_and_open_duties_stay(tmp_path: Pat
             with pytest.raises(Rejection):
                 await runner.set_role("emperor")
         changed = queries.provider(world.ledger, key("alice").address)
-        assert changed is not None and changed.roles == 2
+        assert changed is not None and changed.roles == ROLE_VERIFIER | OFFERS_NATIVE
 
     trio.run(main)
 
