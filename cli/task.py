@@ -187,6 +187,9 @@ def cancel(
 def download(
     task_id: TaskArgument,
     folder: Annotated[Path, typer.Option("--to", help="Where to put the files.")] = Path("."),
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Also write merged.safetensors: the weights alone, adapters added in.")
+    ] = False,
     home: HomeOption = None,
     node: NodeOption = None,
     token_file: TokenOption = None,
@@ -199,10 +202,18 @@ def download(
 
     with client_of(home, node, token_file) as client, byte_bar("Downloading", as_json) as progress:
         found, verified = download_verified(client, parse_id(task_id), folder, home_of(home), progress)
+    whole = folder / "merged.safetensors" if merge else None
+    if whole is not None:
+        from ml.presets.lora import write_merged
+
+        write_merged(found.model, whole)
     value = {"model": str(found.model), "certificate": str(found.certificate), "bytes": found.bytes}
+    value |= {"merged": str(whole)} if whole is not None else {}
 
     def show_files() -> None:
         facts([("Model", found.model), ("Certificate", f"{found.certificate}, valid"), ("Bytes", found.bytes)])
+        if whole is not None:
+            facts([("Merged", f"{whole}; the certificate is for the model, not for this file")])
         say(f"Check it anywhere: gensyn verify {found.certificate} --model {found.model}")
 
     emit(as_json, {**value, "verified": to_json(verified)}, show_files)
@@ -215,6 +226,9 @@ def evaluate(
     data: Annotated[
         Path | None, typer.Option("--data", help="Arrays (.npz) of records; the task's held-out ones when left out.")
     ] = None,
+    merge: Annotated[
+        Path | None, typer.Option("--merge", help="Also write the weights alone, adapters added in, to this file.")
+    ] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -226,6 +240,10 @@ def evaluate(
 
     held_out = None if data is None else read_arrays(data)
     found = evaluate_model(home_of(home), read_task_file(file), file.absolute().parent, model, held_out)
+    if merge is not None:
+        from ml.presets.lora import write_merged
+
+        write_merged(model, merge)
 
     def show_it() -> None:
         accuracy = "none: the outputs are no scores of classes" if found.accuracy is None else f"{found.accuracy:.4f}"

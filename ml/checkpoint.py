@@ -25,8 +25,30 @@ State = list[torch.Tensor]
 
 def root_of_state(program: Program, step: int, state: Sequence[torch.Tensor]) -> bytes:
     """The state's root before step `step`. NaNs count as canonical."""
-    roots = [root_of_tensor(item) for item in state]
-    return state_root(program_id(program), step, [entry.name for entry in program.state], roots)
+    return StateRoots(program).of(step, state)
+
+
+class StateRoots:
+    """Roots of the states of one training. Tensors that the program passes on untouched are hashed once."""
+
+    def __init__(self, program: Program) -> None:
+        self._id = program_id(program)
+        self._names = [entry.name for entry in program.state]
+        self._passed = {number for number, value in enumerate(program.state_outputs) if number == value}
+        self._known: dict[int, tuple[torch.Tensor, bytes]] = {}
+
+    def of(self, step: int, state: Sequence[torch.Tensor]) -> bytes:
+        """The root of the state before step `step`."""
+        roots = []
+        for number, item in enumerate(state):
+            known = self._known.get(number)
+            # The very tensor: nothing writes into a state that was given to a step.
+            if known is None or known[0] is not item:
+                known = (item, root_of_tensor(item))
+                if number in self._passed:
+                    self._known[number] = known
+            roots.append(known[1])
+        return state_root(self._id, step, self._names, roots)
 
 
 def root_of_tensor(value: torch.Tensor) -> bytes:

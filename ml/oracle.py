@@ -7,8 +7,8 @@ from pathlib import Path
 
 from gensyn_node.primitives.errors import Rejection
 from ml import reasons
-from ml.checkpoint import root_of_state
-from ml.trainer import Run, Stepper, checkpoint_of, start_of
+from ml.checkpoint import StateRoots
+from ml.trainer import Run, checkpoint_of, start_of
 from proofs.pinpoint import Game, Move
 from proofs.pinpoint.context import Context
 from proofs.pinpoint.oracle import ArrayOracle
@@ -26,10 +26,11 @@ class Reexecution:
     def state_roots(self, first_step: int, steps: int) -> Sequence[bytes]:
         """See `Execution`."""
         stepper = start_of(self._run, self._directory, first_step)
-        roots = [self._root(stepper)]
+        state_roots = StateRoots(self._run.program)
+        roots = [state_roots.of(stepper.step, stepper.state)]
         for _ in range(steps):
             stepper.advance()
-            roots.append(self._root(stepper))
+            roots.append(state_roots.of(stepper.step, stepper.state))
         return roots
 
     def values(self, step: int) -> Sequence[Array]:
@@ -40,9 +41,6 @@ class Reexecution:
     def dataset_array(self, batch_input: int) -> Array:
         """See `Execution`."""
         return self._run.dataset.array(self._run.program.batch[batch_input].name)
-
-    def _root(self, stepper: Stepper) -> bytes:
-        return root_of_state(self._run.program, stepper.step, stepper.state)
 
 
 def dispute_context(run: Run) -> Context:

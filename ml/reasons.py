@@ -62,6 +62,18 @@ BAD_MODEL_FILE = reason(
     "The model's file cannot be used.",
     "Correct it as the message says; the function returns a torch.nn.Module, or (module, loss, optimizer).",
 )
+BAD_WEIGHTS = reason(
+    "E1540",
+    "bad_weights",
+    "The file of weights is no start for this model.",
+    "Give a .safetensors file with exactly the model's tensors (state_dict), or a model that a task gave.",
+)
+BAD_ADAPTERS = reason(
+    "E1541",
+    "bad_adapters",
+    "The adapters under [model.lora] do not fit the model.",
+    "Correct rank, alpha or targets; the message says which linear layers there are.",
+)
 BAD_DATASET = reason(
     "E1901", "bad_dataset", "The data set is not usable.", "Correct the file; the message says where it differs."
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.primitives.limits import SEGMENT_STEPS_MAX
 from ml import reasons
-from ml.checkpoint import State, load_verified_state, root_of_state
+from ml.checkpoint import State, StateRoots, load_verified_state, root_of_state
 from ml.trainer import Run, Stepper, initial_state
 from ml.worker.messages import state_path
 from proofs.state import evidence_root
@@ -44,7 +44,7 @@ def verify_segment(
     if first_step < 0 or not 1 <= steps <= SEGMENT_STEPS_MAX:
         raise Rejection(reasons.BAD_REQUEST, f"a segment of {steps} steps from {first_step}")
     stepper = Stepper(run, start_state(run, directory, first_step, start_root), first_step)
-    roots = [start_root]
+    roots, state_roots = [start_root], StateRoots(run.program)
     with ThreadPoolExecutor(1, thread_name_prefix="roots") as committing:
         waiting: Future[bytes] | None = None
         for _ in range(steps):
@@ -52,7 +52,7 @@ def verify_segment(
             # The state's root is made while the next step runs; one at a time, since a state is large.
             if waiting is not None:
                 roots.append(waiting.result())
-            waiting = committing.submit(root_of_state, run.program, stepper.step, stepper.state)
+            waiting = committing.submit(state_roots.of, stepper.step, stepper.state)
             on_step(stepper.step - 1, loss)
         if waiting is not None:
             roots.append(waiting.result())

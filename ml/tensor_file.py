@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, NoReturn
 import numpy as np
 import torch
 
+from gensyn_node.primitives.limits import STATE_ENTRIES_MAX, TENSOR_RANK_MAX
 from proofs.program.types import BOOL, F32, I64, ITEM_BYTES, U8, TensorType
 from proofs.tensors import NUMPY_DTYPES
 
@@ -44,6 +45,32 @@ def read_tensor_file(path: Path, types: Mapping[str, TensorType]) -> tuple[dict[
         notes = _notes(header.pop(NOTES, {}))
         places = _places(header, types)
         return {name: _read(file, types[name]) for name in sorted(types, key=places.__getitem__)}, notes
+
+
+def tensor_types(path: Path) -> dict[str, TensorType]:
+    """What a file says that it holds, by name: for whoever then decides what may be read. Errors as above."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("no plain file")
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+        if length > HEADER_BYTES_PER_ENTRY * (STATE_ENTRIES_MAX + 1):
+            raise ValueError(f"a header of {length} bytes")
+        header = _parsed(file.read(length))
+    header.pop(NOTES, None)
+    if not 1 <= len(header) <= STATE_ENTRIES_MAX:
+        raise ValueError(f"{len(header)} tensors, a state has 1 to {STATE_ENTRIES_MAX}")
+    dtypes = {theirs: ours for ours, theirs in NAMES.items()}
+    types = {}
+    for name, entry in header.items():
+        if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+            raise ValueError(f"{name[:100]} is not described by dtype, shape and place")
+        dtype, shape = entry["dtype"], entry["shape"]
+        if not _are_integers(shape) or len(shape) > TENSOR_RANK_MAX or min(shape, default=1) < 1:
+            raise ValueError(f"{name[:100]} has a shape that is none")
+        if not isinstance(dtype, str) or dtype not in dtypes:
+            raise ValueError(f"{name[:100]} is {str(dtype)[:20]}; a task has {', '.join(dtypes)}")
+        types[name] = TensorType(dtypes[dtype], tuple(shape))
+    return types
 
 
 def _parsed(text: bytes) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from gensyn_node.primitives.codec import decode
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.primitives.limits import PROGRAM_BYTES_MAX
 from ml import reasons
-from ml.checkpoint import State, load_state, root_of_given, root_of_state, save_state
+from ml.checkpoint import State, StateRoots, load_state, root_of_given, root_of_state, save_state
 from ml.data.dataset import Dataset, open_dataset
 from ml.devices.interpreter import DeviceInterpreter
 from ml.devices.select import CPU, interpreter_on
@@ -209,7 +209,7 @@ def train(
         state, loss = load_state(path, program.state)
         done = position
         yield Segment(end, root_of_state(program, end, state), path, loss)
-    stepper = Stepper(run, state, ends[done])
+    stepper, state_roots = Stepper(run, state, ends[done]), StateRoots(program)
     state = []  # The stepper has it: a second name would keep it for the whole training.
     for end in ends[done + 1 :]:
         loss = float("nan")
@@ -220,7 +220,7 @@ def train(
         stepper.state = [canonical(item) for item in stepper.state]
         path = state_path(directory, end)
         save_state(path, program.state, stepper.state, loss)
-        yield Segment(end, root_of_state(program, end, stepper.state), path, loss)
+        yield Segment(end, state_roots.of(end, stepper.state), path, loss)
 
 
 def start_of(run: Run, directory: Path, step: int) -> Stepper:

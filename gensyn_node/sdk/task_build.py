@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from consensus.ledger.messages import ARITHMETIC_REP_V1, TaskSpec
 from gensyn_node.config.home import Home
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ml.data.manifest import Manifest
     from ml.data.sources import DataOptions
     from ml.presets import Built
+    from ml.presets.tuning import Tuning
 
 MEMORY_MARGIN_PERCENT = 15
 """Asked for beyond what was measured here: other systems, other numbers of threads."""
@@ -140,7 +141,31 @@ def capture_program(task: TaskFile, folder: Path, manifest: Manifest, base: Path
     optimizer = _optimizer(task)
     if optimizer is None:
         raise Rejection(reasons.BAD_TASK_FILE, "a preset needs an optimizer")
-    return build(_preset(task.model, folder, manifest), optimizer, task.train.batch_size, task.train.steps)
+    preset = _preset(task.model, folder, manifest)
+    return build(preset, optimizer, task.train.batch_size, task.train.steps, _tuning(task, manifest, base))
+
+
+def _tuning(task: TaskFile, manifest: Manifest, base: Path) -> Tuning | None:
+    """Weights to start from and adapters, as the file has them."""
+    from ml.presets.lora import LoraConfig
+    from ml.presets.tuning import Tuning
+
+    model, lora = task.model, task.model.lora
+    if model.checkpoint is UNSET and lora is UNSET:
+        return None
+    if isinstance(model.checkpoint, str) and _numbered_characters(task, manifest):
+        raise Rejection(
+            reasons.BAD_TASK_FILE,
+            "data.tokens: characters are numbered as this text has them, not as the checkpoint's; "
+            'write tokens = "bytes" or a tokenizer, as the checkpoint was trained with',
+        )
+    weights = base / model.checkpoint if isinstance(model.checkpoint, str) else None
+    return Tuning(weights, None if isinstance(lora, UnsetType) else LoraConfig(lora.rank, lora.alpha, lora.targets))
+
+
+def _numbered_characters(task: TaskFile, manifest: Manifest) -> bool:
+    is_text = any(tensor.name == "tokens" for tensor in manifest.dataset)
+    return is_text and task.data.tokens == "characters" and not task.data.tokenizer
 
 
 def _own(task: TaskFile, reference: str, manifest: Manifest, base: Path) -> Built:
@@ -166,6 +191,7 @@ def _own(task: TaskFile, reference: str, manifest: Manifest, base: Path) -> Buil
         loss=task.train.loss,
         steps=task.train.steps,
         initial=task.model.initial if isinstance(task.model.initial, str) else None,
+        tuning=_tuning(task, manifest, base),
     )
 
 

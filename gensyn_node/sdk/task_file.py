@@ -17,6 +17,7 @@ from gensyn_node.sdk import reasons
 
 Positive = Annotated[int, Meta(ge=1, le=1 << 20)]
 Rate = Annotated[float, Meta(gt=0, le=10)]
+Pattern = Annotated[str, Meta(min_length=1, max_length=200)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 
 STEPS_MAX = 10_000_000
@@ -28,6 +29,18 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Base of the file's tables."""
 
 
+class LoraTable(Table, frozen=True):
+    """`[model.lora]`: low-rank adapters; everything else stays as it is."""
+
+    rank: Annotated[int, Meta(ge=1, le=4096)]
+    alpha: Annotated[float, Meta(gt=0, le=1e6)]
+    """Adapters count alpha / rank times."""
+    targets: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=200)], ...], Meta(min_length=1, max_length=64)
+    ]
+    """Patterns of the paths of linear layers, such as "blocks.*.attention.query"."""
+
+
 class ModelTable(Table, frozen=True):
     """`[model]`: a preset and its sizes, or a file of one's own."""
 
@@ -36,6 +49,9 @@ class ModelTable(Table, frozen=True):
     """`model.py:make`: a Python file, relative to the task file, and a function in it; it runs on this machine only."""
     initial: Literal["module", "seed"] | UnsetType = UNSET
     """file: the weights that the module has, or weights from the task's seed where a rule is known."""
+    checkpoint: Annotated[str, Meta(min_length=1, max_length=1000)] | UnsetType = UNSET
+    """Weights to start from, a .safetensors file relative to the task file."""
+    lora: LoraTable | UnsetType = UNSET
     widths: Annotated[tuple[Positive, ...], Meta(min_length=1, max_length=32)] | UnsetType = UNSET
     """mlp: widths of the hidden layers; cnn, resnet: channels of each stage."""
     activation: Literal["relu", "gelu", "tanh", "sigmoid"] | UnsetType = UNSET
@@ -189,6 +205,11 @@ REMEDIES: dict[str, str] = {
     "model.preset": 'write "mlp", "cnn", "resnet", "vit", "lstm" or "gpt", or file = "model.py:make"',
     "model.file": 'write the file and the function that returns your module, such as "model.py:make"',
     "model.initial": 'write "module" or "seed"',
+    "model.checkpoint": "write the path of a .safetensors file with the model's tensors",
+    "model.lora": 'write rank = 8, alpha = 16 and targets = ["*.query", "*.value"]',
+    "model.lora.rank": "write a number from 1 to 4096",
+    "model.lora.alpha": "write a number above 0, such as twice the rank",
+    "model.lora.targets": 'write patterns of linear layers, such as ["*.query", "*.value"]',
     "model.widths": "write the widths of the hidden layers, such as [64, 64], or the channels of each stage",
     "model.blocks": "write a number from 1 to 64",
     "model.activation": 'write "relu", "gelu", "tanh" or "sigmoid"',
@@ -294,6 +315,8 @@ def _contradictions(task: TaskFile) -> list[tuple[str, str]]:
 def _bad_model(task: TaskFile) -> list[tuple[str, str]]:
     """What does not fit together in the model, and between it and the training."""
     model, found = task.model, list[tuple[str, str]]()
+    if isinstance(model.checkpoint, str) and model.initial == "seed":
+        found.append(("model.initial", "weights from the seed and from a checkpoint"))
     if isinstance(model.file, str) and isinstance(model.preset, str):
         found.append(("model.file", "a preset and a file"))
     if isinstance(model.file, str):
@@ -303,6 +326,8 @@ def _bad_model(task: TaskFile) -> list[tuple[str, str]]:
         return found
     if not isinstance(model.preset, str):
         return [("model.preset", "there is neither a preset nor a file")]
+    if model.lora is not UNSET and model.checkpoint is UNSET:
+        found.append(("model.lora", "adapters of a preset need a checkpoint whose weights stay"))
     if model.initial is not UNSET:
         found.append(("model.initial", "a preset starts from the task's seed"))
     for field in sorted(set().union(*_FIELDS_OF_PRESET.values()) - _FIELDS_OF_PRESET[model.preset]):

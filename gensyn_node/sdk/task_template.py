@@ -70,6 +70,8 @@ name = "{name}"
 {model}\
 # file = "model.py:make"       # instead of a preset: a function that returns your torch.nn.Module,
 #                              # or (module, loss, optimizer); it runs on this machine only
+# checkpoint = "base.safetensors"        # fine-tuning: the weights to start from
+# lora = {{ rank = 8, alpha = 16, targets = ["*.query", "*.value"] }}    # train adapters alone
 
 [data]
 {data}\

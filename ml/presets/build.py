@@ -27,6 +27,7 @@ from ml.presets.configuration import (
     parse_preset,
 )
 from ml.presets.models import Gpt, Lstm, Mlp
+from ml.presets.tuning import Tuning
 from ml.presets.vision import Cnn, Resnet, Vit
 from proofs.program.types import F32, Fill, Given, Program, Uniform
 
@@ -52,11 +53,18 @@ class Built:
     """What accuracy is computed from; None where outputs are no scores of classes."""
 
 
-def build(preset: Mapping[str, Any], optimizer: Mapping[str, Any], batch_size: int, steps: int = 0) -> Built:
+def build(
+    preset: Mapping[str, Any],
+    optimizer: Mapping[str, Any],
+    batch_size: int,
+    steps: int = 0,
+    tuning: Tuning | None = None,
+) -> Built:
     """Capture the training step of a preset. Raises Rejection BAD_PRESET, or E15 of the program's own bounds.
 
     `preset`: `name` (mlp, cnn, resnet, vit, lstm, gpt) and the fields of its configuration; `optimizer`: `name` (sgd,
-    adam, adamw) and its fields; `steps`: the length of the training, which a schedule without steps of its own spans.
+    adam, adamw) and its fields; `steps`: the length of the training, which a schedule without steps of its own spans;
+    `tuning`: weights to start from and adapters (then also BAD_WEIGHTS, BAD_ADAPTERS).
     """
     model, rule = parse_preset(preset), parse_optimizer(optimizer, steps)
     if not 1 <= batch_size <= 1 << 20:
@@ -67,7 +75,8 @@ def build(preset: Mapping[str, Any], optimizer: Mapping[str, Any], batch_size: i
     def loss(call: Callable[..., torch.Tensor], items: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return cross_entropy(*logits(call, items))
 
-    program = capture(module, loss, rule, batch, initial_rules(module, model))
+    start = initial_rules(module, model) if tuning is None else tuning.prepare(module, initial_rules(module, model))
+    program = capture(module, loss, rule, batch, start)
     return Built(program, module, loss, rule, batch, logits)
 
 

@@ -27,7 +27,8 @@ from ml.capture.step import LossFunction, make_step
 from ml.capture.trace import DTYPES, Initial, capture
 from ml.presets.build import Built, Logits, initial_rules
 from ml.presets.configuration import parse_optimizer
-from proofs.program.types import Fill, Given, Seed, TensorType, Uniform
+from ml.presets.tuning import Tuning, module_values
+from proofs.program.types import Given, TensorType
 
 FIELDS = ("module", "loss", "optimizer", "schedule", "clip_norm", "clip_value", "initial")
 """What a function may return, by name; a tuple has the first four in this order."""
@@ -70,24 +71,29 @@ def build_own(
     loss: str = "cross_entropy",
     steps: int = 0,
     initial: str | None = None,
+    tuning: Tuning | None = None,
 ) -> Built:
     """Capture the training step that `reference` (`file.py:function`, relative to `base`) describes.
 
-    `optimizer`, `loss` and `initial` apply where the function returns none. Raises Rejection BAD_MODEL_FILE, or what
-    capture says.
+    `optimizer`, `loss` and `initial` apply where the function returns none; `tuning` to the module that it returns.
+    Raises Rejection BAD_MODEL_FILE, BAD_WEIGHTS, BAD_ADAPTERS, or what capture says.
     """
     made = _fields(call(reference, base, data))
     module = made["module"]
     if not isinstance(module, nn.Module):
         raise bad(f"{reference} returned a {type(module).__name__} for the module; it is to be a torch.nn.Module")
     module.train()
+    start = initial_values(module, str(made.get("initial") or initial or "module"))
+    if tuning is not None:
+        if tuning.lora is not None and isinstance(made.get("optimizer"), optim.Optimizer):
+            raise bad("the file's optimizer has the weights that adapters freeze; write optimizer under [train]")
+        start = tuning.prepare(module, start)
     rule = optimizer_of(made, module, optimizer, steps)
     given = loss if made.get("loss") is None else made["loss"]
     tensors = {
         name: torch.zeros((batch_size, *type_.shape), dtype=_TORCH[type_.dtype]) for name, type_ in records.items()
     }
     objective, logits = loss_of(given, module, tuple(tensors))
-    start = initial_values(module, str(made.get("initial") or initial or "module"))
     program = capture(module, objective, rule, tensors, start)
     return Built(program, module, objective, rule, tensors, logits)
 
@@ -259,21 +265,10 @@ def initial_values(module: nn.Module, kind: str) -> Initial:
     """
     if kind not in ("module", "seed"):
         raise bad(f'initial is {kind!r}; write "module" (the weights that it has) or "seed" (from the task\'s seed)')
-    rules: dict[str, Fill | Uniform | Given | Seed] = {}
-    for name, parameter in module.named_parameters():
-        kind_of = "parameter" if parameter.requires_grad else "constant"
-        rules[f"{kind_of}.{name}"] = _start(parameter)
-    for name, buffer in module.named_buffers():
-        rules[f"buffer.{name}"] = _start(buffer)
+    rules = dict(module_values(module))
     if kind == "seed":
         rules |= {name: rule for name, rule in initial_rules(module).items() if name in rules}
     return rules
-
-
-def _start(value: torch.Tensor) -> Fill | Given:
-    raw = value.detach().contiguous().reshape(-1, 1).numpy().view("u1")
-    same = raw.size > 0 and bool((raw == raw[0]).all())
-    return Fill(int.from_bytes(raw[0].tobytes(), "little")) if same else Given()
 
 
 def given_state(built: Built) -> Tensors:
