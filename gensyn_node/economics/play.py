@@ -7,7 +7,6 @@ called are the ledger's own: prices, bonds, penalties, the shares of a slashed b
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, field
 
 from consensus.ledger import schedule
@@ -15,6 +14,7 @@ from consensus.ledger.money import split_slash, work_price
 from consensus.ledger.parameters import BASIS_POINTS, Parameters
 from gensyn_node.economics.assumptions import Assumptions
 from gensyn_node.economics.costs import Fees, fees_of
+from gensyn_node.economics.fate import Fate, Work
 from gensyn_node.economics.population import Population
 from gensyn_node.economics.shape import Shape
 from gensyn_node.economics.strategies import COALITION, HONEST, OUTSIDER, SOLVER, VERIFIER, Strategy
@@ -55,16 +55,6 @@ class Slot:
 
 
 @dataclass(slots=True)
-class Work:
-    """What a solver claims of one instalment."""
-
-    bad: frozenset[int]
-    done_bps: int
-    """Of the cost of honest training."""
-    served: bool = True
-
-
-@dataclass(slots=True)
 class Result:
     """How a task ended."""
 
@@ -73,31 +63,26 @@ class Result:
     wrong: int = 0
     """Settled instalments that hold a bad segment."""
     attempts: int = 0
+    expired: bool = False
+    """Nobody could verify it."""
     submitter_nano: int = 0
     burnt_nano: int = 0
     jackpot_nano: int = 0
-    work_gas: int = 0
-    """Spent on training that counted."""
-    check_gas: int = 0
-    """Spent on re-executing, whoever paid for it."""
+    trained: int = 0
+    """Segments whose training counted."""
+    checked: int = 0
+    """Segments re-executed, whoever paid for it."""
 
 
 class Play:
     """One task after the other, with one crowd of agents and one set of rules."""
 
     def __init__(
-        self,
-        population: Population,
-        shape: Shape,
-        parameters: Parameters,
-        assumptions: Assumptions,
-        rng: random.Random,
+        self, population: Population, shape: Shape, parameters: Parameters, assumptions: Assumptions, fate: Fate
     ) -> None:
         self.population, self.shape, self.parameters = population, shape, parameters
-        self.assumptions, self.rng = assumptions, rng
+        self.assumptions, self.fate = assumptions, fate
         self.fees: Fees = fees_of(shape, parameters)
-        self.cheating_solvers = [i for i, one in enumerate(population.strategies) if one.counts in (SOLVER, COALITION)]
-        self.griefers = [i for i, one in enumerate(population.strategies) if one.counts == OUTSIDER]
         self.result = Result()
 
     # --- helpers
@@ -109,10 +94,9 @@ class Play:
         return self.population.providers[agent].ask_price_nano
 
     def _segment_cost(self, agent: int) -> int:
-        return self.assumptions.cost_of(self.shape.segment_price(self._ask(agent)))
+        return self.assumptions.cost_of(self.shape.segments_price(1, self._ask(agent)))
 
     def _check_cost(self, agent: int, segments: int) -> int:
-        self.result.check_gas += segments
         return segments * self._segment_cost(agent) * self.assumptions.verify_cost_bps // BASIS_POINTS
 
     def _duty(self, agent: int, role: str, solver: Duty | None = None) -> Duty:
@@ -148,7 +132,7 @@ class Play:
         return self.assumptions.moves * self.fees.move + self._check_cost(agent, 1)
 
     def _locked(self, bond_nano: int) -> int:
-        verifiers = self.shape.verifiers * schedule.verifier_bond(bond_nano, self.parameters)
+        verifiers = self.shape.spec.verifiers * schedule.verifier_bond(bond_nano, self.parameters)
         return bond_nano + verifiers + self.shape.spec.max_price_nano
 
     # --- a task
@@ -158,25 +142,24 @@ class Play:
         result = self.result = Result()
         shape = self.shape
         gone: set[int] = set()
-        while result.settled < shape.instalments and result.attempts < ATTEMPTS_MAX:
-            among = self.cheating_solvers if cheat_first and not gone else None
-            drawn = self.population.draw(1, gone, self.rng, among)
-            result.attempts += 1
-            if not drawn:
+        while result.settled < shape.spec.instalments and result.attempts < ATTEMPTS_MAX and not result.expired:
+            solver = self.fate.solver(gone, cheat_first)
+            if solver is None:
                 break
-            gone.add(drawn[0])
-            self._attempt(drawn[0], gone)
+            result.attempts += 1
+            gone.add(solver)
+            self._attempt(solver, gone)
         paid = result.submitter_nano
         value = shape.price_nano * self.assumptions.value_bps // BASIS_POINTS
-        worth = value * (result.settled - result.wrong) // shape.instalments
-        blocks = shape.instalments * self._instalment_blocks()
+        worth = value * (result.settled - result.wrong) // shape.spec.instalments
+        blocks = shape.spec.instalments * self._instalment_blocks()
         result.submitter_nano = worth + paid - self.fees.submit
         result.submitter_nano -= self.assumptions.capital(shape.spec.max_price_nano, blocks)
-        result.work_gas = result.settled * shape.segments // shape.instalments
+        result.trained = result.settled * schedule.segment_count(shape.spec) // shape.spec.instalments
         return result
 
     def _instalment_blocks(self) -> int:
-        gas = schedule.train_gas(self.shape.spec, self.shape.gas_per_step) // self.shape.instalments
+        gas = schedule.train_gas(self.shape.spec, self.shape.gas_per_step) // self.shape.spec.instalments
         return gas // self.parameters.train_gas_per_block + self.parameters.window_blocks
 
     def _attempt(self, solver: int, gone: set[int]) -> None:
@@ -189,14 +172,14 @@ class Play:
             duty.harm_nano += self.assumptions.capital(shape.spec.max_price_nano, parameters.start_blocks)
             return
         duty.profit_nano -= self.fees.start
-        for number in range(result.settled, shape.instalments):
+        for number in range(result.settled, shape.spec.instalments):
             if act == "desert":
                 self._slash(duty, self._penalty(bond), None)
-                blocks = shape.train_blocks(parameters)
+                blocks = schedule.train_blocks(shape.spec, shape.gas_per_step, number, parameters)
                 duty.harm_nano += self.assumptions.capital(shape.spec.max_price_nano, blocks)
                 return
             segments = len(schedule.instalment_segments(shape.spec, number))
-            work = self._work(act, segments)
+            work = self.fate.work(act, segments)
             duty.profit_nano -= segments * self._segment_cost(solver) * work.done_bps // BASIS_POINTS
             duty.profit_nano -= self.fees.commit + self.assumptions.capital(bond, self._instalment_blocks())
             if not self._instalment(number, segments, duty, bond, work, gone):
@@ -208,83 +191,80 @@ class Play:
             result.settled += 1
             result.wrong += bool(work.bad)
 
-    def _work(self, act: str, segments: int) -> Work:
-        everything, rng = frozenset(range(segments)), self.rng
-        saving = self.assumptions
-        match act:
-            case "one" | "self":
-                return Work(frozenset((rng.randrange(segments),)), BASIS_POINTS - BASIS_POINTS // segments)
-            case "tenth":
-                count = max(1, segments // 10)
-                return Work(
-                    frozenset(rng.sample(range(segments), count)), BASIS_POINTS - BASIS_POINTS * count // segments
-                )
-            case "stale":
-                return Work(frozenset(range(segments // 2, segments)), BASIS_POINTS * (segments // 2) // segments)
-            case "all" | "copy":
-                return Work(everything, 0)
-            case "data":
-                return Work(everything, BASIS_POINTS - saving.wrong_data_saving_bps)
-            case "precision":
-                return Work(everything, BASIS_POINTS - saving.low_precision_saving_bps)
-            case "withhold":
-                return Work(everything, 0, served=False)
-            case _:
-                return Work(frozenset(), BASIS_POINTS)
-
     # --- an instalment
 
     def _instalment(self, number: int, segments: int, solver: Duty, bond: int, work: Work, gone: set[int]) -> bool:
         """Verify, challenge, settle the verifiers; whether the instalment stands."""
-        out = set(gone)
-        for _ in range(2):
-            slots = self._drawn(number, segments, solver, bond, out)
+        missed, redrawn, draws = set(gone), False, 0
+        while True:
+            slots, late = self._drawn(number, segments, solver, bond, missed, draws)
+            draws += late
+            if 2 * len(slots) <= self.shape.spec.verifiers:
+                return self._give_up(solver, slots, segments)
             for slot in slots:
                 self._examine(slot, solver, work)
             revealed = [slot for slot in slots if slot.revealed]
-            blind = sum(slot.unavailable for slot in revealed)
-            if 2 * blind <= len(revealed) and revealed:
+            missed |= {slot.duty.agent for slot in slots if not slot.revealed}
+            if not revealed:
+                draws += 1
+                if draws >= self.parameters.verifier_draws_max:
+                    return self._give_up(solver, slots, segments)
+                continue
+            served = 2 * sum(slot.unavailable for slot in revealed) <= len(revealed)
+            if served or redrawn or any(slot.disagreed is not None for slot in revealed):
                 break
             for slot in revealed:  # released without pay; a second set tries
-                self._blame_blind(slots, slot, work)
-        else:
-            self._slash(solver, self._penalty(bond), None)
-            solver.harm_nano += 0 if work.served else 2 * len(slots) * self.fees.verdict + self._delay(bond)
-            if work.served:
-                lost = segments * self._segment_cost(solver.agent) + self._penalty(bond)
-                liars = [slot.duty for slot in slots if slot.act == "blind"]
-                for duty in liars[:1]:
-                    duty.harm_nano += lost
+                self._blame_blind(slots, slot)
+            redrawn, draws = True, 0
+        if not self._disputes(solver, bond, work, revealed):
             return False
-        return self._verdicts(number, segments, solver, bond, work, revealed)
+        if served:
+            return self._window(segments, solver, bond, work, revealed)
+        self._slash(solver, self._penalty(bond), None)
+        liars = [slot.duty for slot in slots if slot.act == "blind"]
+        if not work.served:
+            solver.harm_nano += 2 * len(slots) * self.fees.verdict + self._delay(bond)
+        elif liars:
+            liars[0].harm_nano += segments * self._segment_cost(solver.agent) + self._penalty(bond)
+        return False
 
-    def _blame_blind(self, slots: list[Slot], slot: Slot, work: Work) -> None:
+    def _give_up(self, solver: Duty, slots: list[Slot], segments: int) -> bool:
+        """Nobody can verify: the task expires, and the solver's work since the last settlement was in vain."""
+        self.result.expired = True
+        for slot in slots[:1]:
+            slot.duty.harm_nano += segments * self._segment_cost(solver.agent)
+        return False
+
+    def _blame_blind(self, slots: list[Slot], slot: Slot) -> None:
         """An honest verifier whose set is released for nothing worked in vain."""
         liars = [other.duty for other in slots if other.act == "blind"]
         if slot.worked and liars:
             liars[0].harm_nano += self._segment_cost(slot.duty.agent) * len(slot.segments)
 
-    def _drawn(self, number: int, segments: int, solver: Duty, bond: int, out: set[int]) -> list[Slot]:
-        """The verifiers; who stays silent is replaced."""
-        parameters, shape, slots = self.parameters, self.shape, list[Slot]()
+    def _drawn(
+        self, number: int, segments: int, solver: Duty, bond: int, missed: set[int], draws: int
+    ) -> tuple[list[Slot], int]:
+        """The verifiers, and how often some were drawn anew: who stays silent is replaced, and added to the missed."""
+        parameters, shape, slots, late = self.parameters, self.shape, list[Slot](), 0
         verifier_bond = schedule.verifier_bond(bond, parameters)
         samples = schedule.samples_of(shape.spec, number)
-        for _ in range(parameters.verifier_draws_max):
+        while True:
             silent = 0
-            for agent in self.population.draw(shape.verifiers - len(slots), out, self.rng):
-                out.add(agent)
+            taken = missed | {slot.duty.agent for slot in slots}
+            for agent in self.fate.verifiers(shape.spec.verifiers - len(slots), taken):
                 duty = self._duty(agent, VERIFIER, solver)
                 if self._strategy(agent).verifier == "silent":
                     silent += 1
+                    missed.add(agent)
                     self._slash(duty, self._penalty(verifier_bond), None)
                     blocks = schedule.verify_blocks(shape.spec, shape.gas_per_step, parameters)
                     duty.harm_nano += self.assumptions.capital(self._locked(bond), blocks)
                     continue
-                drawn = tuple(self.rng.sample(range(segments), samples))
+                drawn = self.fate.segments(agent, segments, samples)
                 slots.append(Slot(duty, self._strategy(agent).verifier, self._ask(agent), verifier_bond, drawn))
-            if not silent:
-                break
-        return slots
+            late += bool(silent)
+            if not silent or draws + late >= parameters.verifier_draws_max:
+                return slots, late
 
     def _friends(self, one: Duty, other: Duty) -> bool:
         return one.label == other.label and self._strategy(one.agent).counts == COALITION
@@ -313,24 +293,27 @@ class Play:
             slot.unavailable = True
         else:
             slot.worked = True
+            self.result.checked += len(slot.segments)
             duty.profit_nano -= self._check_cost(duty.agent, len(slot.segments))
             found = [segment for segment in slot.segments if segment in work.bad]
             slot.disagreed = min(found) if found else None
             slot.approved = not found
 
-    def _verdicts(self, number: int, segments: int, solver: Duty, bond: int, work: Work, slots: list[Slot]) -> bool:
+    def _disputes(self, solver: Duty, bond: int, work: Work, slots: list[Slot]) -> bool:
+        """Play the disputes of negative verdicts; whether the solver's work stands."""
         for slot in slots:
             if slot.disagreed is None:
                 continue
             slot.duty.profit_nano -= self.assumptions.moves * self.fees.move
-            solver.profit_nano -= self._dispute_cost(solver.agent) if slot.disagreed not in work.bad else 0
+            cost = self._dispute_cost(solver.agent)
+            solver.profit_nano -= cost
             if slot.disagreed in work.bad:
                 self._solver_wrong(solver, bond, work.bad, slot.disagreed, slot.duty, slots)
                 return False
-            slot.duty.harm_nano += self._dispute_cost(solver.agent) + self._delay(bond)
+            slot.duty.harm_nano += cost + self._delay(bond)
             slot.slashed = True
             self._slash(slot.duty, slot.bond_nano, solver)
-        return self._window(number, segments, solver, bond, work, slots)
+        return True
 
     def _delay(self, bond: int) -> int:
         """What a dispute's usual length costs those whose money waits."""
@@ -352,17 +335,17 @@ class Play:
             if slot in doubted or slot.slashed or (slot.approved and segment in slot.segments):
                 continue
             right = len(slot.segments) if slot.approved else 0
-            if slot.disagreed is not None:
+            if slot.worked and slot.disagreed is not None:
                 right = sum(s == segment or s not in bad for s in slot.segments)
-            owed.append((slot.duty, right * self.shape.segment_price(slot.ask_nano)))
+            owed.append((slot.duty, self.shape.segments_price(right, slot.ask_nano)))
         self._slash(solver, bond, winner, tuple(owed))
 
     # --- the window
 
-    def _window(self, number: int, segments: int, solver: Duty, bond: int, work: Work, slots: list[Slot]) -> bool:
+    def _window(self, segments: int, solver: Duty, bond: int, work: Work, slots: list[Slot]) -> bool:
         approving = [slot for slot in slots if slot.approved and not slot.slashed]
         accused = self._cross_check(approving)
-        finder, segment = self._challenged(solver, work, approving, segments)
+        finder, segment = self._challenged(solver, work, approving)
         if finder is not None and segment in work.bad:
             finder.profit_nano -= self.fees.challenge + self.assumptions.moves * self.fees.move
             self._solver_wrong(solver, bond, work.bad, segment, finder, slots, tuple(slot for slot, _ in accused))
@@ -377,9 +360,7 @@ class Play:
         self._outsiders(solver, bond, approving)
         for slot in slots:
             if slot.approved and not slot.slashed:
-                fee = work_price(
-                    len(slot.segments) * self.shape.spec.segment_steps * self.shape.gas_per_step, slot.ask_nano
-                )
+                fee = self.shape.segments_price(len(slot.segments), slot.ask_nano)
                 slot.duty.profit_nano += fee
                 self.result.submitter_nano -= fee
         return True
@@ -394,7 +375,7 @@ class Play:
         """(accused, challenger) of every honest verifier that drew a segment for which another made evidence up."""
         accused = []
         for slot in slots:
-            if not slot.worked:
+            if not slot.worked or not self.fate.compares(slot.duty.agent):
                 continue
             for other in slots:
                 if other is not slot and other.fakes & frozenset(slot.segments):
@@ -402,33 +383,34 @@ class Play:
                     break
         return accused
 
-    def _challenged(self, solver: Duty, work: Work, approving: list[Slot], segments: int) -> tuple[Duty | None, int]:
+    def _challenged(self, solver: Duty, work: Work, approving: list[Slot]) -> tuple[Duty | None, int]:
         """Who looks from outside, and at which segment."""
         if self._strategy(solver.agent).solver == "self":
-            accomplice = Duty(solver.label, solver.agent)
-            self.result.duties.append(accomplice)
-            return accomplice, min(work.bad)
-        if self.rng.randrange(BASIS_POINTS) >= self.assumptions.audit_bps:
-            return None, -1
+            return self._accomplice(solver), min(work.bad)
         approved = sorted({segment for slot in approving for segment in slot.segments})
-        taken = {solver.agent, *(slot.duty.agent for slot in approving)}
-        watcher = self.population.draw(1, taken, self.rng)[0]
-        if not approved or self._strategy(watcher).counts:
+        found = self.fate.watcher({solver.agent, *(slot.duty.agent for slot in approving)}, approved)
+        if found is None:
             return None, -1
+        watcher, segment = found
         duty = self._duty(watcher, OUTSIDER)
+        self.result.checked += 1
         duty.profit_nano -= self._check_cost(watcher, 1)
-        return duty, self.rng.choice(approved)
+        return duty, segment
+
+    def _accomplice(self, solver: Duty) -> Duty:
+        """Another account of the solver's hand."""
+        duty = Duty(solver.label, solver.agent)
+        self.result.duties.append(duty)
+        return duty
 
     def _outsiders(self, solver: Duty, bond: int, approving: list[Slot]) -> None:
         """False challenges against right work, by griefers or by the solver's own accomplice."""
         if self._strategy(solver.agent).outsider == "own":
-            accomplice = Duty(solver.label, solver.agent)
-            self.result.duties.append(accomplice)
-            self._false_challenge(accomplice, "own", solver, bond)
-        elif self.griefers and self._strategy(solver.agent).counts != OUTSIDER:
-            griefer = self.rng.choice(self.griefers)
-            if all(slot.duty.agent != griefer for slot in approving):
-                self._false_challenge(self._duty(griefer, OUTSIDER), self._strategy(griefer).outsider, solver, bond)
+            self._false_challenge(self._accomplice(solver), "own", solver, bond)
+            return
+        griefer = self.fate.griefer({solver.agent, *(slot.duty.agent for slot in approving)})
+        if griefer is not None:
+            self._false_challenge(self._duty(griefer, OUTSIDER), self._strategy(griefer).outsider, solver, bond)
 
     def _false_challenge(self, challenger: Duty, act: str, solver: Duty, bond: int) -> None:
         challenge_bond, locked = schedule.verifier_bond(bond, self.parameters), self._locked(bond)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -40,12 +40,8 @@ class Population:
                 mark += self.weight_of(agent)
         return bisect_right(self.cumulative, mark)
 
-    def draw(
-        self, count: int, without: Iterable[int], rng: random.Random, among: Sequence[int] | None = None
-    ) -> list[int]:
-        """Distinct agents, each with a chance by its weight among those left; one of a few where `among` lists them."""
-        if among:
-            return rng.choices(among, [self.weight_of(agent) for agent in among])
+    def draw(self, count: int, without: Iterable[int], rng: random.Random) -> list[int]:
+        """Distinct agents, each with a chance by its weight among those left."""
         gone, drawn = set(without), list[int]()
         left = self.cumulative[-1] - sum(self.weight_of(agent) for agent in gone)
         while left > 0 and len(drawn) < count:

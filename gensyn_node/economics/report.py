@@ -106,7 +106,7 @@ def report(
         "assumptions": assumptions.sentences(),
         "strategies": strategies,
         "unfinished": sum(one.unfinished for one in done),
-        "verification_per_training": round(found[NOBODY, 0].checks / max(1, found[NOBODY, 0].work), 4),
+        "verification_per_training": round(found[NOBODY, 0].checked / max(1, found[NOBODY, 0].trained), 4),
         "failing": [name for name, one in strategies.items() if not one["holds"]],
     }
 

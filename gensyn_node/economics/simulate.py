@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from consensus.ledger.parameters import Parameters
 from gensyn_node.economics.assumptions import Assumptions
+from gensyn_node.economics.fate import Chance
 from gensyn_node.economics.play import Play, Result
 from gensyn_node.economics.population import populate
 from gensyn_node.economics.shape import SHAPES, Shape
@@ -61,9 +62,9 @@ class Campaign:
     """Settled instalments that hold a bad segment."""
     settled: int = 0
     attempts: int = 0
-    work: int = 0
-    checks: int = 0
-    """Segments trained that count, and segments re-executed."""
+    trained: int = 0
+    checked: int = 0
+    """Segments whose training counted, and segments re-executed."""
 
     def tally(self, label: str) -> Tally:
         """Of one strategy or honest role."""
@@ -86,8 +87,8 @@ class Campaign:
         self.wrong += result.wrong
         self.settled += result.settled
         self.attempts += result.attempts
-        self.work += result.work_gas
-        self.checks += result.check_gas
+        self.trained += result.trained
+        self.checked += result.checked
 
 
 def campaign(
@@ -108,9 +109,9 @@ def campaign(
     """
     rng = random.Random(f"{seed} {bad_bps} {[one.name for one in cheats]}")
     population = populate(agents, bad_bps if cheats else 0, cheats, rng)
-    plays = [Play(population, shape, parameters, assumptions, rng) for shape in shapes]
+    plays = [Play(population, shape, parameters, assumptions, Chance(population, assumptions, rng)) for shape in shapes]
     found = Campaign()
     for number in range(tasks):
         play = plays[number % len(plays)]
-        found.take(play.task(cheat_first), play.shape.instalments)
+        found.take(play.task(cheat_first), play.shape.spec.instalments)
     return found

@@ -9,14 +9,15 @@ import pytest
 from consensus.ledger.parameters import Parameters, mainnet_parameters
 from consensus.ledger.schedule import solver_bond
 from gensyn_node.economics.assumptions import Assumptions
+from gensyn_node.economics.fate import Chance
 from gensyn_node.economics.play import Play
 from gensyn_node.economics.population import Population, populate
-from gensyn_node.economics.shape import Shape
+from gensyn_node.economics.shape import shape
 from gensyn_node.economics.simulate import campaign
 from gensyn_node.economics.strategies import BY_NAME, CHEATS, HONEST_ROLES
 
 PARAMETERS = mainnet_parameters()
-SHAPE = Shape("small", 8, 2)
+SHAPE = shape(8, 2)
 FREE = Assumptions(margin_bps=1 << 80, capital_bps_per_year=0, value_bps=0)
 """Nothing costs anything but what the ledger takes."""
 
@@ -33,16 +34,18 @@ def free_of_fees(parameters: Parameters) -> Parameters:
 @pytest.mark.parametrize("strategy", CHEATS, ids=lambda one: one.name)
 def test_money_is_neither_made_nor_lost(strategy: object) -> None:
     name = getattr(strategy, "name", "")
-    play = Play(crowd(name), SHAPE, free_of_fees(PARAMETERS), FREE, random.Random(3))
+    agents = crowd(name)
+    play = Play(agents, SHAPE, free_of_fees(PARAMETERS), FREE, Chance(agents, FREE, random.Random(3)))
     for _ in range(40):
         result = play.task()
         earned = sum(duty.profit_nano for duty in result.duties)
         assert earned + result.submitter_nano + result.burnt_nano + result.jackpot_nano == 0
-        assert result.settled == SHAPE.instalments
+        assert result.settled == SHAPE.spec.instalments
 
 
 def test_who_trains_nothing_loses_its_bond_whatever_is_drawn() -> None:
-    play = Play(crowd("skip all"), SHAPE, free_of_fees(PARAMETERS), FREE, random.Random(5))
+    agents = crowd("skip all")
+    play = Play(agents, SHAPE, free_of_fees(PARAMETERS), FREE, Chance(agents, FREE, random.Random(5)))
     result = play.task(cheat_first=True)
     cheat = next(duty for duty in result.duties if duty.label == "skip all")
     ask = play.population.providers[cheat.agent].ask_price_nano

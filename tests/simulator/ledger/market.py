@@ -139,6 +139,9 @@ class Proposer:
 class Market:
     """One chain and its actors."""
 
+    provider_class = ProviderActor
+    submitter_class = Submitter
+
     def __init__(
         self, seed: int, schedule: Schedule, chain_id: str = "market", stakes: dict[str, int] | None = None
     ) -> None:
@@ -184,13 +187,13 @@ class Market:
         self.providers: dict[bytes, ProviderActor] = {}
         for number, character in enumerate(schedule.characters):
             name = f"provider {number}"
-            actor = ProviderActor(name, character, self._wallet(name), self.store, self._dice(name))
+            actor = self.provider_class(name, character, self._wallet(name), self.store, self._dice(name))
             self.providers[actor.address] = actor
         names = [f"trader {number}" for number in range(schedule.traders)]
         partners = [key_of(name).address for name in names]
         self.traders = [Trader(self._wallet(name), partners, self._dice(name), schedule.busy_blocks) for name in names]
         self.submitters = [
-            Submitter(
+            self.submitter_class(
                 self._wallet(name),
                 self._dice(name),
                 schedule.tasks,

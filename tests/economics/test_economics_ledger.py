@@ -1,0 +1,294 @@
+"""The simulation's rules are the ledger's: the same situations on the production ledger give the same money.
+
+A market of simulated providers plays one task on the real ledger; who was drawn, what was drawn and who challenged are
+read from its chain and given to `Play` as its fate. Then every account's gain, fees aside, must be equal to the unit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from consensus.ledger import messages as m
+from consensus.ledger import queries
+from consensus.ledger.block import Event
+from consensus.ledger.memory import MemoryLedger
+from consensus.ledger.records import DISPUTE_MOOT, Instalment
+from consensus.ledger.view import State
+from gensyn_node.economics.assumptions import Assumptions
+from gensyn_node.economics.fate import Work
+from gensyn_node.economics.play import Play
+from gensyn_node.economics.population import Population, provider
+from gensyn_node.economics.shape import Shape
+from gensyn_node.economics.strategies import OUTSIDER, SOLVER, TRUE, VERIFIER, Strategy
+from tests.simulator.ledger.characters import HONEST, Character
+from tests.simulator.ledger.market import Market
+from tests.simulator.ledger.other_actors import Submitter
+from tests.simulator.ledger.stories import CALM
+from tests.simulator.ledger.toy_program import ASK, execution, order
+
+FREE = Assumptions(margin_bps=1 << 80, capital_bps_per_year=0, value_bps=0)
+SEGMENTS = 6
+CROWDS = {
+    "honest": (Character(), Character(), Character()),
+    "wrong": (Character("wrong"), Character("wrong"), Character("wrong")),
+    "wrong, and lazy": (Character("wrong", "lazy"), Character("wrong", "lazy"), Character(verifier="lazy")),
+    "watched": (Character("wrong", "lazy"), Character("wrong", "lazy"), Character(watcher=HONEST)),
+    "lazy, and watched": (Character(verifier="lazy"), Character(verifier="lazy"), Character(watcher=HONEST)),
+    "lying": (Character(verifier="lying"), Character(verifier="lying"), Character()),
+    "wrong, and lying": (Character("wrong", "lying"), Character("wrong", "lying"), Character()),
+    "withholding": (Character("withholding"), Character("withholding"), Character()),
+    "idle": (Character("idle"), Character("idle"), Character()),
+    "deserting": (Character("deserting"), Character("deserting"), Character()),
+    "silent": (Character(verifier="silent"), Character(verifier="silent"), Character()),
+    "unrevealing": (Character(verifier="unrevealing"), Character(verifier="unrevealing"), Character()),
+    "blind": (Character(verifier="blind"), Character(verifier="blind"), Character()),
+    "false": (Character(watcher="false"), Character(), Character()),
+    "griefing": (Character(watcher="griefing"), Character(), Character()),
+}
+"""Beside two honest ones."""
+ACTS_OF_SOLVERS = {"idle": "idle", "deserting": "desert"}
+ACTS_OF_VERIFIERS = {"lying": "lie", "lazy": "lazy", "silent": "silent", "unrevealing": "unrevealing", "blind": "blind"}
+ACTS_OF_WATCHERS = {"false": "false", "griefing": "announce"}
+
+
+class OneTask(Submitter):
+    """Submits tasks of one instalment."""
+
+    def _order(self) -> m.TaskSpec:
+        fields = {"steps": 2 * SEGMENTS, "segment_steps": 2, "instalments": 1, "samples": 2}
+        return order(self.wallet.name, verifiers=self.rng.choice((1, 2, 3)), deadline_blocks=600, **fields)
+
+
+class OneTaskMarket(Market):
+    """A calm chain with one task."""
+
+    submitter_class = OneTask
+
+
+class Chain:
+    """What happened to the one task of a market."""
+
+    def __init__(self, seed: int, crowd: str) -> None:
+        parameters = msgspec.structs.replace(CALM.parameters, challengers_per_dispute_max=4, miss_slash_bps=300)
+        characters = [Character(), Character(), *CROWDS[crowd]]
+        schedule = replace(CALM, characters=characters, tasks=1, traders=0, delegators=0, parameters=parameters)
+        self.market = OneTaskMarket(seed, schedule)
+        self.actors = list(self.market.providers.values())
+        self.snapshots: dict[tuple[int, bool], Instalment] = {}
+        self.events: list[Event] = []
+        self.fees: Counter[bytes] = Counter()
+        self._run()
+        self.task = queries.tasks(self.ledger, 1)[0]
+        self.spec = queries.spec(self.ledger, self.task.task_id)
+        self.solvers = [self.agent(event.get("solver")) for event in self.events if event.kind == "task_assigned"]
+
+    @property
+    def ledger(self) -> MemoryLedger:
+        """After the last block."""
+        return self.market.ledger
+
+    def agent(self, address: object) -> int:
+        """Number of a provider."""
+        return next(number for number, actor in enumerate(self.actors) if actor.address == address)
+
+    def _run(self) -> None:
+        market, ended = self.market, False
+        while not ended or market.height < 30:
+            delta = market.step()
+            self.events += delta.events
+            for data, result in zip(market.blocks[-1][1], delta.results, strict=True):
+                self.fees[m.decode_transaction(data).sender_address] += result.fee_nano
+            for task in queries.tasks(market.ledger, 1):
+                ended = bool(task.ended_height)
+                for one in queries.instalments(market.ledger, task.task_id):
+                    if one.verifications:
+                        self.snapshots[one.attempt, one.redrawn] = one
+
+    def worth(self, agent: int) -> int:
+        """What a provider gained, fees aside."""
+        address = self.actors[agent].address
+        record = queries.provider(self.ledger, address)
+        assert record is not None
+        balance = queries.account(self.ledger, address).balance_nano
+        start = next(one.balance_nano for one in self.market.genesis.accounts if one.address == address)
+        return balance + record.bond_nano - start + self.fees[address]
+
+    def withheld(self, solver: bytes) -> bool:
+        """Whether this solver serves no state."""
+        return self.actors[self.agent(solver)].character.solver == "withholding"
+
+    @property
+    def partly(self) -> bool:
+        """Whether a verifier had some states all the same (of others who had them, or the very first): no such thing
+        is in the simulation, where states are served or not."""
+        served = False
+        for event in self.events:
+            if event.kind == "task_assigned":
+                served = not self.withheld(bytes(event.get("solver") or b""))  # type: ignore[arg-type]
+            if event.kind == "verdict_revealed" and not served and event.get("approved"):
+                return True
+        return False
+
+    def bad_segments(self, one: Instalment) -> frozenset[int]:
+        """Segments whose claimed end does not follow from their claimed start."""
+        bad, start = set(), one.start_root
+        for position, end in enumerate(one.segment_roots):
+            run = execution(self.task.seed, self.market.store.remember(start) or ())
+            if run.root(2 * (position + 1)) != end:
+                bad.add(position)
+            start = end
+        return frozenset(bad)
+
+
+class Recorded:
+    """The fate of a task, as it was on a chain."""
+
+    def __init__(self, chain: Chain) -> None:
+        self.chain, self.attempt, self.redrawn = chain, 0, False
+        self.slots = list[int]()
+        self.solvers = iter(chain.solvers)
+
+    @property
+    def now(self) -> Instalment:
+        """The instalment as it was in the end of the present attempt's present set of verifiers."""
+        return self.chain.snapshots[self.attempt, self.redrawn]
+
+    def solver(self, gone: Collection[int], cheat_first: bool) -> int | None:
+        self.attempt, self.redrawn, self.slots = self.attempt + 1, False, []
+        return next(self.solvers, None)
+
+    def work(self, act: str, segments: int) -> Work:
+        self.redrawn = (self.attempt, False) not in self.chain.snapshots
+        return Work(self.chain.bad_segments(self.now), 0, not self.chain.withheld(self.now.solver))
+
+    def verifiers(self, count: int, out: Collection[int]) -> list[int]:
+        """In the order in which they showed their verdicts, whoever stayed silent first."""
+        known = [self.chain.agent(slot.verifier) for slot in self.now.verifications]
+        second = (self.attempt, True) in self.chain.snapshots
+        if self.slots and second and set(known) <= set(self.slots):  # a second set was drawn
+            self.redrawn, self.slots = True, []
+            known = [self.chain.agent(slot.verifier) for slot in self.now.verifications]
+        fresh = [agent for agent in known if agent not in self.slots][:count]
+        self.slots += fresh
+        return sorted(fresh, key=self._rank)
+
+    def _rank(self, agent: int) -> tuple[int, int]:
+        """The order of reveals, and before all that the order in which disputes were decided."""
+        address = self.chain.actors[agent].address
+        shown = [e.get("verifier") for e in self.chain.events if e.kind == "verdict_revealed"]
+        ended = [e.subject for e in self.chain.events if e.kind == "dispute_resolved"]
+        decided = [one for one in self._disputes() if one.state != DISPUTE_MOOT]
+        own = [ended.index(one.dispute_id) for one in decided if one.challengers[0].address == address]
+        return min(own, default=1 << 30), shown.index(address) if address in shown else 1 << 30
+
+    def segments(self, agent: int, segments: int, samples: int) -> tuple[int, ...]:
+        address = self.chain.actors[agent].address
+        return next(slot.segments for slot in self.now.verifications if slot.verifier == address)
+
+    def compares(self, agent: int) -> bool:
+        return False
+
+    def watcher(self, taken: Collection[int], approved: Sequence[int]) -> tuple[int, int] | None:
+        """An honest challenger from outside."""
+        for dispute in self._disputes():
+            finder = self.chain.agent(dispute.challengers[0].address)
+            if dispute.challengers[0].address != b"" and self.chain.actors[finder].character.watcher == HONEST:
+                return finder, dispute.segment
+        return None
+
+    def griefer(self, taken: Collection[int]) -> int | None:
+        """A false one."""
+        for agent, actor in enumerate(self.chain.actors):
+            if actor.character.watcher in ACTS_OF_WATCHERS and self._challenged(actor.address):
+                return agent
+        return None
+
+    def _challenged(self, address: bytes) -> bool:
+        sent = [e for e in self.chain.events if e.kind == "challenge_committed" and e.get("challenger") == address]
+        return bool(sent)
+
+    def _disputes(self) -> list[queries.DisputeRecord]:
+        state = State(self.chain.ledger)
+        found = (state.dispute(dispute_id) for dispute_id in self.chain.task.disputes)
+        return [one for one in found if one.attempt == self.attempt]
+
+
+def strategy_of(chain: Chain, agent: int) -> Strategy:
+    """What the simulation calls what it did. A deserter makes up its mind each time that it is asked."""
+    character, address = chain.actors[agent].character, chain.actors[agent].address
+    gone = {event.get("solver") for event in chain.events if event.kind == "solver_timed_out"}
+    if character.solver == "deserting" and address not in gone:
+        character = replace(character, solver=HONEST)
+    acts = Strategy(
+        str(character),
+        "",
+        "",
+        solver=ACTS_OF_SOLVERS.get(character.solver, HONEST),
+        verifier=ACTS_OF_VERIFIERS.get(character.verifier, HONEST),
+        outsider=ACTS_OF_WATCHERS.get(character.watcher, ""),
+    )
+    counts = {SOLVER: acts.solver != HONEST, VERIFIER: acts.verifier != HONEST, OUTSIDER: bool(acts.outsider)}
+    return replace(acts, counts=next((role for role, does in counts.items() if does), "")) if acts != TRUE else acts
+
+
+def check(seed: int, crowd: str) -> Counter[str]:
+    """One market and its simulation; what it reached."""
+    chain = Chain(seed, crowd)
+    if chain.partly:
+        return Counter({"partly": 1})
+    assert chain.spec is not None
+    shape = Shape(chain.spec, chain.task.gas_per_step)
+    agents = tuple(provider(number, 1, ASK) for number in range(len(chain.actors)))
+    population = Population(agents, tuple(strategy_of(chain, agent) for agent in range(len(agents))), ())
+    play = Play(population, shape, chain.market.parameters, FREE, Recorded(chain))
+    play.fees = type(play.fees)(*(0 for _ in play.fees.__slots__))
+    result = play.task()
+    simulated: Counter[int] = Counter()
+    for duty in result.duties:
+        simulated[duty.agent] += duty.profit_nano
+    for agent in range(len(chain.actors)):
+        shown = f"seed {seed} {crowd}: {chain.actors[agent].character}"
+        assert simulated[agent] == chain.worth(agent), shown
+    supply = queries.supply(chain.ledger)
+    assert result.jackpot_nano == supply.jackpot_nano
+    return Counter(event.kind for event in chain.events) + Counter(
+        str(event.get("why")) for event in chain.events if event.kind == "slashed"
+    )
+
+
+SEEDS_OF = {"wrong": 4, "wrong, and lazy": 8, "watched": 8, "idle": 1, "deserting": 2, "withholding": 15, "false": 5}
+SEEDS_OF |= {"griefing": 5, "blind": 4}
+"""Seeds in which what a crowd is for comes to pass; 0 for the others."""
+REACHED = (
+    "solver proven wrong",
+    "verdict proven wrong",
+    "evidence proven wrong",
+    "challenger proven wrong",
+    "challenge not revealed",
+    "verifier missed its time",
+    "solver missed its time",
+    "the states were not served",
+    "states_unavailable",
+)
+
+
+def test_every_account_gains_on_the_ledger_what_the_simulation_says() -> None:
+    seen: Counter[str] = Counter()
+    for crowd in CROWDS:
+        seen += check(SEEDS_OF.get(crowd, 0), crowd)
+    assert [kind for kind in REACHED if not seen[kind]] == []
+
+
+@pytest.mark.soak
+def test_many_situations_on_the_ledger_and_in_the_simulation() -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(int(os.environ.get("ECONOMICS_SEEDS", "25"))):
+        for crowd in CROWDS:
+            seen += check(seed, crowd)
+    assert [kind for kind in REACHED if not seen[kind]] == []
