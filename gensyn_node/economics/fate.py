@@ -44,7 +44,7 @@ class Fate(Protocol):
     def watcher(self, taken: Collection[int], approved: Sequence[int]) -> tuple[int, int] | None:
         """A whistleblower and the segment that it re-executes."""
 
-    def griefer(self, taken: Collection[int]) -> int | None:
+    def griefers(self, taken: Collection[int]) -> list[int]:
         """Who challenges what is right."""
 
 
@@ -111,7 +111,7 @@ class Chance:
             return None
         return drawn[0], self._rng.choice(approved)
 
-    def griefer(self, taken: Collection[int]) -> int | None:
-        """See `Fate`."""
+    def griefers(self, taken: Collection[int]) -> list[int]:
+        """See `Fate`. One an instalment, where there are any."""
         free = [agent for agent in self._griefers if agent not in taken]
-        return self._rng.choice(free) if free else None
+        return [self._rng.choice(free)] if free else []

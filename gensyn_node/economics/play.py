@@ -408,8 +408,7 @@ class Play:
         if self._strategy(solver.agent).outsider == "own":
             self._false_challenge(self._accomplice(solver), "own", solver, bond)
             return
-        griefer = self.fate.griefer({solver.agent, *(slot.duty.agent for slot in approving)})
-        if griefer is not None:
+        for griefer in self.fate.griefers({solver.agent, *(slot.duty.agent for slot in approving)}):
             self._false_challenge(self._duty(griefer, OUTSIDER), self._strategy(griefer).outsider, solver, bond)
 
     def _false_challenge(self, challenger: Duty, act: str, solver: Duty, bond: int) -> None:

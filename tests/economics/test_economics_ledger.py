@@ -35,24 +35,24 @@ from tests.simulator.ledger.toy_program import ASK, execution, order
 FREE = Assumptions(margin_bps=1 << 80, capital_bps_per_year=0, value_bps=0)
 SEGMENTS = 6
 CROWDS = {
-    "honest": (Character(), Character(), Character()),
-    "wrong": (Character("wrong"), Character("wrong"), Character("wrong")),
-    "wrong, and lazy": (Character("wrong", "lazy"), Character("wrong", "lazy"), Character(verifier="lazy")),
-    "watched": (Character("wrong", "lazy"), Character("wrong", "lazy"), Character(watcher=HONEST)),
-    "lazy, and watched": (Character(verifier="lazy"), Character(verifier="lazy"), Character(watcher=HONEST)),
-    "lying": (Character(verifier="lying"), Character(verifier="lying"), Character()),
-    "wrong, and lying": (Character("wrong", "lying"), Character("wrong", "lying"), Character()),
-    "withholding": (Character("withholding"), Character("withholding"), Character()),
-    "idle": (Character("idle"), Character("idle"), Character()),
-    "deserting": (Character("deserting"), Character("deserting"), Character()),
-    "silent": (Character(verifier="silent"), Character(verifier="silent"), Character()),
-    "unrevealing": (Character(verifier="unrevealing"), Character(verifier="unrevealing"), Character()),
-    "blind": (Character(verifier="blind"), Character(verifier="blind"), Character()),
-    "false": (Character(watcher="false"), Character(), Character()),
-    "griefing": (Character(watcher="griefing"), Character(), Character()),
+    "honest": (Character(), "instalment_settled"),
+    "wrong": (Character("wrong"), "solver proven wrong"),
+    "wrong, and lazy": (Character("wrong", "lazy"), "instalment_settled"),
+    "wrong, and lying": (Character("wrong", "lying"), "verdict proven wrong"),
+    "lazy": (Character(verifier="lazy"), "evidence proven wrong"),
+    "lying": (Character(verifier="lying"), "verdict proven wrong"),
+    "withholding": (Character("withholding"), "the states were not served"),
+    "idle": (Character("idle"), "solver missed its time"),
+    "silent": (Character(verifier="silent"), "verifier missed its time"),
+    "unrevealing": (Character(verifier="unrevealing"), "verifier missed its time"),
+    "blind": (Character(verifier="blind"), "states_unavailable"),
+    "false": (Character(watcher="false"), "challenger proven wrong"),
+    "griefing": (Character(watcher="griefing"), "challenge not revealed"),
 }
-"""Beside two honest ones."""
-ACTS_OF_SOLVERS = {"idle": "idle", "deserting": "desert"}
+"""Three of these beside three honest ones, and what is to come to pass in some seed."""
+WATCHED = ("lazy",)
+"""Crowds among whose honest ones is a whistleblower."""
+ACTS_OF_SOLVERS = {"idle": "idle"}
 ACTS_OF_VERIFIERS = {"lying": "lie", "lazy": "lazy", "silent": "silent", "unrevealing": "unrevealing", "blind": "blind"}
 ACTS_OF_WATCHERS = {"false": "false", "griefing": "announce"}
 
@@ -76,7 +76,8 @@ class Chain:
 
     def __init__(self, seed: int, crowd: str) -> None:
         parameters = msgspec.structs.replace(CALM.parameters, challengers_per_dispute_max=4, miss_slash_bps=300)
-        characters = [Character(), Character(), *CROWDS[crowd]]
+        cheat, _ = CROWDS[crowd]
+        characters = [Character(watcher=HONEST if crowd in WATCHED else "none"), *[Character()] * 2, *[cheat] * 3]
         schedule = replace(CALM, characters=characters, tasks=1, traders=0, delegators=0, parameters=parameters)
         self.market = OneTaskMarket(seed, schedule)
         self.actors = list(self.market.providers.values())
@@ -202,12 +203,10 @@ class Recorded:
                 return finder, dispute.segment
         return None
 
-    def griefer(self, taken: Collection[int]) -> int | None:
-        """A false one."""
-        for agent, actor in enumerate(self.chain.actors):
-            if actor.character.watcher in ACTS_OF_WATCHERS and self._challenged(actor.address):
-                return agent
-        return None
+    def griefers(self, taken: Collection[int]) -> list[int]:
+        """False ones."""
+        actors = [actor for actor in self.chain.actors if actor.character.watcher in ACTS_OF_WATCHERS]
+        return [self.chain.agent(actor.address) for actor in actors if self._challenged(actor.address)]
 
     def _challenged(self, address: bytes) -> bool:
         sent = [e for e in self.chain.events if e.kind == "challenge_committed" and e.get("challenger") == address]
@@ -220,11 +219,8 @@ class Recorded:
 
 
 def strategy_of(chain: Chain, agent: int) -> Strategy:
-    """What the simulation calls what it did. A deserter makes up its mind each time that it is asked."""
-    character, address = chain.actors[agent].character, chain.actors[agent].address
-    gone = {event.get("solver") for event in chain.events if event.kind == "solver_timed_out"}
-    if character.solver == "deserting" and address not in gone:
-        character = replace(character, solver=HONEST)
+    """What the simulation calls what it does."""
+    character = chain.actors[agent].character
     acts = Strategy(
         str(character),
         "",
@@ -262,33 +258,14 @@ def check(seed: int, crowd: str) -> Counter[str]:
     )
 
 
-SEEDS_OF = {"wrong": 4, "wrong, and lazy": 8, "watched": 8, "idle": 1, "deserting": 2, "withholding": 15, "false": 5}
-SEEDS_OF |= {"griefing": 5, "blind": 4}
-"""Seeds in which what a crowd is for comes to pass; 0 for the others."""
-REACHED = (
-    "solver proven wrong",
-    "verdict proven wrong",
-    "evidence proven wrong",
-    "challenger proven wrong",
-    "challenge not revealed",
-    "verifier missed its time",
-    "solver missed its time",
-    "the states were not served",
-    "states_unavailable",
-)
-
-
-def test_every_account_gains_on_the_ledger_what_the_simulation_says() -> None:
-    seen: Counter[str] = Counter()
-    for crowd in CROWDS:
-        seen += check(SEEDS_OF.get(crowd, 0), crowd)
-    assert [kind for kind in REACHED if not seen[kind]] == []
+@pytest.mark.parametrize("crowd", CROWDS)
+def test_every_account_gains_on_the_ledger_what_the_simulation_says(crowd: str) -> None:
+    wanted = CROWDS[crowd][1]
+    assert any(check(seed, crowd)[wanted] for seed in range(20)), f"no seed reached: {wanted}"
 
 
 @pytest.mark.soak
 def test_many_situations_on_the_ledger_and_in_the_simulation() -> None:
-    seen: Counter[str] = Counter()
     for seed in range(int(os.environ.get("ECONOMICS_SEEDS", "25"))):
         for crowd in CROWDS:
-            seen += check(seed, crowd)
-    assert [kind for kind in REACHED if not seen[kind]] == []
+            check(seed, crowd)
