@@ -14,6 +14,7 @@ from proofs.pinpoint.context import Context
 from proofs.pinpoint.oracle import ArrayOracle
 from proofs.pinpoint.strategy import respond
 from proofs.tensors import Array
+from proofs.tiled import TiledTensor
 
 
 class Reexecution:
@@ -38,9 +39,9 @@ class Reexecution:
         values = start_of(self._run, self._directory, step).values()
         return [value.contiguous().numpy() for value in values]
 
-    def dataset_array(self, batch_input: int) -> Array:
+    def dataset(self, batch_input: int) -> TiledTensor:
         """See `Execution`."""
-        return self._run.dataset.array(self._run.program.batch[batch_input].name)
+        return self._run.dataset.tensor(self._run.program.batch[batch_input].name)
 
 
 def dispute_context(run: Run) -> Context:

@@ -103,6 +103,41 @@ def inclusion_paths(scheme: Scheme, hashes: Sequence[bytes], indices: Sequence[i
     return [tuple(path) for path in paths]
 
 
+def streamed_paths(
+    scheme: Scheme, hashes: Iterable[bytes], size: int, indices: Sequence[int]
+) -> list[tuple[bytes, ...]]:
+    """`inclusion_paths` over `size` leaf hashes that come one after another, keeping what the paths need alone.
+
+    `IndexError` when there is no such leaf, `ValueError` when there are more or fewer than `size`.
+    """
+    if not all(0 <= index < size for index in indices):
+        raise IndexError(f"leaves {list(indices)[:8]} of {size}")
+    heights = (size - 1).bit_length() if size else 0
+    lasts = [(size - 1) >> height for height in range(heights + 1)]
+    wanted = [
+        [(height, (index >> height) ^ 1) for height in range(heights) if (index >> height) ^ 1 <= lasts[height]]
+        for index in indices
+    ]
+    kept = {place: b"" for path in wanted for place in path}
+    waiting: dict[int, bytes] = {}
+    """Height → the left one of a pair whose right one is not there yet."""
+    count = 0
+    for hash_ in hashes:
+        place, count = count, count + 1
+        for height in range(heights + 1):
+            if (height, place) in kept:
+                kept[height, place] = hash_
+            if place % 2:
+                hash_ = scheme.node(waiting.pop(height), hash_)
+            elif place != lasts[height]:
+                waiting[height] = hash_
+                break
+            place //= 2
+    if count != size:
+        raise ValueError(f"{count} leaves, not {size}")
+    return [tuple(kept[place] for place in path) for path in wanted]
+
+
 def root_from_path(scheme: Scheme, leaf_hash: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:
     """The root that `path` leads to from leaf `index` of `size`; None when the path has not the right length."""
     if (

@@ -51,22 +51,28 @@ def evaluate_model(
         if made.held_out is None:
             raise Rejection(reasons.NOTHING_HELD_OUT, "the task file holds nothing out and no data is given")
         kept = open_dataset(made.held_out, check=False)
-        held_out = {item.name: kept.array(item.name) for item in built.program.batch}
-    missing = [item.name for item in built.program.batch if item.name not in held_out]
+        names, records, between = {item.name for item in kept.manifest.dataset}, kept.records, kept.between
+    else:
+        arrays = held_out
+        names, records = set(arrays), len(next(iter(arrays.values())))
+
+        def between(name: str, first: int, end: int) -> NDArray[Any]:
+            return arrays[name][first:end]
+
+    missing = [item.name for item in built.program.batch if item.name not in names]
     if missing:
         raise Rejection(reasons.BAD_DATA_FILE, f"the data lacks {', '.join(missing)}")
     state, _ = load_state(model, built.program.state)
     load_parameters(built.module, built.program, state)
     built.module.eval()
-    records = len(next(iter(held_out.values())))
     loss, right, targets = 0.0, 0.0, 0
     with torch.no_grad():
         for start in range(0, records, task.train.batch_size):
+            count = min(task.train.batch_size, records - start)
             batch: dict[str, Tensor] = {
-                item.name: torch.from_numpy(np.array(held_out[item.name][start : start + task.train.batch_size]))
+                item.name: torch.from_numpy(np.array(between(item.name, start, start + count)))
                 for item in built.program.batch
             }
-            count = min(task.train.batch_size, records - start)
             loss += float(built.loss(built.module, batch)) * count
             if built.logits is not None:
                 logits, classes = built.logits(built.module, batch)

@@ -120,11 +120,13 @@ class _Inputs:
         self.read[input_number, index] = array
         return array
 
-    def leaves(self, input_number: int) -> Sequence[bytes]:
-        """The leaf hashes of one input."""
+    def path(self, input_number: int, index: int) -> tuple[bytes, ...]:
+        """The Merkle path of a tile of one input."""
         if self._node is None:
-            return self._oracle.dataset_leaves(self._batch_input)
-        return self._oracle.tile_leaves(self._tile.step, self._node.inputs[input_number])
+            indices = tuple(sorted(place for _, place in self.read))
+            return self._oracle.dataset_paths(self._batch_input, indices)[indices.index(index)]
+        leaves = self._oracle.tile_leaves(self._tile.step, self._node.inputs[input_number])
+        return tensors.prove_tile(leaves, index)
 
     @property
     def _batch_input(self) -> int:
@@ -162,7 +164,7 @@ def _justification(tile: Tile, piece: int, show: bool, oracle: Oracle) -> t.Just
             number,
             index,
             tensors.tile_bytes(array),
-            b"".join(tensors.prove_tile(reader.leaves(number), index)),
+            b"".join(reader.path(number, index)),
         )
         for (number, index), array in sorted(reader.read.items(), key=lambda item: item[0])
     )

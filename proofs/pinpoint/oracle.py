@@ -11,6 +11,7 @@ from proofs import tensors
 from proofs.pinpoint.context import Context
 from proofs.program.types import Program
 from proofs.tensors import Array
+from proofs.tiled import TiledTensor
 
 
 class Oracle(Protocol):
@@ -36,8 +37,8 @@ class Oracle(Protocol):
         """One tile of a value, 2-D."""
         ...
 
-    def dataset_leaves(self, batch_input: int) -> Sequence[bytes]:
-        """The leaf hash of every tile of the whole dataset tensor behind a batch input (0 is the first)."""
+    def dataset_paths(self, batch_input: int, indices: tuple[int, ...]) -> Sequence[tuple[bytes, ...]]:
+        """The Merkle path of tiles of the whole dataset tensor behind a batch input (0 is the first)."""
         ...
 
     def dataset_tile(self, batch_input: int, index: int) -> Array:
@@ -56,8 +57,8 @@ class Execution(Protocol):
         """Every value of `step` by value number: state entries before it, batch values, step index, nodes."""
         ...
 
-    def dataset_array(self, batch_input: int) -> Array:
-        """The whole dataset tensor behind a batch input, shape (records, *record.shape); may be a memory map."""
+    def dataset(self, batch_input: int) -> TiledTensor:
+        """The whole dataset tensor behind a batch input, which may be larger than memory."""
         ...
 
 
@@ -72,7 +73,7 @@ class ArrayOracle:
         self._leaves = lru_cache(maxsize=8)(self._hash_value)
         # Small, and asked for in three moves by either party.
         self._root = lru_cache(maxsize=4 * PROGRAM_VALUES_MAX)(self._hash_tree)
-        self.dataset_leaves = lru_cache(maxsize=4)(self._hash_dataset)
+        self.dataset_paths = lru_cache(maxsize=4)(self._prove_in_dataset)
 
     def state_roots(self, first_step: int, steps: int) -> Sequence[bytes]:
         """See `Oracle`."""
@@ -97,7 +98,7 @@ class ArrayOracle:
 
     def dataset_tile(self, batch_input: int, index: int) -> Array:
         """See `Oracle`."""
-        return tensors.tile_of(self._execution.dataset_array(batch_input), index)
+        return self._execution.dataset(batch_input).tile(index)
 
     def _hash_tree(self, step: int, value: int) -> bytes:
         """The root under the program's type: numpy likes to turn a scalar into one dimension."""
@@ -106,5 +107,5 @@ class ArrayOracle:
     def _hash_value(self, step: int, value: int) -> list[bytes]:
         return tensors.tile_leaves(self._values(step)[value])
 
-    def _hash_dataset(self, batch_input: int) -> list[bytes]:
-        return tensors.tile_leaves(self._execution.dataset_array(batch_input))
+    def _prove_in_dataset(self, batch_input: int, indices: tuple[int, ...]) -> Sequence[tuple[bytes, ...]]:
+        return self._execution.dataset(batch_input).paths(indices)

@@ -119,11 +119,12 @@ class _Inputs:
         self.read[input_number, index] = array
         return array
 
-    def leaves(self, input_number: int) -> Sequence[bytes]:
-        """The leaf hashes of one input."""
+    def paths(self, input_number: int, indices: Sequence[int]) -> Sequence[tuple[bytes, ...]]:
+        """The Merkle paths of tiles of one input."""
         if self._node is None:
-            return self._oracle.dataset_leaves(self._target.value - len(self._context.program.state))
-        return self._oracle.tile_leaves(self._target.step, self._node.inputs[input_number])
+            return self._oracle.dataset_paths(self._target.value - len(self._context.program.state), tuple(indices))
+        leaves = self._oracle.tile_leaves(self._target.step, self._node.inputs[input_number])
+        return tensors.prove_tiles(leaves, indices)
 
 
 def _accumulator_after(target: t.Target, tile: int, pieces: int, oracle: Oracle, context: Context) -> Array | None:
@@ -161,7 +162,7 @@ def _evidence(claim: t.Claim, phase: t.AwaitEvidence, oracle: Oracle, context: C
     tiles = []
     for number in sorted({number for number, _ in reader.read}):
         indices = sorted(index for input_number, index in reader.read if input_number == number)
-        for index, path in zip(indices, tensors.prove_tiles(reader.leaves(number), indices), strict=True):
+        for index, path in zip(indices, reader.paths(number, indices), strict=True):
             tiles.append(t.InputTile(number, index, tensors.tile_bytes(reader.read[number, index]), b"".join(path)))
     missing = sorted({number for number, _ in reader.read if _is_missing(target, number)})
     inputs = tuple(_prove_input(target, number, oracle, context) for number in missing)

@@ -30,6 +30,7 @@ from proofs.program.initial import initial_tensor
 from proofs.program.operators import infer
 from proofs.program.types import F32, I64, OPSET, Fill, Node, Program, StateEntry, TensorType, Uniform
 from proofs.tensors import Array
+from proofs.tiled import TiledTensor
 
 SEED = bytes(range(32))
 ONE_BITS = 0x3F800000
@@ -70,7 +71,7 @@ class Memory:
     def values(self, step: int) -> Sequence[Array]:
         return self.steps[step]
 
-    def dataset_array(self, batch_input: int) -> Array:
+    def dataset(self, batch_input: int) -> TiledTensor:
         raise IndexError(batch_input)
 
 

@@ -41,7 +41,7 @@ class _Remembered:
     def __init__(self, execution: Reexecution) -> None:
         self.state_roots = lru_cache(maxsize=1)(execution.state_roots)
         self.values = lru_cache(maxsize=1)(execution.values)
-        self.dataset_array = execution.dataset_array
+        self.dataset = execution.dataset
 
 
 @dataclass(frozen=True)

@@ -206,7 +206,7 @@ class LazyOracle:
         number = value - self.dispute.context.program.first_node_value
         return self.dispute.inputs[number].tile(number, index)
 
-    def dataset_leaves(self, batch_input: int) -> Sequence[bytes]:
+    def dataset_paths(self, batch_input: int, indices: tuple[int, ...]) -> Sequence[tuple[bytes, ...]]:
         """The program has no batch."""
         raise IndexError(batch_input)
 

@@ -59,6 +59,7 @@ from proofs.program.initial import initial_tensor
 from proofs.program.types import BatchInput, Node, Program, StateEntry, TensorType, Uniform, program_id
 from proofs.sampling import batch_indices
 from proofs.state import evidence_root
+from proofs.tiled import TiledTensor, tiled
 
 CHAIN = "test-chain"
 GSN = NANO_PER_GSN
@@ -150,8 +151,8 @@ class Run:
         roots = [tensors.root_of(self.state(step)) for step in range(first_step, first_step + steps + 1)]
         return [self.context.state_root(first_step + i, [root]) for i, root in enumerate(roots)]
 
-    def dataset_array(self, batch_input: int) -> Any:
-        return DATA
+    def dataset(self, batch_input: int) -> TiledTensor:
+        return tiled(DATA)
 
 
 @dataclass

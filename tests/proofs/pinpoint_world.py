@@ -23,6 +23,7 @@ from proofs.program.types import F32, I64, BatchInput, Fill, Given, Node, Progra
 from proofs.program.validate import validate_program
 from proofs.sampling import batch_indices
 from proofs.state import checkpoint_root, evidence_root
+from proofs.tiled import TiledTensor, tiled
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SEED = bytes(range(32))
@@ -45,7 +46,7 @@ class Run:
 
     context: Context
     initial: list[Array]
-    dataset: list[Array]
+    arrays: list[Array]
     faults: tuple[Fault, ...] = ()
     steps: list[list[Array]] = field(default_factory=list)
 
@@ -60,8 +61,8 @@ class Run:
     def state_root(self, step: int) -> bytes:
         return self.context.state_root(step, [tensors.root_of(array) for array in self._state(step)])
 
-    def dataset_array(self, batch_input: int) -> Array:
-        return self.dataset[batch_input]
+    def dataset(self, batch_input: int) -> TiledTensor:
+        return tiled(self.arrays[batch_input])
 
     def _state(self, step: int) -> list[Array]:
         program = self.context.program
@@ -74,9 +75,9 @@ class Run:
         program = self.context.program
         start = self.initial if step == 0 else self._state(step)
         values = [self._fault(step, value, array) if step == 0 else array for value, array in enumerate(start)]
-        records = len(self.dataset[0]) if self.dataset else 1
+        records = len(self.arrays[0]) if self.arrays else 1
         indices = batch_indices(self.context.seed, step, program.batch_size, records)
-        for array in self.dataset:
+        for array in self.arrays:
             values.append(self._fault(step, len(values), np.ascontiguousarray(array[indices])))
         values.append(np.array(step, np.int64))
         for node in program.nodes:

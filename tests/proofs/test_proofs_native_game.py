@@ -58,9 +58,9 @@ class Vendor(Run):
         program = self.context.program
         start = self.initial if step == 0 else self._state(step)
         self.pending = list(start)
-        records = len(self.dataset[0]) if self.dataset else 1
+        records = len(self.arrays[0]) if self.arrays else 1
         indices = batch_indices(self.context.seed, step, program.batch_size, records)
-        for array in self.dataset:
+        for array in self.arrays:
             self.pending.append(super()._fault(step, len(self.pending), np.ascontiguousarray(array[indices])))
         self.pending.append(np.array(step, np.int64))
         for node in program.nodes:

@@ -18,6 +18,7 @@ from proofs.pinpoint.oracle import ArrayOracle
 from proofs.program.initial import initial_tensor
 from proofs.program.types import BatchInput, Node, Program, StateEntry, TensorType, Uniform, program_id
 from proofs.sampling import batch_indices
+from proofs.tiled import TiledTensor, tiled
 
 GSN = NANO_PER_GSN
 ASK = 10**14
@@ -120,9 +121,9 @@ class Execution:
         """Roots of the states before, between and after some steps."""
         return [self.root(step) for step in range(first_step, first_step + steps + 1)]
 
-    def dataset_array(self, batch_input: int) -> Any:
+    def dataset(self, batch_input: int) -> TiledTensor:
         """The records of a batch input."""
-        return DATA
+        return tiled(DATA)
 
 
 @lru_cache(maxsize=64)
