@@ -69,6 +69,7 @@ def show_quote(quote: Quote, task: BuiltTask) -> None:
             ("At most", f"{format_amount(quote.max_price_nano)}; what is not used comes back"),
             ("Training", f"{quote.train_gas / 1e9:.3f} giga-gas"),
             ("Verification", f"at most {quote.verify_gas / 1e9:.3f} giga-gas"),
+            *forced_error_lines(quote.forced_error_bps, f"tax {quote.tax_gas / 1e9:.3f} giga-gas"),
             ("Memory", memory_words(task)),
             ("Eligible now", f"{quote.solvers} solvers, {quote.verifiers} verifiers"),
             ("Solver's bond", format_amount(quote.solver_bond_nano)),
@@ -78,6 +79,11 @@ def show_quote(quote: Quote, task: BuiltTask) -> None:
     )
     if quote.problem:
         say(f"It would not start now: {quote.problem}")
+
+
+def forced_error_lines(chance_bps: int, tax: str) -> list[tuple[str, str]]:
+    """How often a task's instalments are shown with an error, and what that costs; nothing where they never are."""
+    return [("Forced errors", f"chance {chance_bps / 100:g} % an instalment; {tax}")] if chance_bps else []
 
 
 def show_task(task: dict[str, Any], promise: Guarantee | None = None) -> None:
@@ -97,6 +103,10 @@ def show_task(task: dict[str, Any], promise: Guarantee | None = None) -> None:
             ("Paid", format_amount(record["solver_paid_nano"] + record["verifiers_paid_nano"])),
             ("Refunded", format_amount(record["refunded_nano"])),
             ("Disputes", len(record["disputes"])),
+            *forced_error_lines(
+                record["spec"]["forced_error_bps"],
+                f"{format_amount(record['taxed_nano'])} paid into the jackpot pool",
+            ),
             *(promise_lines(promise) if promise is not None else ()),
         ]
     )

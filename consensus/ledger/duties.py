@@ -155,6 +155,8 @@ def _solving(state: State, task: Task, spec: TaskSpec, address: bytes) -> list[D
     elif task.state == TASK_TRAINING:
         first, steps = instalment_steps(spec, task.committed)
         before = state.instalment(task.task_id, task.committed - 1) if task.committed else None
+        if before is not None and before.secret_pending:
+            before = None  # What it shows may be the error; its solver has the right state.
         found.append(
             Duty(
                 DUTY_TRAIN,

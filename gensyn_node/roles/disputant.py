@@ -60,7 +60,8 @@ class Disputant:
         job = await self._materials.job(view, task)
         if defends_training:
             job = with_fault(job, self._cheats)
-        line = OWN if defends_training else line_of(dispute.attempt)
+        instalment = State(view).instalment(duty.task_id, dispute.instalment)
+        line = OWN if defends_training else line_of(instalment)
         if dispute.kind != DISPUTE_INITIAL:
             await self._fetch_start(task, dispute, line)
         if isinstance(game, NativeGame):

@@ -56,6 +56,12 @@ CHALLENGE_LOST = reason(
     "A challenge that was announced is not on disk any more.",
     "Do not delete a node's work folder while it has duties.",
 )
+SECRET_LOST = reason(
+    "E1964",
+    "secret_lost",
+    "A secret or sealed roots that this node bound itself to are not on disk any more.",
+    "Do not delete a node's work folder while it has duties: the bond hangs on it.",
+)
 UNKNOWN_ROLE = reason(
     "E1961", "unknown_role", "There is no such role.", "Choose auto, solver, verifier, whistleblower or none."
 )

@@ -18,14 +18,17 @@ import trio
 
 from consensus.ledger import queries
 from consensus.ledger.duties import (
+    DUTY_CONTEST,
     DUTY_DISCLOSE,
     DUTY_MOVE,
+    DUTY_OPEN,
     DUTY_PROFILE,
     DUTY_REVEAL,
     DUTY_REVEAL_CHALLENGE,
     DUTY_REVEAL_PROFILE,
     DUTY_START,
     DUTY_TRAIN,
+    DUTY_UNSEAL,
     DUTY_VERIFY,
     Duty,
     duties,
@@ -136,6 +139,9 @@ class RoleRunner:
             DUTY_TRAIN: self._solver.train,
             DUTY_VERIFY: self._verifier.verify,
             DUTY_REVEAL: self._verifier.reveal,
+            DUTY_OPEN: self._solver.forced_errors.open,
+            DUTY_UNSEAL: self._solver.forced_errors.unseal,
+            DUTY_CONTEST: self._verifier.contest,
             DUTY_MOVE: self._disputant.move,
             DUTY_PROFILE: self._profiler.measure,
             DUTY_REVEAL_PROFILE: self._profiler.reveal,
@@ -341,6 +347,9 @@ class RoleRunner:
 _ROLE_OF = {
     DUTY_START: ROLE_SOLVER,
     DUTY_TRAIN: ROLE_SOLVER,
+    DUTY_OPEN: ROLE_SOLVER,
+    DUTY_UNSEAL: ROLE_SOLVER,
+    DUTY_CONTEST: ROLE_VERIFIER,
     DUTY_VERIFY: ROLE_VERIFIER,
     DUTY_REVEAL: ROLE_VERIFIER,
     DUTY_PROFILE: ROLE_VERIFIER,

@@ -21,6 +21,7 @@ from gensyn_node.primitives.limits import PROGRAM_BYTES_MAX
 from gensyn_node.roles.account import NodeAccount, Unconfirmed
 from gensyn_node.roles.api import ChainApi
 from gensyn_node.roles.cheats import Cheats, fault_for
+from gensyn_node.roles.forced_errors import ForcedErrors
 from gensyn_node.roles.materials import OWN, Materials, largest_state
 from gensyn_node.roles.memory import Fitting
 from gensyn_node.roles.reasons import NO_LONGER_OURS
@@ -77,6 +78,8 @@ class Solver:
         self._fitting = Fitting(worker, memory_bytes)
         self._cheats = cheats
         self._last_heartbeat = -math.inf
+        self.forced_errors = ForcedErrors(chain, account, materials)
+        """The duties of a solver that may be drawn to show an error."""
 
     async def start(self, duty: Duty) -> None:
         """Fetch everything, see that it fits, accept."""
@@ -84,21 +87,20 @@ class Solver:
         self._activity.now(f"preparing task {duty.task_id.hex()[:12]}", duty.task_id)
         job = await self._job(task)
         await self._fitting.fitted(job)
-        await self._account.send(StartTask(duty.task_id))
+        anchor = await self.forced_errors.anchor(task, self._spec(duty))
+        await self._account.send(StartTask(duty.task_id, anchor))
         log.info("task_started", task=duty.task_id.hex())
 
     async def train(self, duty: Duty) -> None:
         """Train the instalment that is due and commit it. Work done before an interruption is found on disk."""
         task = self._task(duty)
-        spec = queries.spec(self._chain.view(), duty.task_id)
-        if spec is None:
-            raise InvariantViolation("a duty of a task without a spec")
+        spec = self._spec(duty)
         states = self._materials.states(duty.task_id, OWN)
         done = _Done(b"", [], [], [])
         async with trio.open_nursery() as heartbeats:
             heartbeats.start_soon(self._keep_alive, duty)
             job = await self._fitting.fitted(await self._job(task))
-            if duty.first_step:
+            if duty.start_root:  # That of a sealed instalment is this node's own, and here.
                 most = largest_state(self._chain.view(), task)
                 await self._materials.fetch_state(task, duty.start_root, duty.start_blob, duty.first_step, states, most)
             for first in range(duty.first_step, duty.first_step + duty.steps, spec.segment_steps):
@@ -115,7 +117,7 @@ class Solver:
                 if not self._still_ours(duty):
                     raise Rejection(NO_LONGER_OURS, f"task {duty.task_id.hex()[:12]} is not ours to train any more")
             heartbeats.cancel_scope.cancel()
-        await self._commit(duty, done)
+        await self._commit(duty, spec, done)
 
     async def _train_segment(
         self, duty: Duty, spec: TaskSpec, request: Train, done: _Done, heartbeats: trio.Nursery
@@ -134,7 +136,8 @@ class Solver:
                         done.losses.append(reply.loss)
                         # The name is ours to know: what the worker calls its file could be any file of this machine.
                         path = state_path(request.states_directory, reply.step)
-                        done.state_blobs.append(await self._materials.publish_state(reply.state_root, path))
+                        if not spec.forced_error_bps:  # What is sealed is served when it is opened.
+                            done.state_blobs.append(await self._materials.publish_state(reply.state_root, path))
                     case Trained():
                         start = reply.initial_root
                     case _:
@@ -162,15 +165,19 @@ class Solver:
             # A heartbeat that comes too late is no loss: the next one, or the commit, says the same.
             log.info("heartbeat_lost", task=message.task_id.hex(), error=str(error))
 
-    async def _commit(self, duty: Duty, done: _Done) -> None:
+    async def _commit(self, duty: Duty, spec: TaskSpec, done: _Done) -> None:
+        roots, losses, seal = tuple(done.segment_roots), tuple(loss_bits(loss) for loss in done.losses), b""
+        if spec.forced_error_bps:
+            seal = await self.forced_errors.seal(duty, spec, roots, losses)
         message = CommitInstalment(
             task_id=duty.task_id,
             instalment=duty.instalment,
             initial_root=done.initial_root if duty.instalment == 0 else b"",
-            segment_roots=tuple(done.segment_roots),
+            segment_roots=() if seal else roots,
             state_blobs=tuple(done.state_blobs),
-            losses=tuple(loss_bits(loss) for loss in done.losses),
+            losses=() if seal else losses,
             endpoints=(self._endpoint,),
+            seal=seal,
         )
         await self._account.send(message)
         log.info("instalment_committed", task=duty.task_id.hex(), instalment=duty.instalment, loss=done.losses[-1])
@@ -178,6 +185,12 @@ class Solver:
     async def _job(self, task: Task) -> Job:
         job = await self._materials.job(self._chain.view(), task)
         return with_fault(job, self._cheats)
+
+    def _spec(self, duty: Duty) -> TaskSpec:
+        spec = queries.spec(self._chain.view(), duty.task_id)
+        if spec is None:
+            raise InvariantViolation("a duty of a task without a spec")
+        return spec
 
     def _task(self, duty: Duty) -> Task:
         task = queries.task(self._chain.view(), duty.task_id)

@@ -15,6 +15,7 @@ from consensus.ledger.messages import (
     APPROVED,
     DISAGREED,
     UNAVAILABLE,
+    ContestForcedError,
     Finding,
     VerdictCommit,
     VerdictReveal,
@@ -49,9 +50,12 @@ class Verdict(Struct):
     salt: bytes
 
 
-def line_of(attempt: int) -> str:
-    """The folder of the states that this node fetched to check one attempt of a task."""
-    return f"check-{attempt}"
+def line_of(instalment: Instalment) -> str:
+    """The folder of the states that this node fetched to check one attempt of a task.
+
+    After a forced error the right roots have one of their own: the state before a step may be another there.
+    """
+    return f"check-{instalment.attempt}" + ("-right" if instalment.second_round else "")
 
 
 def following(work: SegmentWork) -> SegmentWork:
@@ -117,16 +121,28 @@ class Verifier:
             of=len(verdict.findings),
         )
 
+    async def contest(self, duty: Duty) -> None:
+        """What this node approved is said to be a forced error: insist, if it did re-execute the segment."""
+        instalment = self._instalment(duty)
+        own = await self.own_findings(instalment)
+        approved = any((f.segment, f.verdict) == (instalment.forced_segment, APPROVED) for f in own)
+        if instalment.attempt == duty.attempt and approved:
+            await self._account.send(ContestForcedError(duty.task_id, duty.instalment))
+            log.warning("forced_error_contested", task=duty.task_id.hex(), instalment=duty.instalment)
+
+    def _instalment(self, duty: Duty) -> Instalment:
+        return State(self._chain.view()).instalment(duty.task_id, duty.instalment)
+
     def _slot(self, duty: Duty) -> Verification:
         """This node's place among the instalment's verifiers."""
-        instalment = State(self._chain.view()).instalment(duty.task_id, duty.instalment)
+        instalment = self._instalment(duty)
         slot = slot_of(instalment, self._account.address)
         if slot is None or instalment.attempt != duty.attempt:
             raise Rejection(NO_LONGER_OURS, f"task {duty.task_id.hex()[:12]} has other verifiers now")
         return slot
 
     async def _examine(self, duty: Duty, slot: Verification) -> Verdict:
-        task = queries.task(self._chain.view(), duty.task_id)
+        task, line = queries.task(self._chain.view(), duty.task_id), line_of(self._instalment(duty))
         if task is None:
             raise InvariantViolation("a duty of a task that does not exist")
         job = await self._materials.job(self._chain.view(), task)
@@ -141,8 +157,8 @@ class Verifier:
             if job.arithmetic == NATIVE:
                 findings.append(await self._examine_native(task, duty, slot, job, work))
             else:
-                findings.append(await self.examine_segment(task, duty.attempt, job, work))
-        if await self._rerun(task, duty.attempt, job, self._after(duty)) is None:
+                findings.append(await self.examine_segment(task, line, job, work))
+        if await self._rerun(task, line, job, self._after(duty)) is None:
             findings = [Finding(one.segment, UNAVAILABLE, b"") if one.verdict == APPROVED else one for one in findings]
         self._native.judged(duty.task_id)
         return Verdict(tuple(findings), own_initial if differs else b"", secrets.token_bytes(32))
@@ -165,15 +181,16 @@ class Verifier:
         patience = slot.drawn_height + (duty.due_height - slot.drawn_height) // 2
         ends = map(following, duty.segments) if _is_native(self._chain.view(), task) else ()
         works = (*duty.segments, *ends, self._after(duty))
-        missing = [work.segment for work in works if not await self._fetch_start(task, duty.attempt, work)]
+        line = line_of(self._instalment(duty))
+        missing = [work.segment for work in works if not await self._fetch_start(task, line, work)]
         if missing and self._chain.head_height() < patience:
             raise Rejection(STATE_UNAVAILABLE, f"segments {missing}; tried again until height {patience}")
 
-    async def _fetch_start(self, task: Task, attempt: int, work: SegmentWork) -> bool:
+    async def _fetch_start(self, task: Task, line: str, work: SegmentWork) -> bool:
         """Bring one segment's start state; whether it is here."""
         if not work.first_step and not work.start_blob:
             return True
-        states, most = self._materials.states(task.task_id, line_of(attempt)), largest_state(self._chain.view(), task)
+        states, most = self._materials.states(task.task_id, line), largest_state(self._chain.view(), task)
         try:
             await self._materials.fetch_state(task, work.start_root, work.start_blob, work.first_step, states, most)
         except Rejection as refusal:
@@ -185,15 +202,16 @@ class Verifier:
 
     async def _examine_native(self, task: Task, duty: Duty, slot: Verification, job: Job, work: SegmentWork) -> Finding:
         """Measure one segment's distance, and look at the solver's values if it is far off."""
+        line = line_of(self._instalment(duty))
         for needed in (work, following(work)):
-            if not await self._fetch_start(task, duty.attempt, needed):
+            if not await self._fetch_start(task, line, needed):
                 return Finding(work.segment, UNAVAILABLE, b"")
-        drawn = Drawn(duty.instalment, duty.attempt, line_of(duty.attempt), slot.drawn_height, duty.due_height)
+        drawn = Drawn(duty.instalment, duty.attempt, line, slot.drawn_height, duty.due_height)
         return await self._native.examine(task, drawn, job, work)
 
-    async def examine_segment(self, task: Task, attempt: int, job: Job, work: SegmentWork) -> Finding:
+    async def examine_segment(self, task: Task, line: str, job: Job, work: SegmentWork) -> Finding:
         """Fetch one segment's start, run it, compare its end."""
-        found = await self._rerun(task, attempt, job, work)
+        found = await self._rerun(task, line, job, work)
         if found is None:
             return Finding(work.segment, UNAVAILABLE, b"")
         if found.agrees:
@@ -201,11 +219,11 @@ class Verifier:
         log.warning("segment_disagreed", task=task.task_id.hex(), segment=work.segment, own=found.end_root.hex())
         return Finding(work.segment, DISAGREED, found.end_root)
 
-    async def _rerun(self, task: Task, attempt: int, job: Job, work: SegmentWork) -> Verified | None:
+    async def _rerun(self, task: Task, line: str, job: Job, work: SegmentWork) -> Verified | None:
         """What comes of a segment; None when nobody serves the committed state that it starts from."""
-        if not await self._fetch_start(task, attempt, work):
+        if not await self._fetch_start(task, line, work):
             return None
-        states = self._materials.states(task.task_id, line_of(attempt))
+        states = self._materials.states(task.task_id, line)
         request = Verify(job, str(states), work.first_step, work.steps, work.start_root, work.end_root)
         try:
             found = await self._worker.final(request)
@@ -234,7 +252,7 @@ class Verifier:
 
     def _verdict_path(self, duty: Duty, slot: Verification) -> Path:
         """One file a draw: drawn again, the same node may get other segments, or find what was not served before."""
-        folder = self._materials.states(duty.task_id, line_of(duty.attempt))
+        folder = self._materials.states(duty.task_id, line_of(self._instalment(duty)))
         return folder / f"verdict-{duty.instalment}-{slot.drawn_height}"
 
     async def own_findings(self, instalment: Instalment) -> tuple[Finding, ...]:
@@ -242,7 +260,7 @@ class Verifier:
         slot = slot_of(instalment, self._account.address)
         if slot is None or self._cheats.lazy_verifier:
             return ()
-        folder = self._materials.states(instalment.task_id, line_of(instalment.attempt))
+        folder = self._materials.states(instalment.task_id, line_of(instalment))
         path = folder / f"verdict-{instalment.number}-{slot.drawn_height}"
         return (await _read_verdict(path)).findings if path.exists() else ()
 

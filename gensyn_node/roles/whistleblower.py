@@ -63,8 +63,8 @@ class Whistleblower:
         self._materials = materials
         self._verifier = verifier
         self._activity = activity
-        self._seen: set[tuple[bytes, int, int]] = set()
-        """(task, instalment, attempt) whose evidence was compared with one's own."""
+        self._seen: set[tuple[bytes, int, str]] = set()
+        """(task, instalment, line of states) whose evidence was compared with one's own."""
         self._looked: set[tuple[bytes, int, int, int]] = set()
         """(task, instalment, attempt, segment) already looked at."""
         self._since_s: float | None = None
@@ -105,7 +105,7 @@ class Whistleblower:
         started_s = trio.current_time()
         try:
             job = await self._materials.job(view, task)
-            own = await self._verifier.examine_segment(task, audit.attempt, job, work)
+            own = await self._verifier.examine_segment(task, line_of(instalment), job, work)
         finally:
             if not look.pays:
                 self._spent_s += trio.current_time() - started_s
@@ -120,10 +120,10 @@ class Whistleblower:
     async def cross_check(self, task_id: bytes, number: int) -> None:
         """Compare the other verifiers' evidence with one's own, where both approved the same segment."""
         instalment = _instalment(self._chain.view(), task_id, number)
-        if instalment is None or (task_id, number, instalment.attempt) in self._seen or self._is_native(task_id):
+        if instalment is None or (task_id, number, line_of(instalment)) in self._seen or self._is_native(task_id):
             return
         if instalment.state == INSTALMENT_WINDOW:
-            self._seen.add((task_id, number, instalment.attempt))
+            self._seen.add((task_id, number, line_of(instalment)))
             if await self._announced_before(instalment):
                 return
             own = await self._verifier.own_findings(instalment)
@@ -144,7 +144,7 @@ class Whistleblower:
                 return
 
     async def _announce(self, instalment: Instalment, challenge: Challenge) -> None:
-        path = self._path(instalment.task_id, instalment.attempt, instalment.number)
+        path = self._path(instalment)
         announced = Announced(challenge, secrets.token_bytes(32))
         await trio.to_thread.run_sync(write_durably, path, encode(announced))
         log.warning("challenge", task=instalment.task_id.hex(), kind=type(challenge).__name__)
@@ -156,7 +156,7 @@ class Whistleblower:
         It is sent again as it is, never anew: another salt could not show what was committed to, and what was shown is
         not announced twice. Both would cost the bond of an honest finder that was restarted in between.
         """
-        path = self._path(instalment.task_id, instalment.attempt, instalment.number)
+        path = self._path(instalment)
         if not path.exists():
             return False
         if not _has_challenged(self._chain.view(), instalment, self._account.address):
@@ -171,20 +171,20 @@ class Whistleblower:
             await self._account.send(OpenChallengeCommit(task_id, instalment.number, commitment))
         except (Rejection, Unconfirmed):
             key = (task_id, instalment.number, instalment.attempt)
-            self._seen.discard(key)  # The next look sends it again.
+            self._seen.discard((task_id, instalment.number, line_of(instalment)))  # The next look sends it again.
             self._looked = {looked for looked in self._looked if looked[:3] != key}
             raise
 
     async def reveal(self, duty: Duty) -> None:
         """Show the challenge committed to."""
-        path = self._path(duty.task_id, duty.attempt, duty.instalment)
+        path = self._path(State(self._chain.view()).instalment(duty.task_id, duty.instalment))
         if not path.exists():
             raise Rejection(CHALLENGE_LOST, f"{path} is gone: the challenge against {duty.task_id.hex()[:12]} is lost")
         announced: Announced = decode(Announced, await trio.Path(path).read_bytes())
         await self._account.send(OpenChallengeReveal(duty.task_id, announced.challenge, announced.salt))
 
-    def _path(self, task_id: bytes, attempt: int, number: int) -> Path:
-        return self._materials.states(task_id, line_of(attempt)) / f"challenge-{number}"
+    def _path(self, instalment: Instalment) -> Path:
+        return self._materials.states(instalment.task_id, line_of(instalment)) / f"challenge-{instalment.number}"
 
 
 def _key(look: Look) -> tuple[bytes, int, int, int]:

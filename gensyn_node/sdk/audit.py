@@ -146,7 +146,7 @@ class Audit:
         found = [
             (instalment, segment)
             for instalment in queries.instalments(self.reader, self.task.task_id)
-            if instalment.state != INSTALMENT_INVALID
+            if instalment.state != INSTALMENT_INVALID and instalment.segment_roots  # none while they are sealed
             for segment in instalment_segments(self.spec, instalment.number)
         ]
         if not found:

@@ -29,6 +29,7 @@ from consensus.ledger.messages import (
 from consensus.ledger.records import (
     DISPUTE_OPEN,
     INSTALMENT_CLOSING,
+    INSTALMENT_UNSEALING,
     INSTALMENT_WINDOW,
     DisputeRecord,
     PendingChallenge,
@@ -161,14 +162,14 @@ class Filing:
         waiting = ""
         while self._pending(filed):
             instalment = State(self._audit.reader).instalment(self._task_id, filed.instalment)
-            if instalment.state in (INSTALMENT_WINDOW, INSTALMENT_CLOSING):
+            if instalment.state in (INSTALMENT_WINDOW, INSTALMENT_CLOSING) and not instalment.secret_pending:
                 transactions.send(
                     self._client, self._key, OpenChallengeReveal(self._task_id, filed.challenge, filed.salt)
                 )
                 self._audit.reader.forget()
                 self._tell("shown")
                 return self._dispute(filed) is not None
-            if instalment.state not in CHALLENGEABLE:
+            if instalment.state not in (*CHALLENGEABLE, INSTALMENT_UNSEALING):
                 break
             if instalment.state != waiting:
                 waiting = instalment.state

@@ -31,6 +31,8 @@ class Quote:
     """
     tax_gas: int
     """Forced-error tax, as gas at the solver's ask; 0 without forced errors."""
+    forced_error_bps: int
+    """Chance that an instalment is shown with an error; 0: never."""
     bid_price_nano: int
     """Highest ask per giga-gas that the maximum price covers."""
     low_nano: int | None
@@ -92,6 +94,7 @@ def make_quote(spec: TaskSpec, gas_per_step: int, parameters: Parameters, provid
         train_gas=train,
         verify_gas=verify,
         tax_gas=tax,
+        forced_error_bps=spec.forced_error_bps,
         bid_price_nano=bid,
         low_nano=_price(train + tax, least, min(asks), min(verifiers, default=0)) if asks else None,
         high_nano=_price(train + tax, verify, max(asks), max(verifiers, default=0)) if asks else None,

@@ -93,6 +93,7 @@ def build_task(home: Home, task: TaskFile, base: Path, block_interval_ms: int) -
         memory_bytes=need.process_bytes + need.process_bytes * MEMORY_MARGIN_PERCENT // 100,
         endpoints=(),
         solver_bond_bps=task.verify.solver_bond_bps,
+        forced_error_bps=task.verify.forced_error_bps,
     )
     parameters = sum(entry.type.elements for entry in built.program.state if entry.name.startswith("parameter."))
     gas, file = gas_of_step(built.program), checkpoint.file if checkpoint else None

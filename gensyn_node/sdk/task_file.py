@@ -21,6 +21,8 @@ Pattern = Annotated[str, Meta(min_length=1, max_length=200)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 
 STEPS_MAX = 10_000_000
+FORCED_ERRORS = 0.2
+"""Chance of a forced error where a task file just says true."""
 _DURATION = re.compile(r"\s*([0-9]{1,7})\s*(s|m|h|d|blocks?)\s*\Z")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -152,6 +154,14 @@ class VerifyTable(Table, frozen=True):
     instalments: Annotated[int, Meta(ge=1, le=limits.INSTALMENTS_MAX)] = 1
     stake: Annotated[float, Meta(gt=0, le=100)] | UnsetType = UNSET
     """Solver's bond in multiples of its price; what the chain asks for when left out."""
+    forced_errors: bool | Share = False
+    """Chance that an instalment is shown with a deliberate error, which keeps verifiers looking; true: one in five."""
+
+    @property
+    def forced_error_bps(self) -> int:
+        """The chance in basis points; 0: never."""
+        chance = FORCED_ERRORS if self.forced_errors is True else float(self.forced_errors)
+        return round(chance * 10_000)
 
     @property
     def samples_each(self) -> int:
@@ -245,6 +255,7 @@ REMEDIES: dict[str, str] = {
     "verify.segment": f"write a number of steps from 1 to {limits.SEGMENT_STEPS_MAX}",
     "verify.samples": 'write how many segments each verifier repeats, at least 1, or "all"',
     "verify.stake": "write a multiple of the price, such as 12, or leave it out",
+    "verify.forced_errors": "write true, or a chance from 0 to below 1 such as 0.2",
     "verify.instalments": f"write a number from 1 to {limits.INSTALMENTS_MAX}, at most one a segment",
     "price": 'add a table [price] with max = "10 GSN"',
     "price.max": 'write an amount with its unit, such as "12.5 GSN"',

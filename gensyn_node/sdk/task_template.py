@@ -89,6 +89,7 @@ mode = "reproducible"          # every machine gets the same bits, so equality d
 verifiers = 2                  # drawn for each instalment
 segment = 50                   # steps between two committed states
 samples = 2                    # segments that each verifier repeats; "all" where a wrong result would cost much
+# forced_errors = true         # show one instalment in five with an error on purpose: who does not look loses its bond
 # stake = 12                   # solver's bond in multiples of its price; what the chain asks for when left out
 instalments = 2                # units of paying: what is settled is never lost
 
