@@ -307,7 +307,7 @@ def devnet_parameters() -> Parameters:
         veto_bps=3_340,
         treasury_fee_bps=1_000,
         forced_error_min_bps=100,
-        forced_error_max_bps=9_000,
+        forced_error_max_bps=9_999,
         forced_tax_bps=2_500,
         forced_payout_bps=9_000,
         forced_bond_bps=20_000,

@@ -35,6 +35,8 @@ class Expectation(Table, frozen=True):
     disputes_max: Annotated[int, Meta(ge=0)] = 1_000
     cheater_slashed: bool = False
     """The cheating node lost money, and nobody else did."""
+    jackpots_min: Annotated[int, Meta(ge=0)] = 0
+    """Finders of forced errors, in all."""
     outcome: Literal["", "defender_wrong", "challenger_wrong"] = ""
     """How every ruled dispute ended."""
 

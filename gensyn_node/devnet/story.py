@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from consensus.ledger.queries import instalments
 from gensyn_node.devnet import reasons
 from gensyn_node.devnet.account_book import Book, addresses, read_book, rewards_between
 from gensyn_node.devnet.digits import write_digits
@@ -16,10 +17,12 @@ from gensyn_node.devnet.layout import Devnet, create_devnet, plans_with_cheats
 from gensyn_node.devnet.processes import check_alive, running
 from gensyn_node.devnet.scenario import Scenario
 from gensyn_node.keys.keyring import ACCOUNT, Keyring
+from gensyn_node.primitives.bech32 import encode_address
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.sdk.client import NodeClient, connect
 from gensyn_node.sdk.dispute_replay import replay_dispute
 from gensyn_node.sdk.evaluate import Evaluation, evaluate_model
+from gensyn_node.sdk.ledger_reader import LedgerReader
 from gensyn_node.sdk.quote import check_quote
 from gensyn_node.sdk.task_build import BuiltTask, build_task
 from gensyn_node.sdk.task_file import TaskFile, read_task_file
@@ -71,6 +74,8 @@ class Ending:
     slashed: tuple[str, ...]
     """Names of the nodes that lost a bond."""
     cheaters: tuple[str, ...]
+    jackpots: tuple[str, ...]
+    """Names of the nodes that found a forced error, one entry a find."""
     solvers: tuple[str, ...]
     """Names of the nodes whose work was settled."""
     blocks: int
@@ -148,6 +153,7 @@ class _Story:
             disputes=disputes,
             slashed=self._slashed(),
             cheaters=self.cheaters,
+            jackpots=self._jackpots(task_id),
             solvers=self._names(verified.solvers if verified else ()),
             **self._blocks(),
             seconds=time.monotonic() - self.started,
@@ -232,6 +238,11 @@ class _Story:
         lost = [one["address"] for one in self.client.call("providers") if int(one["slashed_nano"]) > 0]
         return self._names(lost)
 
+    def _jackpots(self, task_id: bytes) -> tuple[str, ...]:
+        names = {address: name for name, address in addresses(self.devnet).items()}
+        found = instalments(LedgerReader(self.client), task_id)
+        return tuple(names[encode_address(finder)] for one in found for finder in one.claimants)
+
     def _names(self, found: Any) -> tuple[str, ...]:
         names = {address: name for name, address in addresses(self.devnet).items()}
         return tuple(sorted({names.get(address, address) for address in found}))
@@ -260,6 +271,8 @@ def _judged(ending: Ending, scenario: Scenario) -> Ending:
     require(not expect.outcome or set(ruled) == {expect.outcome}, f"the disputes ended {ruled}, not {expect.outcome}")
     wrong = [one.dispute_id for one in ending.disputes if one.replayed_outcome not in ("", one.outcome)]
     require(not wrong, f"played again, these disputes end otherwise: {wrong}")
+    finds = len(ending.jackpots)
+    require(finds >= expect.jackpots_min, f"{finds} finds of forced errors, not {expect.jackpots_min}")
     expected = ending.cheaters if expect.cheater_slashed else ()
     require(ending.slashed == tuple(sorted(expected)), f"slashed: {ending.slashed or 'nobody'}, not {expected}")
     require(not set(ending.solvers) & _cheating_solvers(ending, scenario), "the cheater's work was paid")

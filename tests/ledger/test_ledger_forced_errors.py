@@ -402,7 +402,7 @@ def _duty(task_id: bytes) -> Duty:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"forced_error_bps": 99}, {"forced_error_bps": 9_001}, {"arithmetic": "native"}], ids=str
+    "changes", [{"forced_error_bps": 99}, {"forced_error_bps": 10_000}, {"arithmetic": "native"}], ids=str
 )
 def test_a_chance_out_of_bounds_and_native_tasks_are_refused(changes: dict[str, object]) -> None:
     parameters = msgspec.structs.replace(World().parameters, native_profilers=2)

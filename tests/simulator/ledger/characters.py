@@ -9,6 +9,9 @@ HONEST = "honest"
 SOLVERS = ("wrong", "wrong start", "garbage", "withholding", "deserting", "idle", "late")
 """Trains wrongly (one step, or the initial state); commits roots of no state; serves no state; stops half-way; never
 starts; does everything in the last block that counts."""
+FORCED_SOLVERS = ("secretive", "twisted", "contrary", "unopened")
+"""With forced errors: never shows a secret; seals garbage and opens the truth where an error is drawn; opens an error
+where none is drawn, and none where one is; never opens."""
 VERIFIERS = ("lazy", "copying", "lying", "blind", "silent", "unrevealing", "double")
 """Approves without looking; copies another's commitment; disagrees with what is right; says that states cannot be had;
 commits nothing; commits and never reveals; says everything twice."""

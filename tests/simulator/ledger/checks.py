@@ -39,7 +39,10 @@ from gensyn_node.primitives.errors import Rejection
 from proofs.sampling import draw_segments
 from tests.simulator.application import require
 from tests.simulator.ledger.dispute_checks import DisputeChecks
+from tests.simulator.ledger.forced_checks import ForcedChecks
 
+FORCED = ("secret withheld", "approved a forced error")
+"""Reasons that an honest party is slashed for only when it was kept from acting."""
 MISSES = ("solver missed its time", "verifier missed its time", "challenge not revealed", "the states were not served")
 """Reasons of the small slash: nobody claims that the party lied."""
 
@@ -55,6 +58,16 @@ class Surroundings(Protocol):
 
     def could_not(self, provider: bytes, task_id: bytes) -> bool:
         """Whether the provider asked for states of the task that nobody serves."""
+
+
+def _applied(transactions: Sequence[bytes], delta: BlockDelta) -> list[tuple[bytes, m.Message]]:
+    """(sender, message) of the block's messages that took effect."""
+    found = []
+    for data, result in zip(transactions, delta.results, strict=True):
+        if result.applied:
+            transaction = m.decode_transaction(data)
+            found.append((transaction.sender_address, transaction.message))
+    return found
 
 
 @dataclass
@@ -81,6 +94,7 @@ class LedgerChecks:
 
     def __post_init__(self) -> None:
         self.disputes = DisputeChecks(self.parameters, self.seen)
+        self.forced = ForcedChecks(self.parameters, self.seen)
 
     def genesis(self, delta: BlockDelta, ledger: MemoryLedger) -> None:
         """The first state."""
@@ -114,6 +128,7 @@ class LedgerChecks:
         self._slashes(state, delta, height)
         self._escapes(state, delta)
         self.disputes.after_block(state, height)
+        self.forced.after_block(before, state, height, self.beacons, _applied(transactions, delta), delta)
         self._tasks(state, height)
         self._follow_powers(delta, ledger)
 
@@ -124,8 +139,13 @@ class LedgerChecks:
         grown = new.minted_nano - old.minted_nano
         require(0 <= grown <= self.parameters.block_reward_nano, f"{grown} nano were minted in one block")
         taken = [int(event.get("amount_nano") or 0) for event in delta.events if event.kind == "slashed"]
-        compensated = any(event.kind == "solver_slashed" for event in delta.events)
+        compensated = any(
+            event.kind == "solver_slashed" or event.get("why") == "secret withheld" for event in delta.events
+        )
         gone = new.burnt_nano - old.burnt_nano + new.jackpot_nano - old.jackpot_nano
+        for event in delta.events:  # Taxes and jackpots go through the pool and are no part of what is slashed.
+            amount = int(event.get("amount_nano") or 0)
+            gone += amount * ((event.kind == "jackpot_paid") - (event.kind == "tax_paid"))
         share = self.parameters.jackpot_bps
         if not compensated:
             share = BASIS_POINTS - self.parameters.winner_bps
@@ -357,7 +377,9 @@ class LedgerChecks:
             self.seen[f"slashed: {why}"] += 1
             if not self.world.is_honest(party):
                 continue
-            if why in MISSES:
+            if why in FORCED:
+                excused = self.world.hindered(party, height) or self._could_not_open(state, party)
+            elif why in MISSES:
                 task_id = task_of_miss.get(party)
                 excused = self.world.hindered(party, height) or (
                     task_id is not None and self.world.could_not(party, task_id)
@@ -367,6 +389,10 @@ class LedgerChecks:
                 excused = self._lost_by_hindrance(state, party, height)
             require(excused, f"an honest party was slashed at height {height}: {why}")
             self.seen["an honest party that was kept from acting was slashed"] += 1
+
+    def _could_not_open(self, state: State, solver: bytes) -> bool:
+        """Whether the party is the solver of a task whose states it could not have."""
+        return any(self.world.could_not(solver, task_id) for task_id in self.solvers)
 
     def _escapes(self, state: State, delta: BlockDelta) -> None:
         """A solver that an honest party holds to be wrong is not let go by anything but another one's proof."""

@@ -39,6 +39,7 @@ from tests.simulator.ledger.wallets import Wallet, check_real_signature, check_s
 GRACE_BLOCKS = 4
 """An honest party whose transactions are included within so many blocks must never be slashed."""
 BALANCE = 1_000 * GSN
+FORCED_FROM_SEED = 100
 
 
 @dataclass
@@ -69,6 +70,7 @@ class Schedule:
     absent: float = 0.0
     """Chance that a validator signs next to nothing."""
     real_signatures: bool = False
+    forced_error_bps: int = 0
     busy_blocks: int = 50
     """Until then traders trade, tasks come in and validators stake."""
 
@@ -93,6 +95,8 @@ def hasty_parameters(rng: random.Random) -> Parameters:
         solves_per_provider_max=2,
         challengers_per_dispute_max=rng.choice((1, 2, 4)),
         miss_slash_bps=rng.choice((0, 200, 500)),
+        forced_open_blocks=8,
+        forced_reveal_blocks=8,
         validators_min=rng.choice((1, 3)),
         downtime_window_blocks=8,
         downtime_slash_bps=rng.choice((1, 300)),
@@ -122,6 +126,8 @@ def draw(seed: int) -> Schedule:
         equivocations=rng.choice((0.0, 0.0, 0.02)),
         absent=rng.choice((0.0, 0.0, 0.4)),
         real_signatures=rng.random() < 0.02,
+        # The first seeds are played without: they reach the rare states that the tests ask for.
+        forced_error_bps=rng.choice((0, 0, 0, 3_000)) if seed >= FORCED_FROM_SEED else 0,
     )
 
 
@@ -200,6 +206,7 @@ class Market:
                 schedule.fickle,
                 schedule.busy_blocks,
                 schedule.deadline_blocks,
+                schedule.forced_error_bps,
             )
             for name in (f"submitter {number}" for number in range(schedule.submitters))
         ]

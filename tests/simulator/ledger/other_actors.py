@@ -60,6 +60,7 @@ class Submitter:
     last_submission: int
     """Last height at which it submits."""
     deadline_blocks: int
+    forced_error_bps: int = 0
     submitted: int = 0
 
     @property
@@ -94,6 +95,7 @@ class Submitter:
             verifiers=self.rng.choice((1, 2, 2, 3)),
             samples=self.rng.choice((1, 2, 6)),
             deadline_blocks=self.deadline_blocks,
+            forced_error_bps=self.forced_error_bps,
         )
 
 

@@ -27,14 +27,15 @@ from gensyn_node.primitives.codec import encode
 from proofs.pinpoint import strategy
 from proofs.pinpoint.types import Name, PostStates
 from proofs.state import evidence_root
+from tests.simulator.ledger import forced_actors
 from tests.simulator.ledger.characters import HONEST, Character
 from tests.simulator.ledger.toy_program import ASK, GSN, Execution, History, StateStore, execution
 from tests.simulator.ledger.wallets import Wallet
 
 Intent = tuple[object, m.Message]
 """(what it is for, the message)."""
-Place = tuple[bytes, int, int, tuple[int, ...]]
-"""Task, instalment, attempt, segments drawn."""
+Place = tuple[bytes, int, int, tuple[tuple[int, bytes, bytes], ...]]
+"""Task, instalment, attempt, segments drawn with their roots."""
 
 
 @dataclass
@@ -58,6 +59,8 @@ class ProviderActor:
     """By what was drawn: a second set of verifiers may hold the same account, with other segments."""
     _claims: dict[tuple[bytes, bytes], History] = field(default_factory=dict)
     """(task, root it claimed) -> the faulty history that gives it."""
+    sealed: dict[tuple[bytes, int, int], tuple[bytes, ...]] = field(default_factory=dict)
+    """(task, attempt, instalment) -> the roots that it sealed."""
     _seen: set[tuple[bytes, int, int, bool]] = field(default_factory=set)
     _made: set[bytes] = field(default_factory=set)
     _ready: dict[tuple[bytes, int, int], int] = field(default_factory=dict)
@@ -97,6 +100,10 @@ class ProviderActor:
         match duty.kind:
             case "start" | "train":
                 yield from self._solve(reader, height, task, duty, purpose)
+            case "open" | "unseal":
+                yield from forced_actors.answer(self, reader, task, duty, purpose)
+            case "contest" if self.character.verifier != "lazy":
+                yield purpose, m.ContestForcedError(duty.task_id, duty.instalment)
             case "verify" | "reveal":
                 yield from self._verify(reader, height, task, duty, purpose)
             case "move":
@@ -131,7 +138,7 @@ class ProviderActor:
             self.could_not.add((task.task_id, task.attempt))
             return
         if duty.kind == "start":
-            yield purpose, m.StartTask(duty.task_id)
+            yield purpose, m.StartTask(duty.task_id, forced_actors.anchor(self, reader, task))
             return
         if kind == "deserting" and (duty.instalment or self.rng.random() < 0.5):
             return
@@ -147,7 +154,8 @@ class ProviderActor:
             return next(
                 i.end_root for i in queries.instalments(reader, duty.task_id) if i.number == duty.instalment - 1
             )
-        return duty.start_root
+        before = self.sealed.get((duty.task_id, duty.attempt, duty.instalment - 1))
+        return duty.start_root if before is None else before[-1]
 
     def _commit(self, reader: Reader, task: Task, duty: Duty, start: History) -> m.CommitInstalment:
         kind, spec = self.character.solver, queries.spec(reader, duty.task_id)
@@ -168,6 +176,8 @@ class ProviderActor:
         self._made.update(roots)
         if kind == "garbage":
             roots[self.rng.randrange(len(roots))] = self.rng.randbytes(32)
+        if spec.forced_error_bps:
+            return forced_actors.sealed_commit(self, spec, duty, initial, tuple(roots))
         return m.CommitInstalment(duty.task_id, duty.instalment, initial, tuple(roots), (), (), (self.name,))
 
     # --- verifying
@@ -179,7 +189,8 @@ class ProviderActor:
         if kind == "copying":
             yield from self._copied(reader, duty, purpose)
             return
-        drawn = (*place, tuple(work.segment for work in duty.segments))
+        # After a forced error the same segments may be drawn again, of the right roots.
+        drawn = (*place, tuple((work.segment, work.start_root, work.end_root) for work in duty.segments))
         if drawn not in self._verdicts:
             findings, initial = self._findings(task, duty, kind)
             self._verdicts[drawn] = (findings, initial, sha256(self.name.encode() + duty.task_id).digest())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.simulator.ledger.characters import Character
+from tests.simulator.ledger.characters import FORCED_SOLVERS, Character
 from tests.simulator.ledger.market import draw
 
 HONEST = [Character(watcher="honest")] * 2
@@ -46,5 +46,22 @@ LAZINESS = replace(
 )
 SELECTIVE_SERVING = replace(CALM, characters=[*HONEST, *[Character("wrong", "blind")] * 4])
 """Cheats whose accomplices say that the states cannot be had."""
+FORCED_ERRORS = replace(
+    CALM,
+    forced_error_bps=6_000,
+    characters=[*HONEST, *[Character()] * 2, *[Character(verifier="lazy")] * 2, Character(watcher="false")],
+)
+"""Lazy verifiers, and an accuser that makes things up, among honest parties."""
+FORCED_FOUL = replace(
+    CALM,
+    forced_error_bps=6_000,
+    characters=[
+        *HONEST,
+        Character(),
+        *[Character(solver, "lying", watcher="griefing") for solver in FORCED_SOLVERS],
+        Character("wrong", "lazy"),
+    ],
+)
+"""Solvers that do not keep to what they sealed."""
 SILENCE = replace(CALM, characters=[Character(), *[Character(verifier="silent")] * 4])
 """Next to nobody verifies."""

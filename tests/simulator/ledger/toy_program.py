@@ -48,7 +48,15 @@ History = tuple[tuple[int, float], ...]
 
 
 def order(
-    name: str, *, steps: int, segment_steps: int, instalments: int, verifiers: int, samples: int, deadline_blocks: int
+    name: str,
+    *,
+    steps: int,
+    segment_steps: int,
+    instalments: int,
+    verifiers: int,
+    samples: int,
+    deadline_blocks: int,
+    forced_error_bps: int = 0,
 ) -> TaskSpec:
     """A task for the program."""
     return TaskSpec(
@@ -64,10 +72,11 @@ def order(
         arithmetic="rep-v1",
         verifiers=verifiers,
         samples=samples,
-        max_price_nano=10 * GSN,
+        max_price_nano=10 * GSN if not forced_error_bps else 40 * GSN,
         deadline_blocks=deadline_blocks,
         memory_bytes=1 << 20,
         endpoints=(),
+        forced_error_bps=forced_error_bps,
     )
 
 
