@@ -67,13 +67,14 @@ def show_quote(quote: Quote, task: BuiltTask) -> None:
         [
             ("Price", price),
             ("At most", f"{format_amount(quote.max_price_nano)}; what is not used comes back"),
+            ("Arithmetic", quote.arithmetic),
             ("Training", f"{quote.train_gas / 1e9:.3f} giga-gas"),
             ("Verification", f"at most {quote.verify_gas / 1e9:.3f} giga-gas"),
             *forced_error_lines(quote.forced_error_bps, f"tax {quote.tax_gas / 1e9:.3f} giga-gas"),
             ("Memory", memory_words(task)),
             ("Eligible now", f"{quote.solvers} solvers, {quote.verifiers} verifiers"),
             ("Solver's bond", format_amount(quote.solver_bond_nano)),
-            *promise_lines(quote.guarantee),
+            *promise_lines(quote.guarantee, quote.arithmetic),
             ("Over within", f"{quote.end_bound_blocks} blocks, whatever happens"),
         ]
     )
@@ -107,7 +108,7 @@ def show_task(task: dict[str, Any], promise: Guarantee | None = None) -> None:
                 record["spec"]["forced_error_bps"],
                 f"{format_amount(record['taxed_nano'])} paid into the jackpot pool",
             ),
-            *(promise_lines(promise) if promise is not None else ()),
+            *(promise_lines(promise, record["spec"]["arithmetic"]) if promise is not None else ()),
         ]
     )
     if task["losses"]:

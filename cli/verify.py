@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.options import HomeOption, JsonOption, home_of
 from cli.output import emit, errors, facts
+from proofs.classes import REP_V1
+
+if TYPE_CHECKING:
+    from gensyn_node.sdk.verify import Verified
+
+
+def _meaning(found: Verified) -> list[tuple[str, str]]:
+    """What verified means where it does not mean equal bits."""
+    if found.arithmetic == REP_V1:
+        return []
+    near = "the verifiers' own executions ended near it, within the distance that profilers measured for this task"
+    looked = f"{found.looked_at} verdicts were beyond it and rest on every operator's proven bound"
+    return [("Verified means", f"not equal bits: {near}; {looked}")]
 
 
 def verify(
@@ -39,6 +52,7 @@ def verify(
                 ("Result", f"{found.state}: {found.steps} steps"),
                 ("Final state", found.final_root.hex()),
                 ("Verified", f"{found.segments_verified} of {found.segments} segments, {found.verdicts} verdicts"),
+                *_meaning(found),
                 ("Disputes", found.disputes),
                 ("Signed by", f"{found.signed_power} of {found.total_power} power, block {found.height}"),
                 ("Chain", f"{found.chain_id}, genesis {found.genesis_hash.hex()}"),

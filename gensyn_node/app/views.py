@@ -155,6 +155,7 @@ def loss_curve(
 def dispute_view(reader: Reader, dispute: DisputeRecord) -> rpc.DisputeView:
     """A dispute with its moves; the operator is known once the game has found it."""
     over = dispute.state != DISPUTE_OPEN
+    said = queries.disclosed(reader, dispute)
     return rpc.DisputeView(
         dispute_id=dispute.dispute_id,
         task_id=dispute.task_id,
@@ -167,6 +168,7 @@ def dispute_view(reader: Reader, dispute: DisputeRecord) -> rpc.DisputeView:
         outcome=dispute.state if over and dispute.state != DISPUTE_MOOT else "",
         moves=tuple(_move(move) for move in dispute.moves),
         record=dispute,
+        disclosed=said if said is not None and said.states else None,
     )
 
 

@@ -25,6 +25,7 @@ from gensyn_node.keys.keyring import ACCOUNT, CONSENSUS, P2P, Keyring
 from gensyn_node.primitives.codec import encode
 from gensyn_node.primitives.crypto import SecretKey
 from gensyn_node.primitives.errors import Rejection
+from gensyn_node.roles.cheats import LAZY_VERIFIER
 
 MANIFEST = "devnet.json"
 FAUCET = "faucet"
@@ -42,7 +43,6 @@ class NodePlan:
     bond_nano: int = 0
 
 
-FLIP_BIT = "flip-bit"
 CHEAP_ASK_NANO = 1_000
 DEAR_ASK_NANO = 10_000_000
 """Asks that make the draw of the one with the cheap ask all but certain, so that a cheater gets work to cheat on."""
@@ -57,7 +57,7 @@ def plans_with_cheats(nodes: int, cheats: tuple[str, ...]) -> tuple[NodePlan, ..
         raise Rejection(reasons.BAD_DEVNET, f"{len(cheats)} cheats among {nodes} nodes; at least one has to be honest")
     honest = NodePlan(ask_nano_per_gigagas=DEAR_ASK_NANO if cheats else 0)
     return (honest,) * (nodes - len(cheats)) + tuple(
-        NodePlan("auto" if cheat.startswith(FLIP_BIT) else "verifier", cheat, CHEAP_ASK_NANO) for cheat in cheats
+        NodePlan("verifier" if cheat == LAZY_VERIFIER else "auto", cheat, CHEAP_ASK_NANO) for cheat in cheats
     )
 
 

@@ -177,6 +177,8 @@ class DisputeView(View, frozen=True):
     record: object
     operator: str = ""
     """Name of the operator that the game narrowed to, once known."""
+    disclosed: object = None
+    """What a native solver had disclosed about the segment; the game is held to it."""
 
 
 class DisputeMove(View, frozen=True):

@@ -19,7 +19,11 @@ from gensyn_node.primitives.codec import decode
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.sdk import reasons
 from gensyn_node.sdk.client import NodeClient
+from gensyn_node.sdk.native_replay import describe_native, native_claim
+from proofs.classes import NATIVE
 from proofs.dataset import DatasetTensor
+from proofs.native import game as native
+from proofs.native import types as n
 from proofs.pinpoint import types as t
 from proofs.pinpoint.context import Context
 from proofs.pinpoint.game import open_game, play
@@ -69,6 +73,8 @@ def replay_dispute(client: NodeClient, dispute: Json) -> Replay:
     """Replay a dispute (as the RPC shows it)."""
     task = client.call("task", task_id=dispute["task_id"])
     context = _context(client, task)
+    if task["record"]["spec"]["arithmetic"] == NATIVE and dispute["record"]["kind"] != DISPUTE_INITIAL:
+        return _replay_native(client, dispute, task, context)
     game: t.Game | None = None
     moves: list[ReplayedMove] = []
     step, operator = None, ""
@@ -89,6 +95,32 @@ def replay_dispute(client: NodeClient, dispute: Json) -> Replay:
         )
         if target := getattr(game.phase, "target", None):
             step, operator = target.step, operator_of(target.value, context)
+    outcome = _OUTCOMES[game.outcome] if game else ""
+    return Replay(tuple(moves), step, operator, outcome, game.why if game else "")
+
+
+def _replay_native(client: NodeClient, dispute: Json, task: Json, context: Context) -> Replay:
+    """The game of a native task: the challenger points, the defender shows."""
+    record = dispute["record"]
+    span = segment_span(spec_from_json(task["record"]["spec"]), record["segment"])
+    game: n.NativeGame | None = None
+    moves: list[ReplayedMove] = []
+    step, operator = None, ""
+    for entry in record["moves"]:
+        move = _native_move(client, entry["transaction_id"])
+        if game is None:
+            game = native.open_game(native_claim(record, dispute["disclosed"], *span, move), context)
+        if isinstance(move, n.NameStep):
+            step = game.claim.first_step + move.index - 1
+        if isinstance(move, n.AccuseTile):
+            operator = operator_of(move.value, context)
+        description = describe_native(move, game, context, operator)
+        mover = t.DEFENDER if entry["turn"] == TURN_DEFENDER else t.CHALLENGER
+        started = time.perf_counter()
+        game = native.play(game, mover, move, context)
+        taken_ms = round((time.perf_counter() - started) * 1000, 3)
+        arbitration = isinstance(move, n.Justify)
+        moves.append(ReplayedMove(entry["height"], entry["turn"], description, entry["bytes"], arbitration, taken_ms))
     outcome = _OUTCOMES[game.outcome] if game else ""
     return Replay(tuple(moves), step, operator, outcome, game.why if game else "")
 
@@ -137,6 +169,12 @@ def operator_of(value: int, context: Context) -> str:
     if node is not None:
         return node.operator
     return "batch" if value >= len(context.program.state) else "initial"
+
+
+def _native_move(client: NodeClient, transaction_id: str) -> n.NativeMove:
+    message = client.call("transaction", transaction_id=transaction_id)["message"]
+    move: n.NativeMove = decode(n.NativeMove, bytes.fromhex(message["move"]), max_bytes=limits.TRANSACTION_BYTES_MAX)
+    return move
 
 
 def _move(client: NodeClient, transaction_id: str) -> t.Move:

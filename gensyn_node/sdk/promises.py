@@ -8,6 +8,9 @@ from consensus.ledger.guarantee import Guarantee, guarantee
 from consensus.ledger.parameters import Parameters
 from gensyn_node.primitives.money import format_amount
 from gensyn_node.sdk.dispute_replay import spec_from_json
+from proofs.classes import REP_V1
+
+NATIVE_MEANING = "near an own execution, or every operator looked at is within its proven bound; not: equal bits"
 
 
 def promise_of(task: dict[str, Any], parameters: Parameters) -> Guarantee:
@@ -17,7 +20,7 @@ def promise_of(task: dict[str, Any], parameters: Parameters) -> Guarantee:
     return guarantee(spec_from_json(record["spec"]), record["gas_per_step"], price, parameters)
 
 
-def promise_lines(promise: Guarantee) -> list[tuple[str, str]]:
+def promise_lines(promise: Guarantee, arithmetic: str = REP_V1) -> list[tuple[str, str]]:
     """It in words, by heading."""
     if promise.full:
         checked = f"all {promise.segments} segments, by every verifier"
@@ -31,8 +34,10 @@ def promise_lines(promise: Guarantee) -> list[tuple[str, str]]:
         pays = f"{stake}; an error in any segment is caught"
     else:
         pays = f"{stake}; one wrong segment must be worth more than {format_amount(promise.gain_max_nano)} to pay"
+    meaning = () if arithmetic == REP_V1 else (("Checked means", NATIVE_MEANING),)
     return [
         ("Checked", checked),
+        *meaning,
         ("Chance to catch", f"one wrong segment {one}, a tenth of them {tenth}"),
         ("Cheat's stake", pays),
     ]

@@ -8,12 +8,14 @@ from typing import Any
 
 from consensus.ledger import schedule
 from consensus.ledger.guarantee import Guarantee, guarantee
-from consensus.ledger.messages import ROLE_SOLVER, ROLE_VERIFIER, TaskSpec
+from consensus.ledger.messages import OFFERS_NATIVE, ROLE_SOLVER, ROLE_VERIFIER, TaskSpec
 from consensus.ledger.money import work_price
 from consensus.ledger.parameters import Parameters
+from consensus.ledger.reasons import CLASS_CLOSED
 from consensus.ledger.records import PROVIDER_ACTIVE
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.sdk import reasons
+from proofs.classes import NATIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,10 @@ class Quote:
     solvers: int
     """Eligible now."""
     verifiers: int
+    profilers: int
+    """Who could measure a native task's noise; whoever verifies can."""
+    profilers_least: int
+    """As many are needed: a majority of those that the chain draws; 0 in other classes."""
     solver_bond_nano: int
     """What the dearest eligible solver puts at stake."""
     end_bound_blocks: int
@@ -58,11 +64,15 @@ class Quote:
             return "no eligible solver: " + _shown(self.excluded)
         if self.verifiers == 0:
             return "no eligible verifier besides the solver: " + _shown(self.excluded)
+        if self.profilers < self.profilers_least:
+            need = f"{self.profilers} can measure its noise, at least {self.profilers_least} are needed"
+            return f"{need}: " + _shown(self.excluded)
         return ""
 
 
 def make_quote(spec: TaskSpec, gas_per_step: int, parameters: Parameters, providers: list[dict[str, Any]]) -> Quote:
     """The quote of a task with these providers (their records as JSON)."""
+    check_class(spec, parameters)
     train, profilers = schedule.train_gas(spec, gas_per_step), schedule.profilers_of(spec, parameters)
     tax_bps = schedule.tax_bps_of(spec, parameters)
     tax = schedule.tax_gas(train, tax_bps)
@@ -101,11 +111,19 @@ def make_quote(spec: TaskSpec, gas_per_step: int, parameters: Parameters, provid
         max_price_nano=spec.max_price_nano,
         solvers=len(solvers),
         verifiers=others,
+        profilers=len(verifiers),
+        profilers_least=profilers // 2 + 1 if profilers else 0,
         solver_bond_nano=max((bond for _, bond in solvers), default=0),
         end_bound_blocks=schedule.task_end_bound(spec, gas_per_step, parameters),
         excluded=dict(sorted(excluded.items())),
         guarantee=guarantee(spec, gas_per_step, min(asks, default=bid), parameters),
     )
+
+
+def check_class(spec: TaskSpec, parameters: Parameters) -> None:
+    """CLASS_CLOSED when the chain takes no such tasks."""
+    if spec.arithmetic == NATIVE and not parameters.native_profilers:
+        raise Rejection(CLASS_CLOSED, "arithmetic: this chain draws no profilers for native tasks")
 
 
 def check_quote(quote: Quote) -> None:
@@ -126,6 +144,8 @@ def _exclusion(spec: TaskSpec, bid: int, provider: dict[str, Any]) -> str:
         return "memory"
     if int(provider["ask_price_nano"]) > bid:
         return "price"
+    if spec.arithmetic == NATIVE and not int(provider["roles"]) & OFFERS_NATIVE:
+        return "class"
     return ""
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from consensus.ledger.messages import ARITHMETIC_REP_V1, TaskSpec
+from consensus.ledger.messages import TaskSpec
 from gensyn_node.config.home import Home
 from gensyn_node.primitives import limits
 from gensyn_node.primitives.codec import encode
@@ -72,7 +72,7 @@ def build_task(home: Home, task: TaskFile, base: Path, block_interval_ms: int) -
         raise Rejection(
             reasons.TASK_TOO_LARGE, f"the program has {len(encoded)} bytes, at most {limits.PROGRAM_BYTES_MAX}"
         )
-    need = memory_need(built.program, kernel_store(home.kernels))
+    need = memory_need(built.program, kernel_store(home.kernels), arithmetic=task.train.arithmetic)
     tensors = {tensor.name: tensor for tensor in manifest.dataset}
     checkpoint = make_checkpoint(home, built)
     spec = TaskSpec(
@@ -83,9 +83,9 @@ def build_task(home: Home, task: TaskFile, base: Path, block_interval_ms: int) -
         checkpoint_root=checkpoint.root if checkpoint else b"",
         checkpoint_blob=checkpoint.blob_id if checkpoint else b"",
         steps=task.train.steps,
-        segment_steps=task.verify.segment,
+        segment_steps=task.segment_steps,
         instalments=task.verify.instalments,
-        arithmetic=ARITHMETIC_REP_V1,
+        arithmetic=task.train.arithmetic,
         verifiers=task.verify.verifiers,
         samples=task.verify.samples_each,
         max_price_nano=task.max_price_nano,

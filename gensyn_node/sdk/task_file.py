@@ -14,6 +14,7 @@ from gensyn_node.primitives import limits
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.primitives.money import parse_amount
 from gensyn_node.sdk import reasons
+from proofs.classes import NATIVE
 
 Positive = Annotated[int, Meta(ge=1, le=1 << 20)]
 Rate = Annotated[float, Meta(gt=0, le=10)]
@@ -23,6 +24,7 @@ Share = Annotated[float, Meta(ge=0, lt=1)]
 STEPS_MAX = 10_000_000
 FORCED_ERRORS = 0.2
 """Chance of a forced error where a task file just says true."""
+SEGMENT_STEPS = 50
 _DURATION = re.compile(r"\s*([0-9]{1,7})\s*(s|m|h|d|blocks?)\s*\Z")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -141,14 +143,17 @@ class TrainTable(Table, frozen=True):
     """Left out when the model's file gives one."""
     loss: Literal["cross_entropy", "mse", "bce", "l1"] = "cross_entropy"
     """Other than cross_entropy: for a model of one's own."""
+    arithmetic: Literal["rep-v1", "native"] = "rep-v1"
+    """rep-v1: the same bits everywhere; native: vendor kernels, judged by distance and by proven bounds."""
 
 
 class VerifyTable(Table, frozen=True):
     """`[verify]`: who checks how much."""
 
-    mode: Literal["reproducible"] = "reproducible"
+    mode: Literal["reproducible"] | UnsetType = UNSET
     verifiers: Annotated[int, Meta(ge=1, le=limits.VERIFIERS_PER_TASK_MAX)] = 2
-    segment: Annotated[int, Meta(ge=1, le=limits.SEGMENT_STEPS_MAX)] = 50
+    segment: Annotated[int, Meta(ge=1, le=limits.SEGMENT_STEPS_MAX)] | UnsetType = UNSET
+    """Steps between two committed states; 50, in native tasks 10, when left out."""
     samples: Annotated[int, Meta(ge=1, le=limits.SEGMENTS_PER_INSTALMENT_MAX)] | Literal["all"] = 2
     """Segments that each verifier repeats; "all": every one."""
     instalments: Annotated[int, Meta(ge=1, le=limits.INSTALMENTS_MAX)] = 1
@@ -197,9 +202,15 @@ class TaskFile(Table, frozen=True):
         return parse_amount(self.price.max)
 
     @property
+    def segment_steps(self) -> int:
+        """Steps of a segment."""
+        usual = limits.NATIVE_SEGMENT_STEPS_MAX if self.train.arithmetic == NATIVE else SEGMENT_STEPS
+        return usual if isinstance(self.verify.segment, UnsetType) else self.verify.segment
+
+    @property
     def segments(self) -> int:
         """Segments in all."""
-        return -(-self.train.steps // self.verify.segment)
+        return -(-self.train.steps // self.segment_steps)
 
     def deadline_blocks(self, block_interval_ms: int) -> int:
         """The deadline in blocks of that length."""
@@ -249,10 +260,11 @@ REMEDIES: dict[str, str] = {
     "train.optimizer.schedule.name": 'write "constant", "cosine", "linear" or "step"',
     "train.optimizer.lr": "write a number above 0 and at most 10, such as 1e-3",
     "train.optimizer.momentum": "write a number from 0 to below 1, such as 0.9",
+    "train.arithmetic": 'write "rep-v1" or "native"',
     "train.loss": 'write "cross_entropy", "mse", "bce" or "l1"',
-    "verify.mode": 'write "reproducible"',
+    "verify.mode": 'write "reproducible", or leave it out in a native task',
     "verify.verifiers": f"write a number from 1 to {limits.VERIFIERS_PER_TASK_MAX}",
-    "verify.segment": f"write a number of steps from 1 to {limits.SEGMENT_STEPS_MAX}",
+    "verify.segment": f"write a number of steps from 1 to {limits.SEGMENT_STEPS_MAX}, in native tasks to 10",
     "verify.samples": 'write how many segments each verifier repeats, at least 1, or "all"',
     "verify.stake": "write a multiple of the price, such as 12, or leave it out",
     "verify.forced_errors": "write true, or a chance from 0 to below 1 such as 0.2",
@@ -314,6 +326,10 @@ def _contradictions(task: TaskFile) -> list[tuple[str, str]]:
         for field in sorted(set().union(*_FIELDS_OF_OPTIMIZER.values()) - _FIELDS_OF_OPTIMIZER[optimizer.name]):
             if getattr(optimizer, field) is not UNSET:
                 found.append((f"train.optimizer.{field}", f"{optimizer.name} has no {field}"))
+    if task.train.arithmetic == NATIVE and task.segment_steps > limits.NATIVE_SEGMENT_STEPS_MAX:
+        found.append(("verify.segment", f"{task.segment_steps} steps; along so many, noise comes near to a cheat's"))
+    if task.train.arithmetic == NATIVE and verify.mode is not UNSET:
+        found.append(("verify.mode", "a native task is not reproducible"))
     if verify.instalments > task.segments:
         found.append(("verify.instalments", f"{verify.instalments} instalments of {task.segments} segments"))
     elif -(-task.segments // verify.instalments) > limits.SEGMENTS_PER_INSTALMENT_MAX:

@@ -6,6 +6,7 @@ header → its state root → the task's record → the final state root → the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from consensus.ledger import keys, tree
 from consensus.ledger.certificate import spec_hash
 from consensus.ledger.genesis import genesis_hash
 from consensus.ledger.messages import APPROVED
+from consensus.ledger.parameters import BASIS_POINTS
 from consensus.ledger.records import TASK_FINISHED, VERIFICATION_SLASHED, Genesis, TaskRecord
 from consensus.tendermint.types import CommitFlag, Validator, ValidatorSet, Vote, VoteType, is_quorum, vote_sign_bytes
 from consensus.tendermint.validators import new_validator_set
@@ -49,9 +51,13 @@ class Verified:
     state: str
     steps: int
     final_root: bytes
+    arithmetic: str
+    """The task's class: what a verdict says depends on it."""
     segments: int
     segments_verified: int
     """Distinct segments that at least one paid verifier repeated and approved."""
+    looked_at: int
+    """Native: verdicts on segments beyond their distance, which rest on every operator's bound."""
     verdicts: int
     disputes: int
     solvers: tuple[str, ...]
@@ -91,6 +97,8 @@ def verify_certificate(
         state=record.state,
         steps=record.steps_settled,
         final_root=record.final_root,
+        arithmetic=record.arithmetic,
+        looked_at=sum(_looked_at(record)),
         segments=sum(len(instalment.segment_roots) for instalment in record.instalments),
         segments_verified=len(_approved_segments(record)),
         verdicts=sum(bool(verdict.findings) for part in record.instalments for verdict in part.verdicts),
@@ -179,6 +187,12 @@ def _check_contents(certificate: Certificate) -> Program:
     if record.state == TASK_FINISHED and record.steps_settled != spec.steps:
         raise Rejection(reasons.BAD_CERTIFICATE, "the task is called finished, but steps are missing")
     return program
+
+
+def _looked_at(record: TaskRecord) -> Iterator[bool]:
+    for instalment in record.instalments:
+        for verdict in instalment.verdicts:
+            yield from (one.verdict == APPROVED and one.excess_bps > BASIS_POINTS for one in verdict.findings)
 
 
 def _approved_segments(record: TaskRecord) -> set[int]:

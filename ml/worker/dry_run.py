@@ -15,10 +15,12 @@ from gensyn_node.primitives.codec import encode
 from gensyn_node.primitives.errors import Rejection
 from ml.interpreter import Interpreter
 from ml.memory import predict_memory
+from ml.native.interpreter import NativeInterpreter
 from ml.worker.frames import decode_reply, frame, read_frame
 from ml.worker.kernels import compile_kernels, own_kernels
 from ml.worker.messages import Failed, MemoryPredicted, PredictMemory, Reply
 from ml.worker.process import worker_command, worker_environment
+from proofs.classes import NATIVE, REP_V1
 from proofs.program.types import Program
 
 TIMEOUT_S = 900.0
@@ -35,18 +37,23 @@ class MemoryNeed:
     """Empty when it was measured; why it is only predicted when it was not."""
 
 
-def memory_need(program: Program, kernels: Path, threads: int = 1, available_bytes: int | None = None) -> MemoryNeed:
+def memory_need(
+    program: Program, kernels: Path, threads: int = 1, available_bytes: int | None = None, arithmetic: str = REP_V1
+) -> MemoryNeed:
     """Measured by a worker that trains a few steps on zeros; predicted where this machine is too small for that.
 
     `kernels`: the store of compiled kernels; `available_bytes`: by default what the system has free. Raises Rejection
     when the program is not valid.
     """
-    predicted = predict_memory(Interpreter(program)).process_bytes
+    interpreter = NativeInterpreter(program) if arithmetic == NATIVE else Interpreter(program)
+    predicted = predict_memory(interpreter).process_bytes
     available = psutil.virtual_memory().available if available_bytes is None else available_bytes
     if predicted > available:
         return MemoryNeed(predicted, f"this machine has {available >> 20} MiB free, too little to try")
     compile_kernels(kernels)
-    found, last_words = _ask_worker(PredictMemory(encode(program), threads, measure=True), kernels, available)
+    found, last_words = _ask_worker(
+        PredictMemory(encode(program), threads, arithmetic, measure=True), kernels, available
+    )
     match found:
         case MemoryPredicted():
             return MemoryNeed(found.measured_bytes, "")

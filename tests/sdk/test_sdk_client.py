@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from rpc_fake_node import TOKEN, FakeNode, serving_in_thread
 
 from consensus.ledger.fees import least_fee
 from consensus.ledger.messages import (
+    OFFERS_NATIVE,
     ROLE_SOLVER,
     ROLE_VERIFIER,
     ROLES_ALL,
@@ -203,3 +205,19 @@ def test_a_task_that_cannot_start_is_not_submitted(providers: list[dict[str, Any
     with pytest.raises(Rejection) as error:
         check_quote(make_quote(SPEC, GAS, devnet_parameters(), providers))
     assert error.value.reason.code == code
+
+
+def test_a_native_task_needs_those_who_offer_the_class_and_a_chain_that_takes_it() -> None:
+    native = msgspec.structs.replace(SPEC, arithmetic="native", segment_steps=10)
+    offering = provider(roles=ROLES_ALL | OFFERS_NATIVE)
+    quote = make_quote(native, GAS, devnet_parameters(), [offering, offering, provider()])
+    assert (quote.solvers, quote.profilers, quote.profilers_least, quote.excluded) == (2, 2, 2, {"class": 1})
+    assert quote.problem == ""
+    assert "nobody" in make_quote(native, GAS, devnet_parameters(), []).problem
+    many = msgspec.structs.replace(devnet_parameters(), native_profilers=5)
+    assert "at least 3 are needed" in make_quote(native, GAS, many, [offering, offering]).problem
+    closed = msgspec.structs.replace(devnet_parameters(), native_profilers=0)
+    with pytest.raises(Rejection) as refused:
+        make_quote(native, GAS, closed, [offering] * 3)
+    assert refused.value.reason.code == "E1322"
+    assert make_quote(SPEC, GAS, closed, [provider()] * 3).profilers_least == 0

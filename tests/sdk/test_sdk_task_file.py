@@ -224,3 +224,19 @@ def test_a_full_replay_and_a_stake_of_one_s_own() -> None:
         with pytest.raises(Rejection) as refused:
             parse_task_file(template("mlp").replace("samples = 2 ", wrong + " "))
         assert "verify.samples" in refused.value.message
+
+
+def test_a_native_task_has_short_segments() -> None:
+    native = GOOD.replace("steps = 600", 'steps = 600\narithmetic = "native"')
+    task = parse_task_file(native.replace("segment = 50\n", ""))
+    assert (task.train.arithmetic, task.segment_steps, task.segments) == ("native", 10, 60)
+    assert parse_task_file(GOOD).segment_steps == 50
+    assert parse_task_file(GOOD.replace("segment = 50\n", "")).segment_steps == 50
+    for text, field in (
+        (native, "line 13, verify.segment: 50 steps"),
+        (native.replace("segment = 50", 'segment = 10\nmode = "reproducible"'), "line 14, verify.mode"),
+        (GOOD.replace("steps = 600", 'steps = 600\narithmetic = "fast"'), "line 9, train.arithmetic"),
+    ):
+        with pytest.raises(Rejection) as refused:
+            parse_task_file(text)
+        assert field in refused.value.message
