@@ -23,7 +23,9 @@ def up(
     cheat: Annotated[
         list[str] | None,
         typer.Option(
-            "--cheat", help="flip-bit@step=37, skip-step@step=37 or lazy-verifier; the last nodes cheat, one each."
+            "--cheat",
+            help="The last nodes cheat, one each: flip-bit@step=37 (also skip-step, false-accuser, colluder, "
+            "staller), lazy-verifier, copying-verifier, wrong-data, withheld-data or equivocation.",
         ),
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return when it is up; stop it with devnet down.")] = False,
@@ -118,3 +120,44 @@ def logs(
         raise Rejection(reasons.BAD_DEVNET, f"there are nodes 0 to {devnet.nodes - 1}")
     text = processes.log_tail(devnet.homes[node], lines)
     emit(as_json, {"node": node, "lines": text.splitlines()}, lambda: say(text))
+
+
+@app.command()
+def scenario(
+    name: Annotated[str, typer.Argument(help="A name of devnet/scenarios, or the path of a scenario file.")],
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the folder of the network and its logs.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Play one story on a fresh network: who lies, who finds it, what it cost. Exit code 1 when it ends otherwise."""
+    import shutil
+    import tempfile
+
+    from cli import scenario_view
+    from gensyn_node.devnet import crowd, story
+    from gensyn_node.devnet import scenario as files
+    from gensyn_node.rpc.json_view import to_json
+
+    path = files.find_scenario(name)
+    told = files.read_scenario(path)
+    folder = Path(tempfile.mkdtemp(prefix=f"gensyn-{told.name}-"))
+    tell: story.Tell = (lambda kind, data: None) if as_json else scenario_view.Teller()
+    ended: story.Ending | crowd.Crowd
+    if told.copies > 1:
+        ended = crowd.run_crowd(told, path.parent, folder, tell)
+    else:
+        ended = story.run_story(told, path.parent, folder, tell)
+
+    def show() -> None:
+        if isinstance(ended, crowd.Crowd):
+            scenario_view.show_crowd(ended)
+        else:
+            scenario_view.show_ending(ended)
+
+    emit(as_json, to_json(ended), show)
+    if keep or ended.failures:
+        if not as_json:
+            say(f"The network's folder is {folder}")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    if ended.failures:
+        raise typer.Exit(1)

@@ -24,6 +24,7 @@ from gensyn_node.app.chain import CommittedBlock
 from gensyn_node.app.chain_api import NodeChain
 from gensyn_node.app.doppelganger import Watch
 from gensyn_node.app.driver import Driver, SigningAllowed
+from gensyn_node.app.equivocation import Broadcast, voting_twice
 from gensyn_node.app.evidence_exchange import EvidenceExchange
 from gensyn_node.app.executor import BUSY_MS, Executor, Pace
 from gensyn_node.app.history import History
@@ -40,9 +41,11 @@ from gensyn_node.app.startup import Opened, open_or_begin_again
 from gensyn_node.app.state_sync import join_by_snapshot, wants_state_sync
 from gensyn_node.app.telemetry import Telemetry
 from gensyn_node.config.home import lock_home
+from gensyn_node.config.node_config import check_cheat
 from gensyn_node.light import wire as light_wire
 from gensyn_node.primitives import codec, limits
 from gensyn_node.primitives.errors import Rejection
+from gensyn_node.roles.cheats import parse_cheat
 from gensyn_node.storage.mempool_journal import MempoolJournal
 from gensyn_node.storage.reasons import STORE_CORRUPT
 from gensyn_node.storage.snapshots import SnapshotFolder
@@ -127,11 +130,17 @@ class Node:
             vote_growth_ms=times.delta_ms,
         )
         address = settings.consensus_key.address if opened.signer else None
+        chain_id = settings.genesis.chain_id
+        broadcast: Broadcast = self.broadcaster.consensus_message
         self.watch = (
-            Watch(settings.genesis.chain_id, opened.signer, heights=times.watch_heights, wait_s=times.watch_ms / 1000)
+            Watch(chain_id, opened.signer, heights=times.watch_heights, wait_s=times.watch_ms / 1000)
             if opened.signer
             else None
         )
+        if parse_cheat(settings.config.devnet.cheat).equivocates:
+            check_cheat(settings.config, chain_id)
+            # A rehearsed liar looks for nobody who signs with its key: it would find itself.
+            self.watch, broadcast = None, voting_twice(broadcast, settings.consensus_key, chain_id)
         self.driver = Driver(
             room=self.room,
             chain_id=settings.genesis.chain_id,
@@ -139,7 +148,7 @@ class Node:
             ledger=self.executor,
             wal=opened.wal,
             signer=opened.signer,
-            broadcast=self.broadcaster.consensus_message,
+            broadcast=broadcast,
             clock_ms=wall_clock_ms,
             watch=self.watch,
         )

@@ -121,10 +121,17 @@ class StatesyncSection(Section, frozen=True):
     """A header is believed for this long; it must be shorter than stakes take to unbond."""
 
 
+CHEAT = (
+    r"^(|(flip-bit|skip-step|false-accuser|colluder|staller)@step=[0-9]{1,9}"
+    r"|lazy-verifier|copying-verifier|wrong-data|withheld-data|equivocation)\Z"
+)
+"""How a cheat is written."""
+
+
 class DevnetSection(Section, frozen=True):
     """`[devnet]`: only on chains whose id starts with `devnet`."""
 
-    cheat: Annotated[str, Meta(pattern=r"^(|(flip-bit|skip-step)@step=[0-9]{1,9}|lazy-verifier)\Z")] = ""
+    cheat: Annotated[str, Meta(pattern=CHEAT)] = ""
 
 
 class NodeConfig(Section, frozen=True):
@@ -147,7 +154,7 @@ REMEDIES = {
     "p2p.listen": 'write a list such as ["/ip4/0.0.0.0/tcp/26600"]',
     "p2p.seeds": 'write a list such as ["/ip4/203.0.113.5/tcp/26600/p2p/12D3KooW…"]',
     "rpc.port": "write a number from 0 to 65535",
-    "devnet.cheat": 'write "flip-bit@step=37", "skip-step@step=37" or "lazy-verifier"',
+    "devnet.cheat": 'write "flip-bit@step=37", "lazy-verifier" or another cheat of gensyn devnet up --help',
     "statesync.trusted_hash": "write the block id as 64 hex digits",
     "log.level": "write debug, info, warning or error",
 }

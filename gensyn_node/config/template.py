@@ -50,7 +50,7 @@ _COMMENTS: dict[str, str] = {
     "statesync.trusted_hash": "The block id of that height.",
     "statesync.trust_period_hours": "How long a header is believed; shorter than stakes take to unbond.",
     "devnet": "Cheats for demonstrations; refused on any chain whose id does not start with `devnet`.",
-    "devnet.cheat": "flip-bit@step=37 | skip-step@step=37 | lazy-verifier",
+    "devnet.cheat": "flip-bit@step=37 | lazy-verifier | …; gensyn devnet up --help names them all",
 }
 
 

@@ -25,7 +25,7 @@ from gensyn_node.keys.keyring import ACCOUNT, CONSENSUS, P2P, Keyring
 from gensyn_node.primitives.codec import encode
 from gensyn_node.primitives.crypto import SecretKey
 from gensyn_node.primitives.errors import Rejection
-from gensyn_node.roles.cheats import LAZY_VERIFIER
+from gensyn_node.roles.cheats import COLLUDER, SOLVES, parse_cheat
 
 MANIFEST = "devnet.json"
 FAUCET = "faucet"
@@ -51,14 +51,25 @@ DEAR_ASK_NANO = 10_000_000
 def plans_with_cheats(nodes: int, cheats: tuple[str, ...]) -> tuple[NodePlan, ...]:
     """Plans of `nodes` nodes; the last ones cheat, one cheat each, and ask far less than the honest ones.
 
-    A cheating verifier does not offer to solve: it could not verify what it trained itself.
+    A cheating verifier does not offer to solve: it could not verify what it trained itself. Of colluders the first
+    solves and the others verify. One that votes twice is no provider.
     """
     if len(cheats) >= nodes:
         raise Rejection(reasons.BAD_DEVNET, f"{len(cheats)} cheats among {nodes} nodes; at least one has to be honest")
     honest = NodePlan(ask_nano_per_gigagas=DEAR_ASK_NANO if cheats else 0)
     return (honest,) * (nodes - len(cheats)) + tuple(
-        NodePlan("verifier" if cheat == LAZY_VERIFIER else "auto", cheat, CHEAP_ASK_NANO) for cheat in cheats
+        NodePlan(_role_of(cheat, cheat in cheats[:number]), cheat, CHEAP_ASK_NANO)
+        for number, cheat in enumerate(cheats)
     )
+
+
+def _role_of(cheat: str, again: bool) -> Role:
+    word = cheat.partition("@")[0]
+    if parse_cheat(cheat).equivocates:
+        return "none"
+    if word in ("flip-bit", "skip-step"):
+        return "auto"
+    return "solver" if word in SOLVES or (word == COLLUDER and not again) else "verifier"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,9 @@ from gensyn_node.config.strict_toml import load_toml
 from gensyn_node.devnet import reasons
 from gensyn_node.primitives.errors import Rejection
 
+SCENARIOS = Path(__file__).resolve().parents[2] / "devnet" / "scenarios"
+"""Beside the packages, in a copy of the source."""
+
 
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of the file's tables."""
@@ -24,6 +27,10 @@ class Network(Table, frozen=True):
     cheats: tuple[str, ...] = ()
     """The last nodes cheat, one each."""
     block_ms: Annotated[int, Meta(ge=50, le=60_000)] = 500
+    parameters: dict[str, Annotated[int, Meta(ge=0)]] = {}
+    """What the chain begins with where a devnet's own parameters would make the story long."""
+    kill_solver_after: Annotated[int, Meta(ge=0, le=16)] = 0
+    """The node that solves is ended by kill -9 once it committed so many instalments, for good; 0: never."""
 
 
 class Expectation(Table, frozen=True):
@@ -39,6 +46,8 @@ class Expectation(Table, frozen=True):
     """Finders of forced errors, in all."""
     outcome: Literal["", "defender_wrong", "challenger_wrong"] = ""
     """How every ruled dispute ended."""
+    attempts_min: Annotated[int, Meta(ge=1)] = 1
+    """Solvers that the task needed, at least."""
 
 
 class Scenario(Table, frozen=True):
@@ -52,6 +61,8 @@ class Scenario(Table, frozen=True):
     """Written beside the task file under the name that the task file gives."""
     network: Network = Network()
     expect: Expectation = Expectation()
+    copies: Annotated[int, Meta(ge=1, le=200)] = 1
+    """So many tasks of this kind at once."""
     time_limit_s: Annotated[int, Meta(ge=1, le=3600)] = 300
 
 
@@ -67,3 +78,20 @@ def read_scenario(path: Path) -> Scenario:
     except (OSError, UnicodeDecodeError) as error:
         raise Rejection(reasons.BAD_SCENARIO, f"{path} cannot be read: {error}") from None
     return parse_scenario(text, str(path))
+
+
+def find_scenario(name: str) -> Path:
+    """The file of a scenario: a path, or the name of one that comes with the source. BAD_SCENARIO otherwise."""
+    path = Path(name).expanduser()
+    if path.suffix == ".toml":
+        return path
+    found = SCENARIOS / f"{name}.toml"
+    if not found.is_file() or Path(name).name != name:
+        known = ", ".join(scenario_names()) or "none here: they come with the source, not with the package"
+        raise Rejection(reasons.BAD_SCENARIO, f"there is no scenario {name!r}; known: {known}")
+    return found
+
+
+def scenario_names() -> tuple[str, ...]:
+    """Names of the scenarios that come with the source."""
+    return tuple(sorted(path.stem for path in SCENARIOS.glob("*.toml") if "\n[network]" in path.read_text("utf-8")))

@@ -5,20 +5,25 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from consensus.ledger.parameters import Parameters
 from consensus.ledger.queries import instalments
 from gensyn_node.devnet import reasons
-from gensyn_node.devnet.account_book import Book, addresses, read_book, rewards_between
+from gensyn_node.devnet.account_book import Book, Line, addresses, draw_up, read_book, rewards_between, whole
 from gensyn_node.devnet.digits import write_digits
+from gensyn_node.devnet.genesis import patient_parameters
 from gensyn_node.devnet.layout import Devnet, create_devnet, plans_with_cheats
-from gensyn_node.devnet.processes import check_alive, running
-from gensyn_node.devnet.scenario import Scenario
+from gensyn_node.devnet.processes import check_alive, running, stop_homes
+from gensyn_node.devnet.scenario import Network, Scenario
 from gensyn_node.keys.keyring import ACCOUNT, Keyring
 from gensyn_node.primitives.bech32 import encode_address
 from gensyn_node.primitives.errors import Rejection
+from gensyn_node.roles.cheats import COLLUDER, SOLVES
 from gensyn_node.sdk.client import NodeClient, connect
 from gensyn_node.sdk.dispute_replay import replay_dispute
 from gensyn_node.sdk.evaluate import Evaluation, evaluate_model
@@ -83,6 +88,10 @@ class Ending:
     seconds: float
     before: Book
     after: Book
+    lines: tuple[Line, ...]
+    """What the story did to each account."""
+    attempts: int
+    """Solvers that the task needed."""
     failures: tuple[str, ...]
     """What did not end as the scenario expects; empty for a success."""
 
@@ -100,8 +109,10 @@ def run_story(scenario: Scenario, folder: Path, workdir: Path, tell: Tell = lamb
     workdir.mkdir(parents=True, exist_ok=True)
     network = scenario.network
     plans = plans_with_cheats(network.nodes, network.cheats)
-    devnet = create_devnet(workdir / "net", plans, block_ms=network.block_ms)
-    cheaters = tuple(home.path.name for home, plan in zip(devnet.homes, plans, strict=True) if plan.cheat)
+    parameters = parameters_of(network)
+    devnet = create_devnet(workdir / "net", plans, parameters=parameters, block_ms=network.block_ms)
+    cheats = {home.path.name: plan.cheat for home, plan in zip(devnet.homes, plans, strict=True) if plan.cheat}
+    providers = sum(plan.role != "none" for plan in plans)
     task_file = workdir / "task.toml"
     shutil.copyfile(folder / scenario.task, task_file)
     task = read_task_file(task_file)
@@ -110,8 +121,27 @@ def run_story(scenario: Scenario, folder: Path, workdir: Path, tell: Tell = lamb
     # Captured before the network runs: it would make blocks all the while, and take the processor for them.
     built = build_task(devnet.client, task, workdir, network.block_ms)
     with running(devnet), connect(devnet.client, _address(devnet), devnet.homes[0].token) as client:
-        tell("network", {"chain_id": devnet.chain_id, "nodes": devnet.nodes, "cheaters": cheaters})
-        return _Story(scenario, devnet, client, task, built, workdir, held_out, cheaters, started, tell).run()
+        tell("network", {"chain_id": devnet.chain_id, "nodes": devnet.nodes, "cheaters": tuple(cheats)})
+        wait_for_providers(client, devnet, providers)
+        return _Story(scenario, devnet, client, task, built, workdir, held_out, cheats, started, tell).run()
+
+
+def parameters_of(network: Network) -> Parameters:
+    """The chain's parameters of a scenario; BAD_SCENARIO for one that does not exist."""
+    unknown = sorted(set(network.parameters) - set(Parameters.__struct_fields__))
+    if unknown:
+        raise Rejection(reasons.BAD_SCENARIO, f"network.parameters: there is no parameter {unknown[0]!r}")
+    return msgspec.structs.replace(patient_parameters(network.block_ms), **network.parameters)
+
+
+def wait_for_providers(client: NodeClient, devnet: Devnet, count: int) -> None:
+    """So many nodes offer their work before a task comes; NOT_READY when they do not."""
+    end = time.monotonic() + PROVIDERS_S
+    while len(client.call("providers")) < count:
+        check_alive(devnet)
+        if time.monotonic() > end:
+            raise Rejection(reasons.NOT_READY, f"not every node registered as a provider in {PROVIDERS_S:g} s")
+        time.sleep(_POLL_S)
 
 
 def _address(devnet: Devnet) -> str:
@@ -129,16 +159,21 @@ class _Story:
     built: BuiltTask
     workdir: Path
     held_out: dict[str, Any]
-    cheaters: tuple[str, ...]
+    cheats: dict[str, str]
+    """Cheat of each node that has one."""
     started: float
     tell: Tell
+    killed: list[str] = field(default_factory=list)
+    """Names of nodes that the story ended."""
 
     def run(self) -> Ending:
-        self._wait_for_providers()
         before = read_book(self.client, self.devnet)
         task_id = self._submit()
         view = self._follow(task_id)
         verified, evaluation = self._fetch(task_id, view)
+        after = read_book(self.client, self.devnet)
+        parts = self.cheats | dict.fromkeys(self.killed, "killed")
+        lines = draw_up(self.client, self.devnet, before, after, parts)
         disputes = tuple(self._told(one) for one in self.client.call("disputes", task_id=task_id.hex()))
         ending = Ending(
             name=self.scenario.name,
@@ -151,26 +186,19 @@ class _Story:
             segments_verified=verified.segments_verified if verified else 0,
             verdicts=verified.verdicts if verified else 0,
             disputes=disputes,
-            slashed=self._slashed(),
-            cheaters=self.cheaters,
+            slashed=tuple(sorted(line.name for line in lines if line.slashed_nano)),
             jackpots=self._jackpots(task_id),
+            cheaters=tuple(self.cheats),
             solvers=self._names(verified.solvers if verified else ()),
             **self._blocks(),
             seconds=time.monotonic() - self.started,
             before=before,
-            after=read_book(self.client, self.devnet),
+            after=after,
+            lines=lines,
+            attempts=int(view["record"]["attempt"]) + 1,
             failures=(),
         )
         return _judged(ending, self.scenario)
-
-    def _wait_for_providers(self) -> None:
-        """Every node offers its work before the task comes."""
-        end = time.monotonic() + PROVIDERS_S
-        while len(self.client.call("providers")) < self.devnet.nodes:
-            check_alive(self.devnet)
-            if time.monotonic() > end:
-                raise Rejection(reasons.NOT_READY, f"not every node registered as a provider in {PROVIDERS_S:g} s")
-            time.sleep(_POLL_S)
 
     def _submit(self) -> bytes:
         quote = quote_task(self.client, self.built)
@@ -189,13 +217,27 @@ class _Story:
         for view in follow_task(self.client, task_id, _POLL_S):
             self.tell("task", view)
             self._tell_moves(task_id, told)
-            check_alive(self.devnet)
+            self._kill_solver(view)
+            check_alive(self.devnet, but=self.killed)
             if time.monotonic() > end:
                 raise Rejection(
                     reasons.STORY_FAILED, f"the task is {view['state']} after {self.scenario.time_limit_s} s"
                 )
         self._tell_moves(task_id, told)
         return view
+
+    def _kill_solver(self, view: Json) -> None:
+        """End the node that solves, once and for good, where the scenario says so."""
+        after = self.scenario.network.kill_solver_after
+        if not after or self.killed or view["record"]["committed"] < after or not view["solver"]:
+            return
+        name = next(iter(self._names([view["solver"]])))
+        home = next(home for home in self.devnet.homes if home.path.name == name)
+        if home == self.devnet.homes[0]:
+            raise Rejection(reasons.STORY_FAILED, "the node that is asked about the story was drawn to solve")
+        stop_homes((home,), kill=True)
+        self.killed.append(name)
+        self.tell("killed", name)
 
     def _tell_moves(self, task_id: bytes, told: dict[str, int]) -> None:
         for dispute in self.client.call("disputes", task_id=task_id.hex()):
@@ -234,10 +276,6 @@ class _Story:
     def _time_ms(self, height: int) -> int:
         return int(self.client.call("block", height=height)["time_ms"])
 
-    def _slashed(self) -> tuple[str, ...]:
-        lost = [one["address"] for one in self.client.call("providers") if int(one["slashed_nano"]) > 0]
-        return self._names(lost)
-
     def _jackpots(self, task_id: bytes) -> tuple[str, ...]:
         names = {address: name for name, address in addresses(self.devnet).items()}
         found = instalments(LedgerReader(self.client), task_id)
@@ -267,20 +305,18 @@ def _judged(ending: Ending, scenario: Scenario) -> Ending:
     require(expect.state != "finished" or ending.certificate_valid, "there is no valid certificate")
     count = len(ending.disputes)
     require(expect.disputes_min <= count <= expect.disputes_max, f"{count} disputes")
-    ruled = [one.outcome for one in ending.disputes if one.outcome != "moot"]
+    ruled = [one.outcome for one in ending.disputes if one.outcome not in ("", "moot")]
     require(not expect.outcome or set(ruled) == {expect.outcome}, f"the disputes ended {ruled}, not {expect.outcome}")
     wrong = [one.dispute_id for one in ending.disputes if one.replayed_outcome not in ("", one.outcome)]
     require(not wrong, f"played again, these disputes end otherwise: {wrong}")
     finds = len(ending.jackpots)
     require(finds >= expect.jackpots_min, f"{finds} finds of forced errors, not {expect.jackpots_min}")
-    expected = ending.cheaters if expect.cheater_slashed else ()
+    killed = [line.name for line in ending.lines if line.part == "killed"]
+    expected = (*(ending.cheaters if expect.cheater_slashed else ()), *killed)
     require(ending.slashed == tuple(sorted(expected)), f"slashed: {ending.slashed or 'nobody'}, not {expected}")
-    require(not set(ending.solvers) & _cheating_solvers(ending, scenario), "the cheater's work was paid")
+    lying = {line.name for line in ending.lines if line.lies and line.part.partition("@")[0] in (*SOLVES, COLLUDER)}
+    require(not set(ending.solvers) & lying, "the cheater's work was paid")
+    require(ending.attempts >= expect.attempts_min, f"{ending.attempts} solvers, at least {expect.attempts_min}")
     require(ending.money_conserved, "money was lost or made")
+    failures += whole(ending.lines)
     return replace(ending, failures=tuple(failures))
-
-
-def _cheating_solvers(ending: Ending, scenario: Scenario) -> set[str]:
-    """Names of the nodes that cheat as solvers; the cheats belong to the last nodes, in order."""
-    named = zip(ending.cheaters, scenario.network.cheats, strict=True)
-    return {name for name, cheat in named if cheat.startswith("flip-bit")}

@@ -13,16 +13,18 @@ from gensyn_node.primitives.codec import encode
 from gensyn_node.primitives.errors import InvariantViolation
 from gensyn_node.roles.account import NodeAccount
 from gensyn_node.roles.api import ChainApi
-from gensyn_node.roles.cheats import Cheats
+from gensyn_node.roles.cheats import Cheats, as_told
 from gensyn_node.roles.materials import OWN, Materials, largest_state
 from gensyn_node.roles.native_disputant import NativeDisputant
 from gensyn_node.roles.native_values import NativeValues
-from gensyn_node.roles.solver import with_fault
 from gensyn_node.roles.status import Activity
 from gensyn_node.roles.verifier import line_of
 from gensyn_node.roles.worker_client import Worker
 from ml.worker.messages import Respond, Responded
 from proofs.native.types import NativeGame
+
+LAST_BLOCKS = 2
+"""How many blocks before its clock runs out a staller moves: one later may miss it."""
 
 log = structlog.get_logger()
 
@@ -58,8 +60,7 @@ class Disputant:
         self._activity.now(f"dispute {duty.dispute_id.hex()[:12]}: {dispute.phase}", duty.task_id)
         defends_training = dispute.defender == self._account.address and dispute.kind != DISPUTE_EVIDENCE
         job = await self._materials.job(view, task)
-        if defends_training:
-            job = with_fault(job, self._cheats)
+        job = as_told(job, self._cheats, solving=defends_training)
         instalment = State(view).instalment(duty.task_id, dispute.instalment)
         line = OWN if defends_training else line_of(instalment)
         if dispute.kind != DISPUTE_INITIAL:
@@ -71,8 +72,17 @@ class Disputant:
         answer = await self._worker.final(Respond(job, str(states), encode(game)))
         if not isinstance(answer, Responded):
             raise InvariantViolation(f"the worker answered {type(answer).__name__} to Respond")
+        if self._cheats.stalls:
+            await self._wait_for(duty.due_height - LAST_BLOCKS)
         await self._account.send(DisputeMove(duty.dispute_id, answer.move))
         log.info("dispute_moved", dispute=duty.dispute_id.hex(), phase=dispute.phase, bytes=len(answer.move))
+
+    async def _wait_for(self, height: int) -> None:
+        async with self._chain.blocks() as heights:
+            if self._chain.head_height() < height:
+                async for reached in heights:
+                    if reached >= height:
+                        return
 
     async def _fetch_start(self, task: Task, dispute: DisputeRecord, line: str) -> None:
         """Bring the agreed start of the disputed segment, unless the seed gives it."""

@@ -11,11 +11,10 @@ from consensus.ledger.records import Task
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from gensyn_node.roles.account import NodeAccount
 from gensyn_node.roles.api import ChainApi
-from gensyn_node.roles.cheats import Cheats
+from gensyn_node.roles.cheats import Cheats, as_told
 from gensyn_node.roles.materials import OWN, Materials, largest_state
 from gensyn_node.roles.native_values import NativeValues
 from gensyn_node.roles.reasons import NOT_REPEATED
-from gensyn_node.roles.solver import with_fault
 from gensyn_node.roles.status import Activity
 from gensyn_node.roles.worker_client import Worker
 from ml.worker.messages import Disclose, Disclosed
@@ -54,7 +53,7 @@ class Discloser:
             await self._disclose(task, duty, work)
 
     async def _disclose(self, task: Task, duty: Duty, work: SegmentWork) -> None:
-        job = with_fault(await self._materials.job(self._chain.view(), task), self._cheats)
+        job = as_told(await self._materials.job(self._chain.view(), task), self._cheats, solving=True)
         states, folder = self._materials.states(task.task_id, OWN), self._values.own(task.task_id)
         if work.first_step:
             most = largest_state(self._chain.view(), task)

@@ -39,7 +39,7 @@ BAD_CHEAT = reason(
     "E1957",
     "bad_cheat",
     "The rehearsed cheat is not known.",
-    "Write flip-bit@step=37, skip-step@step=37 or lazy-verifier, or leave it empty.",
+    "Write flip-bit@step=37, lazy-verifier or another of those named, or leave it empty.",
 )
 NO_LONGER_OURS = reason(
     "E1958", "no_longer_ours", "The task moved on while this node worked on it.", "Nothing to do: another node goes on."

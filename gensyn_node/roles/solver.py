@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import secrets
 import struct
 from contextlib import aclosing
 from dataclasses import dataclass
+from pathlib import Path
 
-import msgspec
 import structlog
 import trio
 
@@ -15,12 +16,10 @@ from consensus.ledger import queries
 from consensus.ledger.duties import Duty
 from consensus.ledger.messages import CommitInstalment, Heartbeat, StartTask, TaskSpec
 from consensus.ledger.records import TASK_TRAINING, Task
-from gensyn_node.primitives.codec import decode
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
-from gensyn_node.primitives.limits import PROGRAM_BYTES_MAX
 from gensyn_node.roles.account import NodeAccount, Unconfirmed
 from gensyn_node.roles.api import ChainApi
-from gensyn_node.roles.cheats import Cheats, fault_for
+from gensyn_node.roles.cheats import Cheats, as_told
 from gensyn_node.roles.forced_errors import ForcedErrors
 from gensyn_node.roles.materials import OWN, Materials, largest_state
 from gensyn_node.roles.memory import Fitting
@@ -36,7 +35,6 @@ from ml.worker.messages import (
     Trained,
     state_path,
 )
-from proofs.program.types import Program
 
 HEARTBEAT_INTERVAL_S = 4.0
 """Between two heartbeats at least: live to people, cheap to the chain."""
@@ -137,7 +135,7 @@ class Solver:
                         # The name is ours to know: what the worker calls its file could be any file of this machine.
                         path = state_path(request.states_directory, reply.step)
                         if not spec.forced_error_bps:  # What is sealed is served when it is opened.
-                            done.state_blobs.append(await self._materials.publish_state(reply.state_root, path))
+                            done.state_blobs.append(await self._publish(reply.state_root, path))
                     case Trained():
                         start = reply.initial_root
                     case _:
@@ -184,7 +182,11 @@ class Solver:
 
     async def _job(self, task: Task) -> Job:
         job = await self._materials.job(self._chain.view(), task)
-        return with_fault(job, self._cheats)
+        return as_told(job, self._cheats, solving=True)
+
+    async def _publish(self, root: bytes, path: Path) -> bytes:
+        """Serve a state; its blob id. A liar that withholds names what nobody has."""
+        return secrets.token_bytes(32) if self._cheats.withholds else await self._materials.publish_state(root, path)
 
     def _spec(self, duty: Duty) -> TaskSpec:
         spec = queries.spec(self._chain.view(), duty.task_id)
@@ -206,13 +208,6 @@ class Solver:
             TASK_TRAINING,
             duty.instalment,
         )
-
-
-def with_fault(job: Job, cheats: Cheats) -> Job:
-    """The job as this node runs it when it solves: with the fault that it was told to make, if any."""
-    program: Program = decode(Program, job.program, max_bytes=PROGRAM_BYTES_MAX)
-    fault = fault_for(cheats, program)
-    return msgspec.structs.replace(job, fault=fault)
 
 
 def loss_bits(loss: float) -> int:

@@ -28,7 +28,7 @@ from gensyn_node.primitives.codec import Struct, decode, encode
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from gensyn_node.roles.account import NodeAccount
 from gensyn_node.roles.api import ChainApi
-from gensyn_node.roles.cheats import Cheats
+from gensyn_node.roles.cheats import Cheats, as_told, copied, made_up
 from gensyn_node.roles.materials import Materials, largest_state, write_durably
 from gensyn_node.roles.native_values import NativeValues
 from gensyn_node.roles.native_verifier import Drawn, NativeVerifier
@@ -88,7 +88,7 @@ class Verifier:
         slot = self._slot(duty)
         path = self._verdict_path(duty, slot)
         if not path.exists():
-            made = self._made_up(duty) if self._cheats.lazy_verifier else await self._examine(duty, slot)
+            made = self._made_up(duty) if self._cheats.idle_verifier else await self._examine(duty, slot)
             await trio.to_thread.run_sync(write_durably, path, encode(made))
         verdict = await _read_verdict(path)
         commitment = verdict_commitment(
@@ -108,11 +108,12 @@ class Verifier:
         if not path.exists():
             raise Rejection(VERDICT_LOST, f"{path} is gone: the verdict on task {duty.task_id.hex()[:12]} is lost")
         verdict = await _read_verdict(path)
+        findings = self._copied(duty, verdict) if self._cheats.copying_verifier else verdict.findings
         message = VerdictReveal(
-            duty.task_id, duty.instalment, duty.attempt, verdict.findings, verdict.initial_root, verdict.salt
+            duty.task_id, duty.instalment, duty.attempt, findings, verdict.initial_root, verdict.salt
         )
         await self._account.send(message)
-        approved = sum(finding.verdict == APPROVED for finding in verdict.findings)
+        approved = sum(finding.verdict == APPROVED for finding in findings)
         log.info(
             "verdict_revealed",
             task=duty.task_id.hex(),
@@ -145,7 +146,7 @@ class Verifier:
         task, line = queries.task(self._chain.view(), duty.task_id), line_of(self._instalment(duty))
         if task is None:
             raise InvariantViolation("a duty of a task that does not exist")
-        job = await self._materials.job(self._chain.view(), task)
+        job = as_told(await self._materials.job(self._chain.view(), task), self._cheats, solving=False)
         await self._fetch_starts(task, duty, slot)
         own_initial = await self._initial_root(duty, job) if duty.check_initial else b""
         differs = own_initial != b"" and own_initial != task.initial_root
@@ -247,8 +248,14 @@ class Verifier:
         return made.initial_root
 
     def _made_up(self, duty: Duty) -> Verdict:
-        findings = tuple(Finding(work.segment, APPROVED, secrets.token_bytes(32)) for work in duty.segments)
-        return Verdict(findings, b"", secrets.token_bytes(32))
+        return Verdict(made_up(duty.segments), b"", secrets.token_bytes(32))
+
+    def _copied(self, duty: Duty, verdict: Verdict) -> tuple[Finding, ...]:
+        """What others have shown, as a copying verifier would show it."""
+        shown = copied(State(self._chain.view()).instalment(duty.task_id, duty.instalment), verdict.findings)
+        if not shown:
+            raise Rejection(VERDICT_LOST, "a copying verifier has none of its own, and no other one has shown any yet")
+        return shown
 
     def _verdict_path(self, duty: Duty, slot: Verification) -> Path:
         """One file a draw: drawn again, the same node may get other segments, or find what was not served before."""
@@ -258,7 +265,7 @@ class Verifier:
     async def own_findings(self, instalment: Instalment) -> tuple[Finding, ...]:
         """This node's own findings of an instalment, where it verified it."""
         slot = slot_of(instalment, self._account.address)
-        if slot is None or self._cheats.lazy_verifier:
+        if slot is None or self._cheats.idle_verifier:
             return ()
         folder = self._materials.states(instalment.task_id, line_of(instalment))
         path = folder / f"verdict-{instalment.number}-{slot.drawn_height}"

@@ -91,7 +91,7 @@ def download_task(client: NodeClient, task_id: bytes, folder: Path, progress: Pr
     task = client.call("task", task_id=task_id.hex())
     if task["model_blob"] is None:
         raise Rejection(reasons.NO_MODEL, f"the task is {task['state']} and has no settled model")
-    data = _certificate(client, task_id)
+    data = fetch_certificate(client, task_id)
     unpack_certificate(data)
     folder.mkdir(parents=True, exist_ok=True)
     model, certificate = folder / "model.safetensors", folder / "model.cert"
@@ -100,7 +100,7 @@ def download_task(client: NodeClient, task_id: bytes, folder: Path, progress: Pr
     return Downloaded(model, certificate, length)
 
 
-def _certificate(client: NodeClient, task_id: bytes) -> bytes:
+def fetch_certificate(client: NodeClient, task_id: bytes) -> bytes:
     """The task's certificate; waits for the block after its end, whose header proves it."""
     end = time.monotonic() + CERTIFICATE_S
     while (found := client.find("certificate", task_id=task_id.hex())) is None:

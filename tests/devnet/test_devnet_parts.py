@@ -18,9 +18,11 @@ from gensyn_node.config.genesis import genesis_validators, read_genesis
 from gensyn_node.config.home import Home
 from gensyn_node.config.node_config import read_config
 from gensyn_node.devnet import layout, processes
-from gensyn_node.devnet.account_book import Book, rewards_between
+from gensyn_node.devnet.account_book import Book, Line, rewards_between, whole
+from gensyn_node.devnet.crowd import fairness_of
 from gensyn_node.devnet.genesis import derive_keys, make_genesis, patient_parameters
-from gensyn_node.devnet.scenario import parse_scenario, read_scenario
+from gensyn_node.devnet.scenario import Network, find_scenario, parse_scenario, read_scenario, scenario_names
+from gensyn_node.devnet.story import parameters_of
 from gensyn_node.primitives.crypto import SecretKey
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.sdk.task_file import read_task_file
@@ -157,12 +159,22 @@ def test_a_node_that_cannot_start_is_noticed_and_nothing_stays(tmp_path: Path) -
 @pytest.mark.parametrize("path", sorted(SCENARIOS.glob("*.toml")), ids=lambda path: path.stem)
 def test_scenario_files_are_valid(path: Path) -> None:
     if path.stem.startswith("digits-task"):
-        assert read_task_file(path).train.steps >= 600
+        assert read_task_file(path).train.steps >= (40 if path.stem.endswith("-small") else 600)
         return
     scenario = read_scenario(path)
     assert scenario.name == path.stem
     layout.plans_with_cheats(scenario.network.nodes, scenario.network.cheats)
     assert (SCENARIOS / scenario.task).is_file()
+    parameters_of(scenario.network)
+    assert find_scenario(path.stem) == path and path.stem in scenario_names()
+
+
+def test_unknown_scenarios_and_parameters_are_named() -> None:
+    with pytest.raises(Rejection, match=r"known: .*flip-bit"):
+        find_scenario("flip")
+    with pytest.raises(Rejection, match="no parameter 'luck'"):
+        parameters_of(Network(parameters={"luck": 1}))
+    assert parameters_of(Network(parameters={"window_blocks": 3})).window_blocks == 3
 
 
 @pytest.mark.parametrize(
@@ -179,6 +191,35 @@ def test_bad_scenarios_name_the_line(text: str, said: str) -> None:
         parse_scenario(text)
     assert error.value.reason.code == "E1876"
     assert said in error.value.message
+
+
+def line(part: str, before_nano: int, after_nano: int, earned_nano: int, slashed_nano: int, noted_nano: int) -> Line:
+    return Line("node", part, before_nano, after_nano, earned_nano, slashed_nano, noted_nano)
+
+
+def test_liars_have_to_lose_and_the_honest_must_not() -> None:
+    good = (line("honest", 10, 11, 2, 0, 0), line("flip-bit@step=37", 10, 5, 1, 5, 5), line("killed", 10, 9, 0, 1, 1))
+    assert whole((*good, line("client", 10, 1, 0, 0, 0), line("faucet", 10, 10, 0, 0, 0))) == []
+    for bad, said in (
+        (line("honest", 10, 9, 0, 1, 1), "is honest, lost 1 nano of bond, 0 otherwise"),
+        (line("honest", 10**9, 1, 0, 0, 0), "is honest, lost 0 nano of bond, 999999999 otherwise"),
+        (line("honest", 10, 13, 2, 0, 0), "is honest, lost 0 nano of bond, -1 otherwise"),
+        (line("lazy-verifier", 10, 15, 6, 1, 1), "earned 6 nano and lost 1"),
+        (line("lazy-verifier", 10, 10, 0, 0, 0), "earned 0 nano and lost 0"),
+        (line("lazy-verifier", 10, 5, 0, 5, 4), "fell by 5 nano, slashed were 4"),
+    ):
+        assert said in " ".join(whole((*good, bad)))
+
+
+def test_fairness_is_one_when_all_do_as_much() -> None:
+    assert fairness_of([5, 5, 5]) == fairness_of([0, 0]) == 1.0
+    assert fairness_of([9, 0, 0]) == pytest.approx(1 / 3)
+
+
+def test_roles_of_liars_fit_their_lies() -> None:
+    cheats = ("colluder@step=1", "colluder@step=1", "equivocation", "false-accuser@step=1", "withheld-data")
+    roles = [plan.role for plan in layout.plans_with_cheats(6, cheats)]
+    assert roles == ["auto", "solver", "verifier", "none", "verifier", "solver"]
 
 
 def test_a_book_notices_lost_money() -> None:

@@ -102,6 +102,17 @@ def gensyn(home: Path, *arguments: str, node: Path | None = None, code: int = 0)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def gensyn_alone(*arguments: str) -> Json:
+    """Run a command that needs no home; its answer with --json."""
+    command = [sys.executable, "-m", "cli", *arguments, "--json"]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    found: Json = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
 def recompute(certificate: Path, data: Path, how: str, threads: int = 1, **environment: str) -> Json:
     """Train the certified task again, offline, in a process of its own."""
     script = Path(__file__).with_name("plain_training.py")

@@ -27,7 +27,6 @@ from consensus.tendermint.types import (
     Commit,
     CommitFlag,
     CommitSlot,
-    ConsensusMessage,
     DuplicateVoteEvidence,
     Evidence,
     LightClientAttackEvidence,
@@ -43,8 +42,8 @@ from gensyn_node.app.node import Node, open_node
 from gensyn_node.app.settings import EVIDENCE_FILE
 from gensyn_node.app.startup import init_storage
 from gensyn_node.config.home import Home
+from gensyn_node.config.node_config import DevnetSection
 from gensyn_node.primitives import codec
-from gensyn_node.primitives.crypto import SecretKey
 from gensyn_node.primitives.errors import Reason, Rejection
 from gensyn_node.primitives.money import NANO_PER_GSN
 from p2p.api import Direction, PeerInfo, Peers, Requests
@@ -336,50 +335,18 @@ def test_mutated_evidence_never_raises_anything_but_a_rejection(tmp_path: Path) 
     bench.chain.close()
 
 
-class Careless:
-    """A watch for others with one's own key that hears nothing: what a cheat would run."""
-
-    may_sign = True
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        pass
-
-    async def run(self, *_: Any) -> None:
-        """Listen to nobody."""
-        await trio.sleep_forever()
-
-    def ignore(self, *_: Any) -> None:
-        """Hear nothing."""
-
-    see_commit = see_conflict = see_vote = see_proposal = see_certificate = decided = ignore
-
-
-def vote_twice(node: Node, cheat: SecretKey) -> None:
-    """Whatever the node prevotes for, it prevotes for something else as well."""
-    honest = node.driver._broadcast
-
-    def broadcast(message: ConsensusMessage) -> None:
-        honest(message)
-        if isinstance(message, Vote) and message.kind is VoteType.PREVOTE and message.validator == cheat.address:
-            other = structs.replace(message, block_id=b"\x07" * 32, signature=b"")
-            honest(structs.replace(other, signature=cheat.sign(vote_sign_bytes(node.ledger.chain_id, other))))
-
-    node.driver._broadcast = broadcast
-
-
 @pytest.mark.integration
-def test_a_node_that_votes_twice_is_punished_and_its_finder_paid(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_node_that_votes_twice_is_punished_and_its_finder_paid(tmp_path: Path) -> None:
     """Double votes on the wire between running nodes end in a slash on the ledger."""
 
     async def scenario() -> None:
         cluster = make_cluster(tmp_path, 4)
         cheat = key("consensus", 3).address
-        monkeypatch.setattr("gensyn_node.app.node.Watch", Careless)
+        liar = cluster.settings[3]
+        config = structs.replace(liar.config, devnet=DevnetSection(cheat="equivocation"))
+        settings = (*cluster.settings[:3], replace(liar, config=config))
         async with AsyncExitStack() as stack:
-            nodes = [await stack.enter_async_context(open_node(one)) for one in cluster.settings]
-            vote_twice(nodes[3], key("consensus", 3))
+            nodes = [await stack.enter_async_context(open_node(one)) for one in settings]
             honest = nodes[:3]
             await eventually(lambda: all(_punished(node, cheat) for node in honest), "the cheat is punished")
             await eventually(lambda: cheat not in honest[0].ledger.state.validators.positions, "its power is gone")
