@@ -244,6 +244,7 @@ def verify_right_roots(state: State, height: int, instalment: Instalment) -> Non
         owed=owed,
         second_round=True,
         redrawn=False,
+        first_set=(),
         draws=0,
         give_up_height=give_up_height(state, height, task_id),
     )

@@ -76,7 +76,7 @@ def draw_solver(state: State, context: BlockContext, task_id: bytes, attempt: in
         solver_price_nano=solver.ask_price_nano,
         solver_bond_nano=bond,
         secret_link=b"",
-        due_height=context.height + state.parameters.start_blocks,
+        due_height=context.height + state.parameters.start_blocks + task.fetch_blocks,
     )
     state.schedule(task.due_height + 1, DUTY, task_id, duty_number(task))
     state.emit("task_assigned", task_id, solver=solver.address, attempt=task.attempt, due_height=task.due_height)

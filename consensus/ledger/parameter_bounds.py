@@ -101,6 +101,9 @@ BOUNDS: dict[str, Bound] = {
     "heartbeat_blocks": _blocks(2, _TIME),
     "train_blocks_base": _blocks(2, _TIME),
     "train_gas_per_block": Bound(1_000_000, 0xFFFFFFFF, "heights must stay in range for the largest task"),
+    "fetch_bytes_per_block": Bound(
+        10_000, 0xFFFFFFFF, "faster than people's links punishes the honest; slower holds money without end"
+    ),
     "verify_blocks_base": _blocks(2, _TIME),
     "reveal_blocks": _blocks(2, _TIME),
     "verifier_draws_max": Bound(1, 16, "verification ends"),

@@ -104,6 +104,8 @@ class Parameters(Struct):
     """Blocks for training an instalment, whatever its size."""
     train_gas_per_block: Small
     """Gas a solver must manage a block, on top of the base: the slowest machine the network waits for."""
+    fetch_bytes_per_block: Small
+    """Data and states that a link must carry a block, on top of all other times: the slowest that is waited for."""
     verify_blocks_base: Small
     """Blocks a drawn verifier has to commit its verdict, whatever the segments' size."""
     reveal_blocks: Small
@@ -213,6 +215,7 @@ def mainnet_parameters() -> Parameters:
         heartbeat_blocks=150,
         train_blocks_base=600,
         train_gas_per_block=1_000_000_000,
+        fetch_bytes_per_block=1_000_000,
         verify_blocks_base=600,
         reveal_blocks=100,
         verifier_draws_max=4,
@@ -289,6 +292,7 @@ def devnet_parameters() -> Parameters:
         heartbeat_blocks=90,
         train_blocks_base=240,
         train_gas_per_block=50_000_000,
+        fetch_bytes_per_block=1_000_000,
         verify_blocks_base=120,
         reveal_blocks=30,
         verifier_draws_max=3,

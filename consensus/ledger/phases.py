@@ -21,4 +21,5 @@ def enter(state: State, instalment: Instalment, phase: str, due_height: int) -> 
 def give_up_height(state: State, height: int, task_id: bytes) -> int:
     """Last height at which slots of an instalment committed (or drawn anew) at `height` are filled."""
     task, parameters = state.task(task_id), state.parameters
-    return height + parameters.verifier_draws_max * verify_blocks(state.spec(task_id), task.gas_per_step, parameters)
+    blocks = verify_blocks(state.spec(task_id), task.gas_per_step, parameters) + task.fetch_blocks
+    return height + parameters.verifier_draws_max * blocks

@@ -207,6 +207,8 @@ class Task(Struct):
     """Paid into the jackpot pool, in all."""
     secret_link: OptionalHash = b""
     """With forced errors: the last known link of the present solver's hash chain of secrets."""
+    fetch_blocks: Small = 0
+    """Blocks that everybody is given on top of the times for work, to fetch data and states over a slow link."""
 
 
 # --- instalments and their verification
@@ -339,6 +341,8 @@ class Instalment(Struct):
     """OUTCOME_FORCED: the right roots are under verification."""
     unserved: bool = False
     """Its states could not be had; that counts once its secret is shown, for its verdicts come first."""
+    first_set: tuple[Address, ...] = ()
+    """`redrawn`: who could not fetch the states the first time."""
 
     @property
     def end_root(self) -> bytes:

@@ -6,6 +6,7 @@ from consensus.ledger.messages import ARITHMETIC_NATIVE, TaskSpec
 from consensus.ledger.money import GIGA, work_price
 from consensus.ledger.parameters import BASIS_POINTS, Parameters
 from gensyn_node.primitives.money import SUPPLY_NANO_MAX
+from proofs.program.types import ITEM_BYTES
 
 NATIVE_PHASES = 3
 """Verifying a native task may take re-execution, the solver's disclosure, and the audit of its values."""
@@ -123,6 +124,16 @@ def train_blocks(spec: TaskSpec, gas_per_step: int, instalment: int, parameters:
     return parameters.train_blocks_base + gas // parameters.train_gas_per_block
 
 
+def fetch_blocks(spec: TaskSpec, state_bytes: int, parameters: Parameters) -> int:
+    """Blocks that the slowest link waited for takes for the data set and the states of one verification.
+
+    Whole blocks: what is less than one is in the times that everybody is given anyway.
+    """
+    data = sum(tensor.type.elements * ITEM_BYTES[tensor.type.dtype] for tensor in spec.dataset)
+    each = 2 if spec.arithmetic == ARITHMETIC_NATIVE else 1  # Where its end is measured, it is fetched as well.
+    return (data + (each * spec.samples + 1) * state_bytes) // parameters.fetch_bytes_per_block
+
+
 def verify_blocks(spec: TaskSpec, gas_per_step: int, parameters: Parameters) -> int:
     """Blocks for a drawn verifier to commit its verdict."""
     longest = -(-segment_count(spec) // spec.instalments)
@@ -136,15 +147,15 @@ def game_blocks_max(parameters: Parameters) -> int:
     return 2 * parameters.move_clock_blocks + parameters.game_moves_max * parameters.move_extension_blocks
 
 
-def task_end_bound(spec: TaskSpec, gas_per_step: int, parameters: Parameters) -> int:
+def task_end_bound(spec: TaskSpec, gas_per_step: int, parameters: Parameters, fetching: int = 0) -> int:
     """Blocks after submission by which the task is paid or refunded, whatever anybody does or fails to do.
 
     Work is accepted until the deadline; what was committed in its last block is drawn and verified (twice, when a first
     set of verifiers cannot fetch the states), stands open to challenges, and its disputes are played to their end. With
     forced errors the instalments are opened one after the other, each when the secret of the one before is known; one
-    that was shown with an error is verified once more.
+    that was shown with an error is verified once more. `fetching`: the task's `fetch_blocks`.
     """
-    verify = verify_blocks(spec, gas_per_step, parameters)
+    verify = verify_blocks(spec, gas_per_step, parameters) + fetching
     one_set = (
         (parameters.verifier_draws_max + 1) * (verify + parameters.retry_blocks + 2) + parameters.reveal_blocks + 2
     )

@@ -45,6 +45,7 @@ from consensus.ledger.records import (
 )
 from consensus.ledger.schedule import (
     bid_price,
+    fetch_blocks,
     instalment_segments,
     instalment_steps,
     profilers_of,
@@ -89,12 +90,13 @@ def check_spec(spec: TaskSpec, record: ProgramRecord, parameters: Parameters) ->
     _require(own == 0 or least <= own <= most, f"solver_bond_bps: {own} is not in {least} … {most}, nor 0")
     low, high = parameters.task_deadline_blocks_min, parameters.task_deadline_blocks_max
     _require(low <= spec.deadline_blocks <= high, f"deadline_blocks: {spec.deadline_blocks} is not in {low} … {high}")
-    blocks = verify_blocks(spec, record.gas_per_step, parameters)
-    _require(blocks <= high, f"samples: {blocks} blocks to verify an instalment, at most {high}; use shorter segments")
     for name in ("dataset_manifest", "checkpoint_root", "checkpoint_blob"):
         _require(len(getattr(spec, name)) in (0, 32), f"{name}: 32 bytes, or empty")
     _check_forced_errors(spec, parameters)
     _check_inputs(spec, record)
+    fetching = fetch_blocks(spec, record.state_bytes, parameters)
+    blocks = verify_blocks(spec, record.gas_per_step, parameters) + fetching
+    _require(blocks <= high, f"samples: {blocks} blocks to verify an instalment, at most {high}; use shorter segments")
     profilers, tax = profilers_of(spec, parameters), tax_bps_of(spec, parameters)
     bid, least = bid_price(spec, record.gas_per_step, profilers, tax), parameters.ask_min_nano
     if bid < least:
@@ -189,6 +191,7 @@ def submit_task(state: State, call: Call, message: SubmitTask) -> None:
         heartbeat_height=0,
         disputes=(),
         forced_tax_bps=tax_bps_of(spec, parameters),
+        fetch_blocks=fetch_blocks(spec, program.state_bytes, parameters),
     )
     state.put(keys.task(task_id), task)
     state.put(keys.spec(task_id), spec)
@@ -253,7 +256,8 @@ def _train_next(state: State, height: int, task_id: bytes) -> None:
     if task.committed == task.instalments or task.closing:
         state.change_task(task_id, state=TASK_VERIFYING, due_height=0, train_due_height=0)
         return
-    train_due = height + train_blocks(state.spec(task_id), task.gas_per_step, task.committed, parameters)
+    blocks = train_blocks(state.spec(task_id), task.gas_per_step, task.committed, parameters)
+    train_due = height + blocks + task.fetch_blocks
     due = min(height + parameters.heartbeat_blocks, train_due)
     task = state.change_task(
         task_id, state=TASK_TRAINING, heartbeat_height=height, train_due_height=train_due, due_height=due

@@ -42,6 +42,7 @@ from consensus.ledger.records import (
     VERIFICATION_RELEASED,
     VERIFICATION_REVEALED,
     Instalment,
+    Provider,
     Verification,
 )
 from consensus.ledger.schedule import samples_of, slot_bond, verify_blocks
@@ -87,7 +88,7 @@ def draw_verifiers(state: State, context: BlockContext, instalment: Instalment) 
     task_id, height = instalment.task_id, context.height
     task, spec = state.task(task_id), state.spec(task_id)
     empty = spec.verifiers - len(_active(instalment))
-    candidates = verifier_candidates(state, task, instalment)
+    candidates = _others_first(verifier_candidates(state, task, instalment), instalment, empty)
     if len(candidates) < empty and height < instalment.give_up_height:
         enter(state, instalment, INSTALMENT_DRAWING, height + state.parameters.retry_blocks - 1)
         return
@@ -117,9 +118,15 @@ def draw_verifiers(state: State, context: BlockContext, instalment: Instalment) 
     if not _enough(instalment, spec.verifiers):
         settlement.fail(state, height, instalment, INSTALMENT_UNVERIFIABLE)
         return
-    due = height + verify_blocks(spec, task.gas_per_step, state.parameters)
+    due = height + verify_blocks(spec, task.gas_per_step, state.parameters) + task.fetch_blocks
     enter(state, instalment, INSTALMENT_VERIFYING, due)
     _reveal_if_all_committed(state, height, instalment)
+
+
+def _others_first(candidates: list[Provider], instalment: Instalment, wanted: int) -> list[Provider]:
+    """A second set is others than the first, where there are enough: it is to tell a dead link from a dead solver."""
+    others = [one for one in candidates if one.address not in instalment.first_set]
+    return others if len(others) >= wanted else candidates
 
 
 def _active(instalment: Instalment) -> list[Verification]:
@@ -291,6 +298,7 @@ def _draw_second_set(state: State, height: int, instalment: Instalment) -> None:
         instalment.task_id,
         instalment.number,
         verifications=(),
+        first_set=tuple(slot.verifier for slot in instalment.verifications),
         redrawn=True,
         draws=0,
         give_up_height=give_up_height(state, height, instalment.task_id),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -32,6 +33,7 @@ from gensyn_node.roles.cheats import Cheats, as_told, copied, made_up
 from gensyn_node.roles.materials import Materials, largest_state, write_durably
 from gensyn_node.roles.native_values import NativeValues
 from gensyn_node.roles.native_verifier import Drawn, NativeVerifier
+from gensyn_node.roles.patience import fetch_patience, within
 from gensyn_node.roles.reasons import NO_LONGER_OURS, STATE_UNAVAILABLE, VERDICT_LOST
 from gensyn_node.roles.status import Activity
 from gensyn_node.roles.worker_client import Worker
@@ -146,8 +148,14 @@ class Verifier:
         task, line = queries.task(self._chain.view(), duty.task_id), line_of(self._instalment(duty))
         if task is None:
             raise InvariantViolation("a duty of a task that does not exist")
-        job = as_told(await self._materials.job(self._chain.view(), task), self._cheats, solving=False)
-        await self._fetch_starts(task, duty, slot)
+        patience = fetch_patience(slot.drawn_height, duty.due_height, task.fetch_blocks)
+        found = await within(self._chain, patience, partial(self._materials.job, self._chain.view(), task))
+        if found is None:
+            log.warning("data_too_slow", task=duty.task_id.hex(), height=patience)
+            unavailable = tuple(Finding(work.segment, UNAVAILABLE, b"") for work in duty.segments)
+            return Verdict(unavailable, b"", secrets.token_bytes(32))
+        job = as_told(found, self._cheats, solving=False)
+        missing = await self._fetch_starts(task, duty, patience)
         own_initial = await self._initial_root(duty, job) if duty.check_initial else b""
         differs = own_initial != b"" and own_initial != task.initial_root
         findings: list[Finding] = []
@@ -155,11 +163,14 @@ class Verifier:
             self._activity.now(
                 f"verifying task {duty.task_id.hex()[:12]}: segment {number + 1} of {len(duty.segments)}", duty.task_id
             )
-            if job.arithmetic == NATIVE:
+            if work in missing or (job.arithmetic == NATIVE and following(work) in missing):
+                findings.append(Finding(work.segment, UNAVAILABLE, b""))
+            elif job.arithmetic == NATIVE:
                 findings.append(await self._examine_native(task, duty, slot, job, work))
             else:
                 findings.append(await self.examine_segment(task, line, job, work))
-        if await self._rerun(task, line, job, self._after(duty)) is None:
+        after = self._after(duty)
+        if after in missing or await self._rerun(task, line, job, after) is None:
             findings = [Finding(one.segment, UNAVAILABLE, b"") if one.verdict == APPROVED else one for one in findings]
         self._native.judged(duty.task_id)
         return Verdict(tuple(findings), own_initial if differs else b"", secrets.token_bytes(32))
@@ -174,18 +185,21 @@ class Verifier:
         last = instalment.first_segment + len(instalment.segment_roots) - 1
         return following(segment_work(state, spec, instalment, last))
 
-    async def _fetch_starts(self, task: Task, duty: Duty, slot: Verification) -> None:
-        """Bring all states. What cannot be fetched is tried again for half of the time before it is the verdict:
+    async def _fetch_starts(self, task: Task, duty: Duty, patience: int) -> list[SegmentWork]:
+        """Bring all states; those that did not come in time. Before `patience` is over, they are tried again:
 
         a solver is blamed for states that most verifiers do not get, and this node may be the one that is cut off.
         """
-        patience = slot.drawn_height + (duty.due_height - slot.drawn_height) // 2
         ends = map(following, duty.segments) if _is_native(self._chain.view(), task) else ()
-        works = (*duty.segments, *ends, self._after(duty))
+        works, missing = (*duty.segments, *ends, self._after(duty)), []
         line = line_of(self._instalment(duty))
-        missing = [work.segment for work in works if not await self._fetch_start(task, line, work)]
+        for work in works:
+            if not await within(self._chain, patience, partial(self._fetch_start, task, line, work)):
+                missing.append(work)
         if missing and self._chain.head_height() < patience:
-            raise Rejection(STATE_UNAVAILABLE, f"segments {missing}; tried again until height {patience}")
+            segments = [work.segment for work in missing]
+            raise Rejection(STATE_UNAVAILABLE, f"segments {segments}; tried again until height {patience}")
+        return missing
 
     async def _fetch_start(self, task: Task, line: str, work: SegmentWork) -> bool:
         """Bring one segment's start state; whether it is here."""

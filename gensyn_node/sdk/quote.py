@@ -70,7 +70,9 @@ class Quote:
         return ""
 
 
-def make_quote(spec: TaskSpec, gas_per_step: int, parameters: Parameters, providers: list[dict[str, Any]]) -> Quote:
+def make_quote(
+    spec: TaskSpec, gas_per_step: int, parameters: Parameters, providers: list[dict[str, Any]], state_bytes: int = 0
+) -> Quote:
     """The quote of a task with these providers (their records as JSON)."""
     check_class(spec, parameters)
     train, profilers = schedule.train_gas(spec, gas_per_step), schedule.profilers_of(spec, parameters)
@@ -114,7 +116,9 @@ def make_quote(spec: TaskSpec, gas_per_step: int, parameters: Parameters, provid
         profilers=len(verifiers),
         profilers_least=profilers // 2 + 1 if profilers else 0,
         solver_bond_nano=max((bond for _, bond in solvers), default=0),
-        end_bound_blocks=schedule.task_end_bound(spec, gas_per_step, parameters),
+        end_bound_blocks=schedule.task_end_bound(
+            spec, gas_per_step, parameters, schedule.fetch_blocks(spec, state_bytes, parameters)
+        ),
         excluded=dict(sorted(excluded.items())),
         guarantee=guarantee(spec, gas_per_step, min(asks, default=bid), parameters),
     )

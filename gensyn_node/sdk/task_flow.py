@@ -21,6 +21,7 @@ from gensyn_node.sdk.client import NodeClient, Progress
 from gensyn_node.sdk.quote import Quote, make_quote
 from gensyn_node.sdk.transactions import Outcome
 from gensyn_node.sdk.verify import Verified, verify_certificate
+from proofs.program.types import ITEM_BYTES
 
 if TYPE_CHECKING:
     from gensyn_node.sdk.task_build import BuiltTask
@@ -41,7 +42,9 @@ class Downloaded:
 
 def quote_task(client: NodeClient, task: BuiltTask) -> Quote:
     """What the task would cost now."""
-    return make_quote(task.spec, task.gas_per_step, client.parameters(), client.call("providers"))
+    entries = task.program.state
+    state_bytes = sum(entry.type.elements * ITEM_BYTES[entry.type.dtype] for entry in entries)
+    return make_quote(task.spec, task.gas_per_step, client.parameters(), client.call("providers"), state_bytes)
 
 
 def submit_task(client: NodeClient, key: SecretKey, task: BuiltTask, progress: Progress | None = None) -> Outcome:

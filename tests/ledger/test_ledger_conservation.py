@@ -139,7 +139,9 @@ def test_whatever_happens_money_is_conserved_and_every_task_ends(seed: int) -> N
     for actor in world.actors.values():
         actor.silent = rng.random() < 0.5
     for task in queries.tasks(world.ledger, 50):
-        bound = task_end_bound(queries.spec(world.ledger, task.task_id), task.gas_per_step, world.parameters)
+        bound = task_end_bound(
+            queries.spec(world.ledger, task.task_id), task.gas_per_step, world.parameters, task.fetch_blocks
+        )
         if task.steps:
             world.until(lambda task=task: world.task(task.task_id).ended_height, bound)
         ended = world.task(task.task_id)

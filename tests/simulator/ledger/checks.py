@@ -288,7 +288,7 @@ class LedgerChecks:
             for number in life.unsettled(task):
                 waits = state.instalment(task_id, number).state in (INSTALMENT_UNSERVED, INSTALMENT_UNVERIFIABLE)
                 self.seen["an instalment waited for a dispute before it failed"] += waits
-            bound = task_end_bound(state.spec(task_id), task.gas_per_step, self.parameters)
+            bound = task_end_bound(state.spec(task_id), task.gas_per_step, self.parameters, task.fetch_blocks)
             require(
                 height <= task.submitted_height + bound, f"a task is {task.state} after its bound of {bound} blocks"
             )

@@ -384,7 +384,7 @@ class Market:
     def _longest(self) -> int:
         state = State(self.ledger)
         tasks = [state.task(task_id) for task_id in self.checks.solvers]
-        bounds = [task_end_bound(state.spec(t.task_id), t.gas_per_step, self.parameters) for t in tasks]
+        bounds = [task_end_bound(state.spec(t.task_id), t.gas_per_step, self.parameters, t.fetch_blocks) for t in tasks]
         return max(bounds, default=0)
 
     def _check_replay(self) -> None:
