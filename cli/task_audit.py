@@ -75,6 +75,7 @@ def audit(
                 ruling = _file(filing, worker, culprit, bond=bond, threads=threads, ask=not yes)
         look.clean()
     value = _value(task_id, found, chances(len(look.committed()), len(found)), ruling)
+    value["forced_error"] = filing is not None and filing.forced_error
     emit(as_json, value, lambda: _show(value))
     if value["wrong"]:
         raise typer.Exit(EXIT_REFUSED)
@@ -144,7 +145,7 @@ def _show(value: dict[str, Any]) -> None:
     if value["dispute"] is not None:
         say(f"The dispute {value['dispute']['dispute_id']} ended: {value['dispute']['state']}.")
         say(f"See it: gensyn dispute show {value['dispute']['dispute_id']}")
+    elif value["forced_error"]:
+        say("It was an error that the network had planted: you share its jackpot when the instalment goes on.")
     elif value["wrong"]:
-        say(
-            "What is wrong here can be challenged no more, or was not: its window is over, or --no-challenge was given."
-        )
+        say("No challenge was filed: the window is over, or --no-challenge was given.")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from consensus.ledger.block import Reader
 from consensus.ledger.duties import Audit, SegmentWork
+from consensus.ledger.jackpots import share_nano
 from consensus.ledger.messages import APPROVED, ARITHMETIC_REP_V1, DISAGREED
 from consensus.ledger.money import work_price
 from consensus.ledger.parameters import BASIS_POINTS
@@ -64,6 +65,7 @@ def looks(reader: Reader, audits: Sequence[Audit], machine: Machine, seen: Marke
                 continue
             kind = EVIDENCE if work.segment in looked_at else OTHER_SEGMENT
             pay = _pay(state, task, seen, kind, looked_at.get(work.segment, 0))
+            pay += _jackpot(state, task, instalment, seen) if kind == OTHER_SEGMENT else 0
             found.append(Look(audit, work, kind, gas, work_price(gas, machine.ask_price_nano), pay))
     return found
 
@@ -99,6 +101,18 @@ def _pay(state: State, task: Task, seen: Market, kind: str, approvals: int) -> i
     if kind == EVIDENCE:
         bond = approvals * verifier_bond(task.solver_bond_nano, parameters) + bond // (1 + approvals)
     return bond * parameters.winner_bps * chance[0] // (BASIS_POINTS * chance[1] * sharers)
+
+
+def _jackpot(state: State, task: Task, instalment: Instalment, seen: Market) -> int:
+    """Expected jackpot of a segment that nobody looked at, while only the solver knows where an error was forced."""
+    rate = state.spec(task.task_id).forced_error_bps
+    if not rate or not instalment.secret_pending:
+        return 0
+    segments = len(instalment.segment_roots)
+    finders = 1 + seen.whistleblowers // segments
+    payout = state.parameters.forced_payout_bps
+    jackpot = share_nano(state.supply.jackpot_nano, instalment.tax_nano, rate, payout, finders)
+    return jackpot * rate // (BASIS_POINTS * segments)
 
 
 def pick(found: Sequence[Look], draw: int) -> Look | None:

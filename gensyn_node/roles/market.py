@@ -5,6 +5,7 @@ from __future__ import annotations
 from consensus.ledger import queries
 from consensus.ledger.block import Reader
 from consensus.ledger.messages import ROLE_SOLVER, ROLE_VERIFIER, ROLE_WHISTLEBLOWER
+from consensus.ledger.money import work_price
 from consensus.ledger.parameters import BASIS_POINTS
 from consensus.ledger.records import (
     DISPUTE_BOTH_WRONG,
@@ -48,9 +49,11 @@ class Market(Struct):
     """Solvers and verifiers of them that were proven wrong."""
     bounty_nano: int
     """What the finder of a wrong segment gets, the mean."""
+    jackpot_nano: int
+    """What forced errors are expected to pay for looking at one segment, to all who look at it together; the mean."""
 
 
-NO_MARKET = Market(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+NO_MARKET = Market(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 """A chain without providers or tasks."""
 
 
@@ -60,13 +63,14 @@ def market(reader: Reader, address: bytes) -> Market:
     others = [one for one in queries.providers(reader) if one.address != address and one.state == PROVIDER_ACTIVE]
     tasks = queries.tasks(reader, TASKS_LOOKED_AT)
     counts = {role: sum(bool(one.roles & role) for one in others) for role in _ROLES}
-    gas, segments, verify_gas, bounties = 0, 0, 0, 0
+    gas, segments, verify_gas, bounties, jackpots = 0, 0, 0, 0, 0
     for task in tasks:
         spec = state.spec(task.task_id)
         gas += train_gas(spec, task.gas_per_step)
         segments += segment_count(spec)
         verify_gas = max(verify_gas, min(spec.samples, segment_count(spec)) * spec.segment_steps * task.gas_per_step)
         bounties += _bounty(state, task)
+        jackpots += _jackpots(state, task)
     return Market(
         solvers=counts[ROLE_SOLVER],
         verifiers=counts[ROLE_VERIFIER],
@@ -81,6 +85,7 @@ def market(reader: Reader, address: bytes) -> Market:
         segment_gas=gas // max(1, segments),
         finds=sum(_finds(state, task) for task in tasks),
         bounty_nano=bounties // max(1, len(tasks)),
+        jackpot_nano=jackpots // max(1, segments),
     )
 
 
@@ -92,6 +97,12 @@ def _bounty(state: State, task: Task) -> int:
     parameters, price = state.parameters, task.solver_price_nano or task.bid_price_nano
     bond = task.solver_bond_nano or solver_bond(state.spec(task.task_id), task.gas_per_step, price, parameters)
     return bond * parameters.winner_bps // BASIS_POINTS
+
+
+def _jackpots(state: State, task: Task) -> int:
+    """Expected jackpots of all its instalments: of each draw's tax so much comes back to finders, on average."""
+    price = work_price(train_gas(state.spec(task.task_id), task.gas_per_step), task.solver_price_nano)
+    return price * task.forced_tax_bps * state.parameters.forced_payout_bps // BASIS_POINTS**2
 
 
 def _finds(state: State, task: Task) -> int:

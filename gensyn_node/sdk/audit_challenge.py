@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from consensus.ledger import keys, queries
-from consensus.ledger.challenges import CHALLENGEABLE
 from consensus.ledger.duties import in_turn, segment_work
 from consensus.ledger.messages import (
     ROLE_WHISTLEBLOWER,
@@ -29,7 +28,6 @@ from consensus.ledger.messages import (
 from consensus.ledger.records import (
     DISPUTE_OPEN,
     INSTALMENT_CLOSING,
-    INSTALMENT_UNSEALING,
     INSTALMENT_WINDOW,
     DisputeRecord,
     PendingChallenge,
@@ -77,6 +75,8 @@ class Filing:
         self._audit = audit
         self._tell = tell
         self._task_id = audit.task.task_id
+        self.forced_error = False
+        """What was found was planted there: no dispute comes of it, but a share of the jackpot."""
 
     # --- the bond
 
@@ -158,7 +158,10 @@ class Filing:
         return State(self._audit.reader).find(key, PendingChallenge) is not None
 
     def _show(self, filed: Filed) -> bool:
-        """Wait for the window, then reveal; False when the instalment fell meanwhile and the bond is free again."""
+        """Wait until it may be shown, then reveal; whether a dispute came of it.
+
+        None comes when the instalment fell meanwhile, or was shown with a forced error: the finder's bond is free then.
+        """
         waiting = ""
         while self._pending(filed):
             instalment = State(self._audit.reader).instalment(self._task_id, filed.instalment)
@@ -168,14 +171,15 @@ class Filing:
                 )
                 self._audit.reader.forget()
                 self._tell("shown")
-                return self._dispute(filed) is not None
-            if instalment.state not in (*CHALLENGEABLE, INSTALMENT_UNSEALING):
                 break
             if instalment.state != waiting:
                 waiting = instalment.state
                 self._tell(f"waiting: the instalment is {waiting} until block {instalment.due_height} at most")
             time.sleep(POLL_S)
-        return False
+        self._audit.reader.forget()
+        claimants = State(self._audit.reader).instalment(self._task_id, filed.instalment).claimants
+        self.forced_error = self._key.address in claimants
+        return self._dispute(filed) is not None
 
     # --- the game
 

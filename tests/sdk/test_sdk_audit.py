@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "ledger"))
 
 import msgspec
 import torch
-from ledger_world import CHAIN, DATA, GSN, PROGRAM, Actor, Run, World, id_of, key, spec
+from ledger_world import CHAIN, DATA, GSN, PROGRAM, WRONG_ROOT, Actor, Run, World, id_of, key, spec
 
 from consensus.ledger import queries
 from consensus.ledger.messages import CommitInstalment, TaskSpec
@@ -34,6 +35,7 @@ from gensyn_node.sdk.audit import (
     INITIAL_DIFFERS,
     UNAVAILABLE,
     Audit,
+    Finding,
     chances,
     miss_chance,
     run_audit,
@@ -227,6 +229,43 @@ def test_what_is_right_agrees_and_what_is_withheld_is_said_to_be(bench: tuple[Pa
     other = msgspec.structs.replace(audit.task, initial_root=sha256(b"other").digest())
     audit.task = other
     assert audit.examine(worker, job, honest, 0).result == INITIAL_DIFFERS
+
+
+def in_window(world: World, task_id: bytes) -> bool:
+    return any(one.state == "window" for one in queries.instalments(world.ledger, task_id))
+
+
+def test_who_audits_and_meets_a_planted_error_takes_its_jackpot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks like any wrong segment; no dispute comes of it, the bond is free again, the pool pays."""
+    world, task_id = World(), b""
+    world.crew("alice", "bob", "carol", lazy=True, patient=True)
+    for number in range(12):
+        order = spec(name=str(number), instalments=1, verifiers=1, samples=6, forced_error_bps=5_000)
+        task_id = world.submit(msgspec.structs.replace(order, max_price_nano=40 * GSN))
+        world.until(partial(in_window, world, task_id))
+        if WRONG_ROOT in world.instalment(task_id).segment_roots:
+            break
+    instalment = world.instalment(task_id)
+    segment = instalment.segment_roots.index(WRONG_ROOT)
+    right = Run(world.task(task_id).seed).state_roots(2 * segment + 2, 0)[0]
+    finding = Finding(
+        segment, 0, instalment.attempt, "window", 2 * segment, 2, DIFFERS, WRONG_ROOT, right, b"", 0.0, ""
+    )
+    monkeypatch.setattr(audit_challenge.time, "sleep", lambda _: world.step())
+    client = FakeClient(world, tmp_path)
+    audit = look(client, tmp_path / "home", task_id)
+    audit.folder.mkdir(parents=True)
+    filing = Filing(client, key("submitter"), audit, lambda _: None)  # type: ignore[arg-type]
+    filing.bond()
+    filing.announce(finding)
+    before = world.worth("submitter")
+    assert filing.resume(None, 1) is None and filing.forced_error  # type: ignore[arg-type]
+    provider = queries.provider(world.ledger, key("submitter").address)
+    assert provider is not None and provider.locked_nano == 0
+    world.until(lambda: "jackpot_paid" in world.kinds())
+    assert world.worth("submitter") > before
 
 
 def test_what_cannot_be_audited_is_refused_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
