@@ -18,6 +18,7 @@ import torch
 from ledger_world import CHAIN, DATA, GSN, PROGRAM, WRONG_ROOT, Actor, Run, World, id_of, key, spec
 
 from consensus.ledger import queries
+from consensus.ledger.duties import Duty
 from consensus.ledger.messages import CommitInstalment, TaskSpec
 from consensus.ledger.parameters import Parameters
 from consensus.ledger.records import Task
@@ -87,9 +88,9 @@ class ServingActor(Actor):
 
     folder: Path
 
-    def commit(self, run: Run, task: Task, order: TaskSpec, number: int) -> CommitInstalment:
-        made = super().commit(run, task, order, number)
-        ends = [sum(segment_span(order, segment)) for segment in instalment_segments(order, number)]
+    def commit(self, run: Run, task: Task, order: TaskSpec, duty: Duty) -> CommitInstalment:
+        made = super().commit(run, task, order, duty)
+        ends = [sum(segment_span(order, segment)) for segment in instalment_segments(order, duty.instalment)]
         return msgspec.structs.replace(made, state_blobs=tuple(self.serve(run, end) for end in ends))
 
     def serve(self, run: Run, step: int) -> bytes:
