@@ -15,7 +15,7 @@ from numba import cfunc, njit, types
 from numba.extending import intrinsic
 
 from ml.kernels.call import run_alone
-from ml.kernels.memory import LANE, WORD, pointer, word_at
+from ml.kernels.memory import LANE, NUMBER, WORD, load, pointer, store, times, word_at
 from proofs import tensors
 
 LANES = 8
@@ -47,6 +47,117 @@ def _vector_at(builder: Any, base: Any, number: int) -> Any:
     return builder.bitcast(builder.gep(base, [ir.Constant(WORD, number * LANES * 4)]), _VECTOR.as_pointer())
 
 
+def _compressed(builder: Any, chain: list[Any], words: list[Any], lanes: tuple[Any, Any, Any]) -> list[Any]:
+    """The next chaining values, a vector for each word; `lanes`: numbers of chunks, lengths of blocks, flags."""
+    counter, length, flags = lanes
+    state = [*chain, *(_constant(word) for word in _IV[:4]), counter, _constant(0), length, flags]
+    for turn in range(7):
+        for number, (a, b, c, d) in enumerate(_MIXES):
+            for half, (first, second) in enumerate(((16, 12), (8, 7))):
+                state[a] = builder.add(builder.add(state[a], state[b]), words[2 * number + half])
+                state[d] = _rotated(builder, builder.xor(state[d], state[a]), first)
+                state[c] = builder.add(state[c], state[d])
+                state[b] = _rotated(builder, builder.xor(state[b], state[c]), second)
+        if turn < 6:
+            words = [words[place] for place in _PERMUTATION]
+    return [builder.xor(state[n], state[n + 8]) for n in range(8)]
+
+
+def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
+    """Vector i of lane j becomes vector j of lane i."""
+    rows, distance = list(rows), 1
+    while distance < LANES:
+        low = [n if not n & distance else LANES + n - distance for n in range(LANES)]
+        high = [n + distance if not n & distance else LANES + n for n in range(LANES)]
+        masks = [ir.Constant(_VECTOR, [ir.Constant(LANE, n) for n in mask]) for mask in (low, high)]
+        for n in range(LANES):
+            if not n & distance:
+                a, b = rows[n], rows[n + distance]
+                rows[n] = builder.shuffle_vector(a, b, masks[0])
+                rows[n + distance] = builder.shuffle_vector(a, b, masks[1])
+        distance *= 2
+    return rows
+
+
+def _key_words(builder: Any, key: Any) -> list[Any]:
+    """A vector for each of the 8 words at `key`."""
+    words = builder.bitcast(key, LANE.as_pointer())
+    loaded = [builder.load(builder.gep(words, [ir.Constant(WORD, n)]), align=4) for n in range(8)]
+    return [_splat(builder, builder.zext(word, WORD)) for word in loaded]
+
+
+@intrinsic
+def _tile_chunks(typing_context, target, key, first, second, row_bytes):  # type: ignore[no-untyped-def]
+    """The chaining values of the 4 chunks of two whole tiles, 8 × 32 bytes to `target`; NaNs get their one form.
+
+    `first` and `second` are the tiles' addresses, `row_bytes` apart their rows, of which a chunk has eight.
+    """
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        target, key = (pointer(builder, item) for item in arguments[:2])
+        row_bytes = arguments[4]
+        lanes = [
+            pointer(builder, builder.add(base, times(builder, row_bytes, 8 * chunk)))
+            for base in arguments[2:4]
+            for chunk in range(4)
+        ]
+        entering = _key_words(builder, key)
+        before = builder.basic_block
+        body, done = builder.append_basic_block("blocks"), builder.append_basic_block("done")
+        builder.branch(body)
+        builder.position_at_end(body)
+        number = builder.phi(WORD)
+        chain = [builder.phi(_VECTOR) for _ in range(8)]
+        one = ir.Constant(WORD, 1)
+        offset = builder.mul(builder.lshr(number, one), row_bytes)
+        offset = builder.add(offset, times(builder, builder.and_(number, one), 64))
+        words: list[Any] = []
+        for half in range(2):
+            at = builder.add(offset, ir.Constant(WORD, half * LANES * 4))
+            words += _transposed(builder, [load(builder, _VECTOR, lane, at) for lane in lanes])
+        floats = ir.VectorType(NUMBER, LANES)
+        for n, word in enumerate(words):
+            value = builder.bitcast(word, floats)
+            words[n] = builder.select(builder.fcmp_unordered("uno", value, value), _constant(_NAN), word)
+        begins, ends = (builder.icmp_signed("==", number, ir.Constant(WORD, last)) for last in (0, 15))
+        flags = builder.select(begins, ir.Constant(WORD, KEYED + START), ir.Constant(WORD, KEYED))
+        flags = builder.select(ends, ir.Constant(WORD, KEYED + END), flags)
+        counter = ir.Constant(_VECTOR, [ir.Constant(LANE, n % 4) for n in range(LANES)])
+        leaving = _compressed(builder, chain, words, (counter, _constant(64), _splat(builder, flags)))
+        following = builder.add(number, one)
+        number.add_incoming(ir.Constant(WORD, 0), before)
+        number.add_incoming(following, body)
+        for phi, first, last in zip(chain, entering, leaving, strict=True):
+            phi.add_incoming(first, before)
+            phi.add_incoming(last, body)
+        builder.cbranch(builder.icmp_signed("<", following, ir.Constant(WORD, 16)), body, done)
+        builder.position_at_end(done)
+        for n, value in enumerate(_transposed(builder, leaving)):
+            store(builder, value, target, n * 32)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 5), generate
+
+
+@intrinsic
+def _eight_pairs(typing_context, source, target, key, flags):  # type: ignore[no-untyped-def]
+    """Eight keyed hashes of 64 bytes each, one behind the other at `source`, to `target`."""
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        source, target, key = (pointer(builder, item) for item in arguments[:3])
+        words: list[Any] = []
+        for half in range(2):
+            rows = [load(builder, _VECTOR, source, lane * 64 + half * 32) for lane in range(LANES)]
+            words += _transposed(builder, rows)
+        lanes = (_constant(0), _constant(64), _splat(builder, arguments[3]))
+        made = _compressed(builder, _key_words(builder, key), words, lanes)
+        for n, value in enumerate(_transposed(builder, made)):
+            store(builder, value, target, n * 32)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 4), generate
+
+
 @intrinsic
 def _compress(typing_context, chain, message, lanes):  # type: ignore[no-untyped-def]
     """One compression of a block in each lane: the chaining values at `chain` become the next ones.
@@ -56,57 +167,31 @@ def _compress(typing_context, chain, message, lanes):  # type: ignore[no-untyped
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
         chain, message, lanes = (pointer(builder, item) for item in arguments)
-        state = [builder.load(_vector_at(builder, chain, n), align=4) for n in range(8)]
-        state += [_constant(word) for word in _IV[:4]]
+        before = [builder.load(_vector_at(builder, chain, n), align=4) for n in range(8)]
         counter, length, flags = (builder.load(_vector_at(builder, lanes, n), align=4) for n in range(3))
-        state += [counter, _constant(0), length, flags]
         words = [builder.load(_vector_at(builder, message, n), align=4) for n in range(16)]
-        for turn in range(7):
-            for number, (a, b, c, d) in enumerate(_MIXES):
-                for half, (first, second) in enumerate(((16, 12), (8, 7))):
-                    state[a] = builder.add(builder.add(state[a], state[b]), words[2 * number + half])
-                    state[d] = _rotated(builder, builder.xor(state[d], state[a]), first)
-                    state[c] = builder.add(state[c], state[d])
-                    state[b] = _rotated(builder, builder.xor(state[b], state[c]), second)
-            if turn < 6:
-                words = [words[place] for place in _PERMUTATION]
-        for n in range(8):
-            builder.store(builder.xor(state[n], state[n + 8]), _vector_at(builder, chain, n), align=4)
+        for n, value in enumerate(_compressed(builder, before, words, (counter, length, flags))):
+            builder.store(value, _vector_at(builder, chain, n), align=4)
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 3), generate
 
 
 @intrinsic
-def _gather(typing_context, message, addresses, canonical):  # type: ignore[no-untyped-def]
-    """Word i of each lane's 64 bytes into vector i of `message`; with `canonical` NaNs get their one form."""
+def _gather(typing_context, message, addresses):  # type: ignore[no-untyped-def]
+    """Word i of each lane's 64 bytes into vector i of `message`."""
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        message, addresses = (pointer(builder, item) for item in arguments[:2])
-        wanted = builder.icmp_signed("!=", arguments[2], ir.Constant(WORD, 0))
+        message, addresses = (pointer(builder, item) for item in arguments)
         table = builder.bitcast(addresses, WORD.as_pointer())
         lanes = [pointer(builder, builder.load(builder.gep(table, [ir.Constant(WORD, n)]))) for n in range(LANES)]
         for half in range(2):
             rows = [builder.load(_vector_at(builder, lane, half), align=4) for lane in lanes]
-            distance = 1
-            while distance < LANES:
-                low = [n if not n & distance else LANES + n - distance for n in range(LANES)]
-                high = [n + distance if not n & distance else LANES + n for n in range(LANES)]
-                masks = [ir.Constant(_VECTOR, [ir.Constant(LANE, n) for n in mask]) for mask in (low, high)]
-                for n in range(LANES):
-                    if not n & distance:
-                        a, b = rows[n], rows[n + distance]
-                        rows[n] = builder.shuffle_vector(a, b, masks[0])
-                        rows[n + distance] = builder.shuffle_vector(a, b, masks[1])
-                distance *= 2
-            for n, row in enumerate(rows):
-                size = builder.and_(row, _constant(0x7FFFFFFF))
-                nan = builder.icmp_unsigned(">", size, _constant(0x7F800000))
-                clean = builder.select(nan, _constant(_NAN), row)
-                builder.store(builder.select(wanted, clean, row), _vector_at(builder, message, half * 8 + n), align=4)
+            for n, row in enumerate(_transposed(builder, rows)):
+                builder.store(row, _vector_at(builder, message, half * 8 + n), align=4)
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 3), generate
+    return types.void(*[types.intp] * 2), generate
 
 
 @intrinsic
@@ -115,10 +200,8 @@ def _set_chain(typing_context, chain, key):  # type: ignore[no-untyped-def]
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
         chain, key = (pointer(builder, item) for item in arguments)
-        words = builder.bitcast(key, LANE.as_pointer())
-        for n in range(8):
-            word = builder.zext(builder.load(builder.gep(words, [ir.Constant(WORD, n)])), WORD)
-            builder.store(_splat(builder, word), _vector_at(builder, chain, n), align=4)
+        for n, word in enumerate(_key_words(builder, key)):
+            builder.store(word, _vector_at(builder, chain, n), align=4)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp), generate
@@ -170,14 +253,14 @@ def _put_word(typing_context, address, value):  # type: ignore[no-untyped-def]
     return types.void(types.intp, types.intp), generate
 
 
-_CHAIN, _MESSAGE, _ADDRESSES, _LANES, _CHUNKS, _PARENTS, _TILE = 0, 256, 768, 832, 1024, 1536, 2048
+_CHAIN, _MESSAGE, _ADDRESSES, _LANES, _CHUNKS, _TILE, _BATCH, _TAIL = 0, 256, 768, 832, 1024, 2048, 8192, 9216
 """Places in the scratch memory."""
 
 
-@njit("void(intp, intp)", inline="never", cache=True)
-def _block(scratch, canonical):  # type: ignore[no-untyped-def]
+@njit("void(intp)", inline="never", cache=True)
+def _block(scratch):  # type: ignore[no-untyped-def]
     """Compress the blocks at the lanes' addresses."""
-    _gather(scratch + _MESSAGE, scratch + _ADDRESSES, canonical)
+    _gather(scratch + _MESSAGE, scratch + _ADDRESSES)
     _compress(scratch + _CHAIN, scratch + _MESSAGE, scratch + _LANES)
 
 
@@ -197,15 +280,16 @@ def _put_digest(scratch, lane, target):  # type: ignore[no-untyped-def]
 @njit("void(intp, intp, intp, intp, intp, intp)", inline="never", cache=True)
 def _pairs(source, count, target, key, flags, scratch):  # type: ignore[no-untyped-def]
     """target[i] = the keyed hash of hashes 2i and 2i + 1 at `source`, for i below `count`."""
-    for lane in range(8):
-        _set_lane(scratch, lane, 0, 64, flags)
-    for first in range(0, count, 8):
-        for lane in range(8):
-            _put_word(scratch + _ADDRESSES + lane * 8, source + min(first + lane, count - 1) * 64)
-        _set_chain(scratch + _CHAIN, key)
-        _block(scratch, 0)
-        for lane in range(min(8, count - first)):
-            _put_digest(scratch, lane, target + (first + lane) * 32)
+    whole = count // 8 * 8
+    for first in range(0, whole, 8):
+        _eight_pairs(source + first * 64, target + first * 32, key, flags)
+    if whole < count:
+        tail = scratch + _TAIL
+        for number in range((count - whole) * 8):
+            _put_word(tail + number * 8, word_at(source + whole * 64, number))
+        _eight_pairs(tail, tail, key, flags)
+        for number in range((count - whole) * 4):
+            _put_word(target + whole * 32 + number * 8, word_at(tail, number))
 
 
 @njit("void(intp, intp, intp, intp)", inline="never", cache=True)
@@ -225,37 +309,28 @@ def _join(chunks, target, key, scratch):  # type: ignore[no-untyped-def]
 
 @cfunc("void(intp, intp, intp, intp)", cache=True)
 def _leaves(s, first, end, scratch):  # type: ignore[no-untyped-def]
-    """Numbers: matrix, leaves, leaf key, bytes of a row, whole tiles and tiles in a row, whole tiles; items are pairs.
+    """Numbers: matrix, leaves, leaf key, bytes of a row, whole tiles and tiles in a row, whole tiles; items are eights.
 
-    Whole tiles are counted row by row. The last pair may be one tile twice.
+    Whole tiles are counted row by row. In the last eight the last tile may come several times.
     """
     matrix, leaves, key = word_at(s, 0), word_at(s, 1), word_at(s, 2)
     row_bytes, whole, across, count = word_at(s, 3), word_at(s, 4), word_at(s, 5), word_at(s, 6)
-    addresses = scratch + _ADDRESSES
+    batch = scratch + _BATCH
     for item in range(first, end):
-        _set_chain(scratch + _CHAIN, key)
-        first_tile, second_tile = 2 * item, min(2 * item + 1, count - 1)
-        first_at = matrix + first_tile // whole * 32 * row_bytes + first_tile % whole * 128
-        second_at = matrix + second_tile // whole * 32 * row_bytes + second_tile % whole * 128
-        for block in range(16):
-            offset = block // 2 * row_bytes + block % 2 * 64
-            flags = KEYED + (START if block == 0 else 0) + (END if block == 15 else 0)
-            for lane in range(4):
-                _put_word(addresses + lane * 8, first_at + offset + lane * 8 * row_bytes)
-                _put_word(addresses + 32 + lane * 8, second_at + offset + lane * 8 * row_bytes)
-                _set_lane(scratch, lane, lane, 64, flags)
-                _set_lane(scratch, lane + 4, lane, 64, flags)
-            _block(scratch, 1)
-        chunks, parents = scratch + _CHUNKS, scratch + _PARENTS
-        for lane in range(8):
-            _put_digest(scratch, lane, chunks + lane * 32)
-        _pairs(chunks, 4, parents, key, KEYED + PARENT, scratch)
-        _pairs(parents, 2, chunks, key, KEYED + PARENT + ROOT, scratch)
-        for half in range(2):
-            tile = second_tile if half else first_tile
+        tiles = min(8, count - item * 8)
+        for pair in range((tiles + 1) // 2):
+            first_tile = item * 8 + pair * 2
+            second_tile = min(first_tile + 1, count - 1)
+            first_at = matrix + first_tile // whole * 32 * row_bytes + first_tile % whole * 128
+            second_at = matrix + second_tile // whole * 32 * row_bytes + second_tile % whole * 128
+            _tile_chunks(batch + pair * 256, key, first_at, second_at, row_bytes)
+        _pairs(batch, (tiles + 1) // 2 * 4, batch, key, KEYED + PARENT, scratch)
+        _pairs(batch, tiles, batch, key, KEYED + PARENT + ROOT, scratch)
+        for place in range(tiles):
+            tile = item * 8 + place
             target = leaves + (tile // whole * across + tile % whole) * 32
             for number in range(4):
-                _put_word(target + number * 8, word_at(chunks, half * 4 + number))
+                _put_word(target + number * 8, word_at(batch, place * 4 + number))
 
 
 @njit("void(intp, intp, intp, intp, intp, intp, intp)", inline="never", cache=True)
@@ -281,7 +356,7 @@ def _edge(source, row_bytes, height, width, target, key, scratch):  # type: igno
                 flags += END + (ROOT if chunks == 1 else 0)
             _put_word(scratch + _ADDRESSES + lane * 8, tile + chunk * 1024 + now * 64)
             _set_lane(scratch, lane, chunk, min(64, left - now * 64), flags)
-        _block(scratch, 0)
+        _block(scratch)
         for chunk in range(chunks):
             # The last chunk may be done before the others.
             if block == (min(1024, size - chunk * 1024) + 63) // 64 - 1:
@@ -329,7 +404,7 @@ def tree_root(value: torch.Tensor) -> bytes:
     at, out = value.data_ptr(), leaves.ctypes.data
     calls: list[tuple[int, tuple[int, ...], int]] = []
     if count:
-        calls.append((_leaves.address, (at, out, _LEAF_KEY_AT, columns * 4, whole, across, count), (count + 1) // 2))
+        calls.append((_leaves.address, (at, out, _LEAF_KEY_AT, columns * 4, whole, across, count), -(-count // 8)))
     if count < down * across:
         calls.append((_edges.address, (at, out, _LEAF_KEY_AT, rows, columns), down))
     calls.append((_fold.address, (out, _NODE_KEY_AT, down * across), 1))
