@@ -1,0 +1,1 @@
+"""The economics of the production ledger, measured."""
