@@ -68,21 +68,32 @@ def economics(
     seed: Annotated[int, typer.Option(min=0, help="Of all dice.")] = 1,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes.")] = 2,
     preset: Annotated[str, typer.Option("--parameters", help="mainnet or devnet.")] = "mainnet",
+    forced_bps: Annotated[
+        int, typer.Option("--forced-errors", min=0, max=10_000, help="Chance of one an instalment, basis points.")
+    ] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """What each strategy earns under the ledger's rules, by simulation. Takes a few minutes."""
     from consensus.ledger.parameters import devnet_parameters, mainnet_parameters
     from gensyn_node.economics.assumptions import Assumptions
     from gensyn_node.economics.report import report
+    from gensyn_node.economics.shape import default_shapes
 
     presets = {"mainnet": mainnet_parameters, "devnet": devnet_parameters}
     if preset not in presets:
         raise typer.BadParameter(f"{preset!r} is none of {', '.join(presets)}")
     with count_bar("Campaigns", as_json) as told:
         found = report(
-            presets[preset](), Assumptions(), tasks=tasks, agents=agents, seed=seed, processes=jobs, told=told
+            presets[preset](),
+            Assumptions(),
+            tasks=tasks,
+            agents=agents,
+            seed=seed,
+            processes=jobs,
+            shapes=default_shapes(forced_bps),
+            told=told,
         )
-    emit(as_json, {"parameters": preset, **found}, lambda: show_economics(found))
+    emit(as_json, {"parameters": preset, "forced_error_bps": forced_bps, **found}, lambda: show_economics(found))
 
 
 def show_economics(found: dict[str, Any]) -> None:

@@ -53,5 +53,6 @@ class Assumptions:
             f"Half precision saves {self.low_precision_saving_bps / 100:g} % of the cost, other data "
             f"{self.wrong_data_saving_bps / 100:g} %.",
             "All bad actors know each other and share what they earn; nobody gains outside the chain.",
+            "With forced errors the jackpot pool holds enough for a whole jackpot.",
             "Everybody is online; every fee is the least that the ledger takes.",
         ]

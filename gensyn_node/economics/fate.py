@@ -32,6 +32,9 @@ class Fate(Protocol):
     def work(self, act: str, segments: int) -> Work:
         """What a solver that acts so does of an instalment."""
 
+    def forced(self, segments: int, chance_bps: int) -> int | None:
+        """The segment that the solver has to show with an error; None without one."""
+
     def verifiers(self, count: int, out: Collection[int]) -> list[int]:
         """Up to `count` verifiers for empty slots."""
 
@@ -89,6 +92,10 @@ class Chance:
                 return Work(everything, 0, served=False)
             case _:
                 return Work(frozenset(), BASIS_POINTS)
+
+    def forced(self, segments: int, chance_bps: int) -> int | None:
+        """See `Fate`."""
+        return self._rng.randrange(segments) if self._rng.randrange(BASIS_POINTS) < chance_bps else None
 
     def verifiers(self, count: int, out: Collection[int]) -> list[int]:
         """See `Fate`."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from consensus.ledger import schedule
+from consensus.ledger.jackpots import POOL_SHARE, share_nano
 from consensus.ledger.money import split_slash, work_price
 from consensus.ledger.parameters import BASIS_POINTS, Parameters
 from gensyn_node.economics.assumptions import Assumptions
@@ -18,6 +19,7 @@ from gensyn_node.economics.fate import Fate, Work
 from gensyn_node.economics.population import Population
 from gensyn_node.economics.shape import Shape
 from gensyn_node.economics.strategies import COALITION, HONEST, OUTSIDER, SOLVER, VERIFIER, Strategy
+from gensyn_node.primitives.money import SUPPLY_NANO_MAX
 
 ATTEMPTS_MAX = 50
 """Solvers of one task, after which it is given up; with bad shares up to a third it never comes to that."""
@@ -84,6 +86,9 @@ class Play:
         self.assumptions, self.fate = assumptions, fate
         self.fees: Fees = fees_of(shape, parameters)
         self.result = Result()
+        self.rate_bps = shape.spec.forced_error_bps
+        self.tax_nano = 0
+        """Of the instalment at hand: its solver pays it once more when it lets the instalment fall."""
 
     # --- helpers
 
@@ -142,6 +147,8 @@ class Play:
         result = self.result = Result()
         shape = self.shape
         gone: set[int] = set()
+        self.taxed: set[int] = set()
+        self.tax_nano = 0
         while result.settled < shape.spec.instalments and result.attempts < ATTEMPTS_MAX and not result.expired:
             solver = self.fate.solver(gone, cheat_first)
             if solver is None:
@@ -182,7 +189,7 @@ class Play:
             work = self.fate.work(act, segments)
             duty.profit_nano -= segments * self._segment_cost(solver) * work.done_bps // BASIS_POINTS
             duty.profit_nano -= self.fees.commit + self.assumptions.capital(bond, self._instalment_blocks())
-            if not self._instalment(number, segments, duty, bond, work, gone):
+            if not self._sealed(number, segments, duty, bond, work, gone):
                 return
             price = schedule.instalment_steps(shape.spec, number)[1] * shape.gas_per_step
             paid = work_price(price, self._ask(solver))
@@ -192,6 +199,81 @@ class Play:
             result.wrong += bool(work.bad)
 
     # --- an instalment
+
+    def _sealed(self, number: int, segments: int, solver: Duty, bond: int, work: Work, gone: set[int]) -> bool:
+        """An instalment with its draw of a forced error, if the task has any."""
+        spec, parameters = self.shape.spec, self.parameters
+        if not self.rate_bps:
+            return self._instalment(number, segments, solver, bond, work, gone)
+        gas = schedule.instalment_steps(spec, number)[1] * self.shape.gas_per_step
+        self.tax_nano = work_price(gas, self._ask(solver.agent)) * parameters.forced_tax_bps // BASIS_POINTS
+        if number not in self.taxed:
+            self.taxed.add(number)
+            self.result.submitter_nano -= self.tax_nano
+            self.result.jackpot_nano += self.tax_nano
+        solver.profit_nano -= self.fees.commit + self.fees.start  # OpenInstalment and RevealSecret
+        error = self.fate.forced(segments, self.rate_bps)
+        if error is not None and not self._shown_with_error(number, segments, solver, bond, work, gone, error):
+            return False
+        return self._instalment(number, segments, solver, bond, work, gone)
+
+    def _shown_with_error(
+        self, number: int, segments: int, solver: Duty, bond: int, work: Work, gone: set[int], error: int
+    ) -> bool:
+        """The first round, over roots with the error: finders share the jackpot, who approved it loses its bond."""
+        slots, _ = self._drawn(number, segments, solver, bond, set(gone), 0)
+        shown = Work(work.bad | {error}, work.done_bps, work.served)
+        claimants = []
+        for slot in slots:
+            self._examine(slot, solver, shown)
+            if slot.worked and error in slot.segments and work.served:
+                claimants.append(slot.duty)
+        found = self.fate.watcher({solver.agent, *(slot.duty.agent for slot in slots)}, range(segments))
+        if found is not None:
+            watcher = self._duty(found[0], OUTSIDER)
+            self.result.checked += 1
+            watcher.profit_nano -= self._check_cost(found[0], 1)
+            if found[1] == error:
+                watcher.profit_nano -= self.fees.challenge
+                claimants.append(watcher)
+        if self._strategy(solver.agent).solver == "tell":
+            accomplice = self._accomplice(solver)
+            accomplice.profit_nano -= self.fees.challenge
+            claimants.append(accomplice)
+        self._pay_jackpot(claimants)
+        for slot in slots:
+            wrong = [segment for segment in slot.segments if segment in work.bad and segment != error]
+            if slot.worked and wrong:
+                slot.disagreed = wrong[0]
+            elif slot.act != "lie":
+                slot.disagreed = None
+        if not self._disputes(solver, bond, work, [slot for slot in slots if slot.revealed]):
+            return False
+        for slot in slots:
+            if slot.approved and error in slot.segments:
+                self._slash(slot.duty, slot.bond_nano, None)
+            elif (slot.worked or slot.approved) and not slot.slashed and not slot.unavailable:
+                fee = self.shape.segments_price(len(slot.segments), slot.ask_nano)
+                slot.duty.profit_nano += fee
+                self.result.submitter_nano -= fee
+        return True
+
+    def _pay_jackpot(self, claimants: list[Duty]) -> None:
+        """The pool is taken to hold enough for a whole jackpot."""
+        if claimants:
+            payout, enough = self.parameters.forced_payout_bps, POOL_SHARE * SUPPLY_NANO_MAX
+            share = share_nano(enough, self.tax_nano, self.rate_bps, payout, len(claimants))
+            for duty in claimants:
+                duty.profit_nano += share
+                self.result.jackpot_nano -= share
+
+    def _slash_solver(
+        self, solver: Duty, amount: int, winner: Duty | None, wanted: tuple[tuple[Duty, int], ...] = ()
+    ) -> None:
+        """The solver lets an instalment fall: the tax of its next draw first, then what it loses."""
+        solver.profit_nano -= self.tax_nano
+        self.result.jackpot_nano += self.tax_nano
+        self._slash(solver, amount, winner, wanted)
 
     def _instalment(self, number: int, segments: int, solver: Duty, bond: int, work: Work, gone: set[int]) -> bool:
         """Verify, challenge, settle the verifiers; whether the instalment stands."""
@@ -220,7 +302,7 @@ class Play:
             return False
         if served:
             return self._window(segments, solver, bond, work, revealed)
-        self._slash(solver, self._penalty(bond), None)
+        self._slash_solver(solver, self._penalty(bond), None)
         liars = [slot.duty for slot in slots if slot.act == "blind"]
         if not work.served:
             solver.harm_nano += 2 * len(slots) * self.fees.verdict + self._delay(bond)
@@ -246,13 +328,14 @@ class Play:
     ) -> tuple[list[Slot], int]:
         """The verifiers, and how often some were drawn anew: who stays silent is replaced, and added to the missed."""
         parameters, shape, slots, late = self.parameters, self.shape, list[Slot](), 0
-        verifier_bond = schedule.verifier_bond(bond, parameters)
         samples = schedule.samples_of(shape.spec, number)
         while True:
             silent = 0
             taken = missed | {slot.duty.agent for slot in slots}
             for agent in self.fate.verifiers(shape.spec.verifiers - len(slots), taken):
                 duty = self._duty(agent, VERIFIER, solver)
+                ask, gas = self._ask(agent), shape.gas_per_step
+                verifier_bond = schedule.slot_bond(shape.spec, gas, number, ask, bond, parameters)
                 if self._strategy(agent).verifier == "silent":
                     silent += 1
                     missed.add(agent)
@@ -261,7 +344,7 @@ class Play:
                     duty.harm_nano += self.assumptions.capital(self._locked(bond), blocks)
                     continue
                 drawn = self.fate.segments(agent, segments, samples)
-                slots.append(Slot(duty, self._strategy(agent).verifier, self._ask(agent), verifier_bond, drawn))
+                slots.append(Slot(duty, self._strategy(agent).verifier, ask, verifier_bond, drawn))
             late += bool(silent)
             if not silent or draws + late >= parameters.verifier_draws_max:
                 return slots, late
@@ -338,7 +421,7 @@ class Play:
             if slot.worked and slot.disagreed is not None:
                 right = sum(s == segment or s not in bad for s in slot.segments)
             owed.append((slot.duty, self.shape.segments_price(right, slot.ask_nano)))
-        self._slash(solver, bond, winner, tuple(owed))
+        self._slash_solver(solver, bond - self.tax_nano, winner, tuple(owed))
 
     # --- the window
 

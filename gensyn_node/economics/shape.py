@@ -44,6 +44,7 @@ def shape(
     samples: int = 2,
     price_nano: int = 40 * NANO_PER_GSN,
     solver_bond_bps: int = 0,
+    forced_error_bps: int = 0,
 ) -> Shape:
     """A kind of task whose training costs `price_nano` at the reference ask."""
     steps = segments * SEGMENT_STEPS
@@ -65,9 +66,14 @@ def shape(
         memory_bytes=1 << 30,
         endpoints=(),
         solver_bond_bps=solver_bond_bps,
+        forced_error_bps=forced_error_bps,
     )
     return Shape(spec, max(1, price_nano * GIGA // (REFERENCE_ASK_NANO * steps)))
 
 
-SHAPES = (shape(12, 2), shape(40, 2), shape(400, 4))
-"""What is played by default, in turn: small, middling, large."""
+def default_shapes(forced_error_bps: int = 0) -> tuple[Shape, ...]:
+    """What is played in turn: small, middling, large."""
+    return tuple(shape(*size, forced_error_bps=forced_error_bps) for size in ((12, 2), (40, 2), (400, 4)))
+
+
+SHAPES = default_shapes()

@@ -63,6 +63,8 @@ CHEATS: tuple[Strategy, ...] = (
              solver="one", verifier="lazy"),
     Strategy("leaked evidence", "trains rightly and gives verifiers of the same hand the evidence", COALITION,
              verifier="leak", free_riding=True),
+    Strategy("leaked forced errors", "tells an accomplice each forced error, who claims the jackpot", COALITION,
+             solver="tell", free_riding=True),
 )  # fmt: skip
 HAND = Strategy("honest hand", "as many honest solvers and verifiers, counted together", COALITION)
 """What a coalition is compared with."""

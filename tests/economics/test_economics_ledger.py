@@ -168,6 +168,9 @@ class Recorded:
         self.redrawn = (self.attempt, False) not in self.chain.snapshots
         return Work(self.chain.bad_segments(self.now), 0, not self.chain.withheld(self.now.solver))
 
+    def forced(self, segments: int, chance_bps: int) -> int | None:
+        return None
+
     def verifiers(self, count: int, out: Collection[int]) -> list[int]:
         """In the order in which they showed their verdicts, whoever stayed silent first."""
         known = [self.chain.agent(slot.verifier) for slot in self.now.verifications]

@@ -14,10 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
+
 from consensus.ledger import messages as m
 from consensus.ledger import queries
 from consensus.ledger.block import Reader
 from consensus.ledger.duties import Audit, Duty, SegmentWork
+from consensus.ledger.parameters import devnet_parameters
 from consensus.ledger.records import TASK_FINISHED, Task
 from tests.simulator.ledger.characters import DISPUTANTS, HONEST, SOLVERS, VERIFIERS, Character
 from tests.simulator.ledger.market import BALANCE, Market
@@ -35,6 +38,13 @@ CHEATS = (
     Character("wrong", "lying", "stalling", "false"),
 )
 """Every kind, and two that hop between roles."""
+PARAMETERS = msgspec.structs.replace(
+    CALM.parameters,
+    verifications_per_provider_max=devnet_parameters().verifications_per_provider_max,
+    verify_blocks_base=30,
+    miss_slash_bps=devnet_parameters().miss_slash_bps,
+)
+"""Short times, so that a market takes seconds; yet a crowd of tasks finds its verifiers as on a devnet."""
 NODES = 10
 DISHONEST_PERCENT = 20
 TASKS_A_MARKET = 20
@@ -141,7 +151,13 @@ def play(plan: Plan) -> Books:
     submitter = type("Submitter", (PlannedSubmitter,), {"plan": plan})
     market_class = type("PlannedMarket", (Market,), {"provider_class": actor, "submitter_class": submitter})
     schedule = replace(
-        CALM, characters=characters, tasks=plan.tasks, traders=0, delegators=0, busy_blocks=4 * plan.tasks + 20
+        CALM,
+        parameters=PARAMETERS,
+        characters=characters,
+        tasks=plan.tasks,
+        traders=0,
+        delegators=0,
+        busy_blocks=4 * plan.tasks + 20,
     )
     market = market_class(plan.seed, schedule)
     checks = market.run()
