@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -71,11 +72,15 @@ def economics(
     forced_bps: Annotated[
         int, typer.Option("--forced-errors", min=0, max=10_000, help="Chance of one an instalment, basis points.")
     ] = 0,
+    around: Annotated[bool, typer.Option("--grid", help="Also around the parameters; many times longer.")] = False,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Write the table as a picture to this .svg.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """What each strategy earns under the ledger's rules, by simulation. Takes a few minutes."""
     from consensus.ledger.parameters import devnet_parameters, mainnet_parameters
     from gensyn_node.economics.assumptions import Assumptions
+    from gensyn_node.economics.grid import region
+    from gensyn_node.economics.plots import strategies_svg
     from gensyn_node.economics.report import report
     from gensyn_node.economics.shape import default_shapes
 
@@ -93,6 +98,13 @@ def economics(
             shapes=default_shapes(forced_bps),
             told=told,
         )
+    if around:
+        with count_bar("Around the parameters", as_json) as told:
+            found["region"] = region(
+                presets[preset](), Assumptions(), tasks=tasks, processes=jobs, seed=seed, told=told
+            )
+    if plot is not None:
+        plot.write_text(strategies_svg(found), encoding="utf-8")
     emit(as_json, {"parameters": preset, "forced_error_bps": forced_bps, **found}, lambda: show_economics(found))
 
 
@@ -112,5 +124,14 @@ def show_economics(found: dict[str, Any]) -> None:
     for name, one in found["strategies"].items():
         if "more_than_honest" in one:
             say(f"{name}: {one['more_than_honest']:+.3f} GSN a task beside honest work of as many.")
+    split = [
+        (f"{one['share_bps'] / 100:g} %", *(f"{one[key]:+.3f}" for key in ("one", "many", "gain", "low", "high")))
+        for one in found["splitting"]
+    ]
+    columns = ("Share of bonds #", "As one #", "As 20 #", "Gain #", "Low #", "High #")
+    table("Splitting into Sybils, GSN a task", columns, split, "Nothing.")
+    region = [(one["point"], ", ".join(one["fails"]) or "nothing") for one in found.get("region", ())]
+    if region:
+        table("Around the parameters, bad share 30 %", ("Changed", "Fails"), region, "", whole=1)
     for sentence in found["assumptions"]:
         say(f"Assumed: {sentence}")

@@ -13,6 +13,7 @@ from gensyn_node.economics.assumptions import Assumptions
 from gensyn_node.economics.shape import SHAPES, Shape
 from gensyn_node.economics.simulate import Campaign, Tally, campaign
 from gensyn_node.economics.strategies import BY_NAME, CHEATS, HAND, HONEST_ROLES, Strategy
+from gensyn_node.economics.sybil import splitting
 
 SHARES_BPS = (500, 1_500, 3_000)
 MIXED = "mixed"
@@ -95,6 +96,7 @@ def report(
     done = run_all(jobs, processes, lambda number: told(number, len(jobs)))
     found = dict(zip(places, done, strict=True))
     strategies = {name: _honest(name, what, found, shares_bps) for name, what in HONEST_ROLES.items()}
+    split = splitting(parameters, assumptions, tasks=2 * tasks, shares_bps=shares_bps, shapes=shapes, seed=seed)
     strategies |= {one.name: _cheat(one, found, shares_bps) for one in CHEATS}
     return {
         "tasks": sum(one.tasks for one in done),
@@ -105,6 +107,7 @@ def report(
         "confidence": 0.999,
         "assumptions": assumptions.sentences(),
         "strategies": strategies,
+        "splitting": split,
         "unfinished": sum(one.unfinished for one in done),
         "verification_per_training": round(found[NOBODY, 0].checked / max(1, found[NOBODY, 0].trained), 4),
         "failing": [name for name, one in strategies.items() if not one["holds"]],

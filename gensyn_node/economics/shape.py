@@ -11,6 +11,8 @@ from gensyn_node.primitives.money import NANO_PER_GSN
 from gensyn_node.roles.policy import REFERENCE_ASK_NANO
 
 SEGMENT_STEPS = 50
+SIZES = ((12, 2), (40, 2), (400, 4))
+"""Segments and instalments of what is played by default: small, middling, large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def shape(
 
 def default_shapes(forced_error_bps: int = 0) -> tuple[Shape, ...]:
     """What is played in turn: small, middling, large."""
-    return tuple(shape(*size, forced_error_bps=forced_error_bps) for size in ((12, 2), (40, 2), (400, 4)))
+    return tuple(shape(*size, forced_error_bps=forced_error_bps) for size in SIZES)
 
 
 SHAPES = default_shapes()

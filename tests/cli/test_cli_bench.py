@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_tables_and_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         assert word in text
 
 
-def test_economics_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_economics_table_and_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     few = ("bench", "economics", "--tasks", "10", "--agents", "60", "--jobs", "1")
     figures = json.loads(output_of(capsys, *few, "--json"))
     assert figures["parameters"] == "mainnet" and figures["tasks"] >= 10 * len(figures["strategies"])
@@ -44,6 +45,9 @@ def test_economics_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     cheat = figures["strategies"]["skip all"]
     assert cheat["honest"] is False and cheat["low"] <= cheat["mean"] <= cheat["high"] < 0
     assert figures["assumptions"] and "leaked evidence" in figures["failing"]
-    text = output_of(capsys, *few, "--parameters", "devnet")
-    for word in ("What each strategy earns", "lazy verifying", "Assumed:"):
+    assert [one["share_bps"] for one in figures["splitting"]] == figures["shares_bps"]
+    picture = tmp_path / "strategies.svg"
+    text = output_of(capsys, *few, "--parameters", "devnet", "--forced-errors", "1000", "--plot", str(picture))
+    assert picture.read_text().count("<rect") > len(figures["strategies"]) - 5
+    for word in ("What each strategy earns", "lazy verifying", "Splitting into Sybils", "Assumed:"):
         assert word in text

@@ -57,7 +57,8 @@ def test_every_strategy_and_honest_role_is_counted() -> None:
     for strategy in CHEATS:
         found = campaign((strategy,), 3_000, 60, PARAMETERS, Assumptions(), agents=100, cheat_first=True)
         assert found.tally(strategy.name).count > 0, strategy.name
-        assert found.tasks == 60 and found.unfinished == 0
+        assert found.tasks == 60
+        assert found.unfinished <= (6 if strategy.verifier in ("silent", "unrevealing") else 0), strategy.name
     crowd_of_all = campaign(CHEATS, 3_000, 60, PARAMETERS, Assumptions(), agents=100)
     for role in HONEST_ROLES:
         assert crowd_of_all.tally(role).count > 0, role
