@@ -143,7 +143,8 @@ def capture_program(task: TaskFile, folder: Path, manifest: Manifest, base: Path
     if optimizer is None:
         raise Rejection(reasons.BAD_TASK_FILE, "a preset needs an optimizer")
     preset = _preset(task.model, folder, manifest)
-    return build(preset, optimizer, task.train.batch_size, task.train.steps, _tuning(task, manifest, base))
+    train, tuning = task.train, _tuning(task, manifest, base)
+    return build(preset, optimizer, train.batch_size, train.steps, tuning, train.precision)
 
 
 def _tuning(task: TaskFile, manifest: Manifest, base: Path) -> Tuning | None:
@@ -193,6 +194,7 @@ def _own(task: TaskFile, reference: str, manifest: Manifest, base: Path) -> Buil
         steps=task.train.steps,
         initial=task.model.initial if isinstance(task.model.initial, str) else None,
         tuning=_tuning(task, manifest, base),
+        precision=task.train.precision,
     )
 
 
@@ -293,4 +295,4 @@ def _check_first_batch(built: Built, folder: Path, batch_size: int) -> None:
     dataset = open_dataset(folder, check=False)
     values = dataset.batch(built.program, bytes(32), 0)
     batch = {item.name: value for item, value in zip(built.program.batch, values, strict=True)}
-    check_against_eager(built.program, built.module, built.loss, built.optimizer, batch)
+    check_against_eager(built.program, built.module, built.loss, built.optimizer, batch, built.precision)

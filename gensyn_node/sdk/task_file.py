@@ -141,6 +141,8 @@ class TrainTable(Table, frozen=True):
     batch_size: Annotated[int, Meta(ge=1, le=65_536)]
     optimizer: OptimizerTable | UnsetType = UNSET
     """Left out when the model's file gives one."""
+    precision: Literal["f32", "bf16"] = "f32"
+    """bf16: operands and results of products are rounded to bfloat16, as torch.autocast does; weights stay f32."""
     loss: Literal["cross_entropy", "mse", "bce", "l1"] = "cross_entropy"
     """Other than cross_entropy: for a model of one's own."""
     arithmetic: Literal["rep-v1", "native"] = "rep-v1"
@@ -261,6 +263,7 @@ REMEDIES: dict[str, str] = {
     "train.optimizer.lr": "write a number above 0 and at most 10, such as 1e-3",
     "train.optimizer.momentum": "write a number from 0 to below 1, such as 0.9",
     "train.arithmetic": 'write "rep-v1" or "native"',
+    "train.precision": 'write "f32" or "bf16"',
     "train.loss": 'write "cross_entropy", "mse", "bce" or "l1"',
     "verify.mode": 'write "reproducible", or leave it out in a native task',
     "verify.verifiers": f"write a number from 1 to {limits.VERIFIERS_PER_TASK_MAX}",

@@ -84,6 +84,7 @@ optimizer = {{ name = "adamw", lr = 1e-3 }}     # or {{ name = "sgd", lr = 0.1, 
 #   also: clip_norm = 1.0, schedule = {{ name = "cosine", warmup = 100, end = 0.1 }}
 loss = "cross_entropy"
 # arithmetic = "native"        # vendor kernels, judged by distance and bounds: leave mode out, segment = 10
+# precision = "bf16"           # operands and results of products rounded as torch.autocast does; weights stay f32
 
 [verify]
 mode = "reproducible"          # every machine gets the same bits, so equality decides

@@ -101,6 +101,12 @@ class Builder:
             attributes[3 * axis : 3 * axis + 3] == (0, size, 1) for axis, size in enumerate(type_.shape)
         ):
             return first
+        if operator == "round_bf16" and made is not None:
+            # Rounding and moving may change places: what is moved in two ways is rounded once.
+            if made.operator == "round_bf16":
+                return first
+            if made.operator in ("reshape", "permute", "broadcast_to"):
+                return self.node(made.operator, (self.node(operator, made.inputs),), made.attributes)
         if operator == "cast" and DTYPES[attributes[0]] == type_.dtype:
             return first
         if operator in ("mul", "div") and self.constant_value(inputs[1]) == 1 and type_.dtype == F32:

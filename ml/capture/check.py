@@ -11,6 +11,7 @@ import torch
 from gensyn_node.primitives.errors import Rejection
 from ml import reasons
 from ml.capture.optimizers import Optimizer, Tensors
+from ml.capture.precision import FULL, eager_precision
 from ml.capture.step import LossFunction, make_step
 from ml.interpreter import Interpreter
 from proofs.program.types import Program
@@ -19,6 +20,8 @@ LOSS_TOLERANCE = 1e-4
 """Relative difference of the losses."""
 UPDATE_TOLERANCE = 3e-4
 """Root mean square of a tensor's difference over that of its update."""
+IN_BF16 = 10.0
+"""Both tolerances at that precision: a sum whose last bit differs may round to another bfloat16."""
 NOISE = 1e-5
 """What rounding may do, relative to the largest update of the same kind of entry: gradients that are zero in exact
 arithmetic consist of it."""
@@ -36,7 +39,12 @@ class Comparison:
 
 
 def check_against_eager(
-    program: Program, module: torch.nn.Module, loss: LossFunction, optimizer: Optimizer, batch: Tensors
+    program: Program,
+    module: torch.nn.Module,
+    loss: LossFunction,
+    optimizer: Optimizer,
+    batch: Tensors,
+    precision: str = FULL,
 ) -> Comparison:
     """Run the second step both ways on a real batch, from the module's present values. Raises Rejection NOT_EAGER.
 
@@ -51,14 +59,19 @@ def check_against_eager(
     if "optimizer.beta1_power" in state:
         state |= {name: torch.full((), 0.5) for name in ("optimizer.beta1_power", "optimizer.beta2_power")}
     first, second = torch.tensor(0), torch.tensor(1)
-    state, _ = step.run(state, batch, first)
-    eager_state, eager_loss = step.run(state, batch, second)
+    with eager_precision(precision):
+        state, _ = step.run(state, batch, first)
+        eager_state, eager_loss = step.run(state, batch, second)
     names = [entry.name for entry in program.state]
     moved, own_loss = Interpreter(program).step([state[name] for name in names], list(batch.values()), 1)
     pairs = [(name, state[name], eager_state[name], value) for name, value in zip(names, moved, strict=True)]
+    looser = 1.0 if precision == FULL else IN_BF16
     worst_entry, worst_ratio = _worst(pairs)
+    worst_ratio /= looser
     comparison = Comparison(float(own_loss), float(eager_loss), worst_entry, worst_ratio)
-    if not abs(comparison.loss - comparison.eager_loss) <= LOSS_TOLERANCE * max(1.0, abs(comparison.eager_loss)):
+    if not abs(comparison.loss - comparison.eager_loss) <= looser * LOSS_TOLERANCE * max(
+        1.0, abs(comparison.eager_loss)
+    ):
         raise Rejection(reasons.NOT_EAGER, f"loss {comparison.loss}, PyTorch {comparison.eager_loss}")
     if not worst_ratio <= 1:
         raise Rejection(

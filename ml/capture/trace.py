@@ -33,6 +33,7 @@ from ml.capture.lowering import RULES
 from ml.capture.normalisation import MUTATES
 from ml.capture.operations import Operations, Value
 from ml.capture.optimizers import Optimizer, Tensors
+from ml.capture.precision import FULL, is_product, rounded_values
 from ml.capture.randomness import KEY, Drawn
 from ml.capture.refusals import Places, advice_for, first_use, foreign_dtype, place_of, untraceable
 from ml.capture.step import LossFunction, Step, make_step
@@ -58,12 +59,18 @@ Initial = Mapping[str, Fill | Uniform | Given | Seed]
 
 
 def capture(
-    module: nn.Module, loss: LossFunction, optimizer: Optimizer, batch: Tensors, initial: Initial | None = None
+    module: nn.Module,
+    loss: LossFunction,
+    optimizer: Optimizer,
+    batch: Tensors,
+    initial: Initial | None = None,
+    precision: str = FULL,
 ) -> Program:
     """The program of one training step of `module`.
 
     `batch` holds one example batch by data set tensor name, all with the same leading dimension. `initial` says how
     each state entry starts; moments start at zero, what is not named is `Given` by the task's initial checkpoint.
+    `precision` is one of `PRECISIONS`.
     Raises Rejection (E1530, E1531, or E15 of the program's own rules).
     """
     step = make_step(module, loss, optimizer)
@@ -86,7 +93,7 @@ def capture(
             return first_use(target, module, lambda: loss(module, batch))
 
     drops = {node for name, node in zip(step.names, places, strict=False) if name not in names}
-    outputs = _lower(graph, builder, drops, where)
+    outputs = _lower(graph, builder, drops, where, precision)
     return builder.finish(tuple(outputs[:-1]), outputs[-1])
 
 
@@ -164,7 +171,7 @@ def _trace(step: Step, module: nn.Module, batch: Tensors) -> fx.Graph:
     return graph
 
 
-def _lower(graph: fx.Graph, builder: Builder, drops: set[fx.Node], users: Any) -> list[int]:
+def _lower(graph: fx.Graph, builder: Builder, drops: set[fx.Node], users: Any, precision: str) -> list[int]:
     """Lower every node; the value numbers of the outputs. `drops`: inputs that the program does not have."""
     ops = Operations(builder)
     known: dict[fx.Node, Any] = {}
@@ -180,7 +187,7 @@ def _lower(graph: fx.Graph, builder: Builder, drops: set[fx.Node], users: Any) -
         elif node.target is operator.getitem:
             known[node] = known[node.args[0]][node.args[1]]
         else:
-            lowered = _lower_node(ops, node, known, users)
+            lowered = _lower_node(ops, node, known, users, precision)
             for place, written in enumerate(MUTATES.get(str(node.target), ())):
                 # The operation writes into an argument: whoever reads that one later sees the new value.
                 argument = node.args[written]
@@ -190,7 +197,7 @@ def _lower(graph: fx.Graph, builder: Builder, drops: set[fx.Node], users: Any) -
     raise Rejection(reasons.NOT_TRACEABLE, "the graph has no output")
 
 
-def _lower_node(ops: Operations, node: fx.Node, known: dict[fx.Node, Any], users: Any) -> Any:
+def _lower_node(ops: Operations, node: fx.Node, known: dict[fx.Node, Any], users: Any, precision: str) -> Any:
     name = str(node.target)
     rule = RULES.get(name)
     if rule is None or node.op != "call_function":
@@ -203,6 +210,9 @@ def _lower_node(ops: Operations, node: fx.Node, known: dict[fx.Node, Any], users
     arguments = fx.map_arg(node.args, lambda item: known[item])
     keywords = {key: fx.map_arg(value, lambda item: known[item]) for key, value in node.kwargs.items()}
     keywords = {key: value for key, value in keywords.items() if key not in _LAYOUT_KEYWORDS}
+    rounds = is_product(name, precision)
+    if rounds:
+        arguments, keywords = rounded_values(ops, arguments), rounded_values(ops, keywords)
     try:
         lowered = rule(ops, out, *arguments, **keywords)
     except Rejection as refusal:
@@ -211,7 +221,7 @@ def _lower_node(ops: Operations, node: fx.Node, known: dict[fx.Node, Any], users
         raise Rejection(reasons.NOT_LOWERABLE, f"{name} in {users(name)}: form not known ({error})") from None
     if out is not None and isinstance(lowered, Value) and lowered.type != out:
         raise Rejection(reasons.NOT_LOWERABLE, f"{name} in {users(name)}: lowered to {lowered.type}, traced {out}")
-    return lowered
+    return rounded_values(ops, lowered) if rounds else lowered
 
 
 _LAYOUT_KEYWORDS = frozenset({"layout", "device", "pin_memory", "memory_format", "dtype", "non_blocking"})

@@ -27,7 +27,8 @@ from proofs.tensors import type_of
 Array = NDArray[Any]
 Types = tuple[TensorType, ...]
 _SEED = 2_021
-FLOAT_UNARY = ("neg", "abs", "sign", "floor", "sqrt", "reciprocal", "exp", "log", "tanh", "erf", "sin", "cos")
+FLOAT_SIMPLE = ("neg", "abs", "sign", "floor", "sqrt", "round_bf16", "reciprocal")
+FLOAT_UNARY = (*FLOAT_SIMPLE, "exp", "log", "tanh", "erf", "sin", "cos")
 FLOAT_BINARY = ("add", "sub", "mul", "div", "maximum", "minimum")
 INTEGER_UNARY, INTEGER_BINARY = ("neg", "abs", "sign"), ("add", "sub", "mul", "maximum", "minimum")
 DIVISIONS = ("remainder", "floor_divide")

@@ -22,7 +22,7 @@ COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": "
 LOGIC = {"logical_and": "&", "logical_or": "|", "logical_xor": "^"}
 EMITTED = frozenset(
     (*FLOAT_UNARY, *FLOAT_BINARY, *COMPARISONS, *LOGIC, "neg", "abs", "sign", "reciprocal", "maximum", "minimum")
-) | {"logical_not", "where", "cast"}
+) | {"logical_not", "where", "cast", "round_bf16"}
 """Operators that `group_source` knows."""
 
 
@@ -140,10 +140,11 @@ def _float(operator: str, taken: list[str]) -> str:
         return f"{FLOAT_BINARY[operator]}({x}, {y})"
     if operator in FLOAT_UNARY:
         return f"{FLOAT_UNARY[operator]}({x})"
-    nan = constant(F32, constants.NAN)
+    nan, word = constant(F32, constants.NAN), f"(unsigned int)BITS({x})"
     return {
         "neg": f"FLOAT(BITS({x}) ^ (int)0x80000000u)",
         "abs": f"FLOAT(BITS({x}) & 0x7fffffff)",
+        "round_bf16": f"{x} != {x} ? {x} : FLOAT((int)(({word} + 0x7fffu + ({word} >> 16 & 1u)) & 0xffff0000u))",
         "reciprocal": f"DIV(1.0f, {x})",
         "sign": f"{x} != {x} ? {x} : {x} > 0.0f ? 1.0f : {x} < 0.0f ? -1.0f : 0.0f",
         "maximum": f"{x} != {x} || {y} != {y} ? {nan} : {x} > {y} ? {x} : {y}",

@@ -20,7 +20,7 @@ IN_REGISTER = {F32: FLOAT, I64: WORD, BOOL: BIT, U8: BYTE}
 IN_MEMORY = {F32: FLOAT, I64: WORD, BOOL: BYTE, U8: BYTE}
 
 COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
-UNARY = ("neg", "abs", "sign", "floor", "sqrt", "reciprocal", "exp", "log", "tanh", "erf", "logical_not")
+UNARY = ("neg", "abs", "sign", "floor", "sqrt", "round_bf16", "reciprocal", "exp", "log", "tanh", "erf", "logical_not")
 BINARY = ("add", "sub", "mul", "div", "maximum", "minimum", "logical_and", "logical_or", "logical_xor")
 FUSIBLE = frozenset((*UNARY, *BINARY, *COMPARISONS, "where", "cast"))
 """Operators that `Emitter.apply` knows; the others (sin, cos, integer division) run unfused."""
@@ -97,6 +97,8 @@ class Emitter:
                 return self.intrinsic("fabs", x)
             case "floor" | "sqrt":
                 return self.intrinsic(operator, x)
+            case "round_bf16":
+                return self._round_bf16(x)
             case "reciprocal":
                 return self.b.fdiv(self.number(1.0), x)
             case "sign":
@@ -115,6 +117,14 @@ class Emitter:
                 return self.tanh(x)
             case _:
                 return self.erf(x)
+
+    def _round_bf16(self, x: Any) -> Any:
+        b = self.b
+        word = b.bitcast(x, INT)
+        last = b.and_(b.lshr(word, ir.Constant(INT, 16)), ir.Constant(INT, 1))
+        word = b.add(word, b.add(last, ir.Constant(INT, 0x7FFF)))
+        rounded = b.bitcast(b.and_(word, ir.Constant(INT, 0xFFFF0000)), FLOAT)
+        return b.select(self.is_nan(x), x, rounded)
 
     def _extreme(self, first: Any, x: Any, y: Any) -> Any:
         either = self.b.fcmp_unordered("uno", x, y)

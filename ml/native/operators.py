@@ -23,6 +23,7 @@ ELEMENTWISE: dict[str, Callable[..., torch.Tensor]] = {
     "abs": torch.abs,
     "floor": torch.floor,
     "sqrt": torch.sqrt,
+    "round_bf16": lambda x: x.to(torch.bfloat16).to(torch.float32),
     "reciprocal": torch.reciprocal,
     "exp": torch.exp,
     "log": torch.log,

@@ -12,6 +12,7 @@ from torch import nn
 
 from ml.capture.builder import bits_of
 from ml.capture.optimizers import Optimizer, Tensors
+from ml.capture.precision import FULL
 from ml.capture.step import LossFunction
 from ml.capture.trace import Initial, capture
 from ml.presets.configuration import (
@@ -51,6 +52,7 @@ class Built:
     """An example batch of the right shapes (zeros)."""
     logits: Logits | None
     """What accuracy is computed from; None where outputs are no scores of classes."""
+    precision: str = FULL
 
 
 def build(
@@ -59,12 +61,14 @@ def build(
     batch_size: int,
     steps: int = 0,
     tuning: Tuning | None = None,
+    precision: str = FULL,
 ) -> Built:
     """Capture the training step of a preset. Raises Rejection BAD_PRESET, or E15 of the program's own bounds.
 
     `preset`: `name` (mlp, cnn, resnet, vit, lstm, gpt) and the fields of its configuration; `optimizer`: `name` (sgd,
     adam, adamw) and its fields; `steps`: the length of the training, which a schedule without steps of its own spans;
-    `tuning`: weights to start from and adapters (then also BAD_WEIGHTS, BAD_ADAPTERS).
+    `tuning`: weights to start from and adapters (then also BAD_WEIGHTS, BAD_ADAPTERS); `precision`: see
+    `ml.capture.precision`.
     """
     model, rule = parse_preset(preset), parse_optimizer(optimizer, steps)
     if not 1 <= batch_size <= 1 << 20:
@@ -76,8 +80,8 @@ def build(
         return cross_entropy(*logits(call, items))
 
     start = initial_rules(module, model) if tuning is None else tuning.prepare(module, initial_rules(module, model))
-    program = capture(module, loss, rule, batch, start)
-    return Built(program, module, loss, rule, batch, logits)
+    program = capture(module, loss, rule, batch, start, precision)
+    return Built(program, module, loss, rule, batch, logits, precision)
 
 
 def module_of(model: Preset) -> nn.Module:

@@ -23,6 +23,7 @@ from gensyn_node.primitives.errors import Rejection
 from ml import reasons
 from ml.capture.convert import from_torch, schedule_of
 from ml.capture.optimizers import Adam, Optimizer, Sgd, Tensors
+from ml.capture.precision import FULL
 from ml.capture.step import LossFunction, make_step
 from ml.capture.trace import DTYPES, Initial, capture
 from ml.presets.build import Built, Logits, initial_rules
@@ -72,6 +73,7 @@ def build_own(
     steps: int = 0,
     initial: str | None = None,
     tuning: Tuning | None = None,
+    precision: str = FULL,
 ) -> Built:
     """Capture the training step that `reference` (`file.py:function`, relative to `base`) describes.
 
@@ -94,8 +96,8 @@ def build_own(
         name: torch.zeros((batch_size, *type_.shape), dtype=_TORCH[type_.dtype]) for name, type_ in records.items()
     }
     objective, logits = loss_of(given, module, tuple(tensors))
-    program = capture(module, objective, rule, tensors, start)
-    return Built(program, module, objective, rule, tensors, logits)
+    program = capture(module, objective, rule, tensors, start, precision)
+    return Built(program, module, objective, rule, tensors, logits, precision)
 
 
 _TORCH = {name: dtype for dtype, name in DTYPES.items()}

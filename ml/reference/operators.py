@@ -42,12 +42,21 @@ def _remainder(x: Tensor, y: Tensor) -> Tensor:
     return torch.where(trivial, 0, torch.remainder(x, torch.where(trivial, 1, y)))
 
 
+def _round_bf16(x: Tensor) -> Tensor:
+    raw = x.view(torch.int32)
+    last = (raw >> 16) & 1
+    # Sums wrap, as words do; only NaNs are so large, and they are not taken.
+    rounded = ((raw + 0x7FFF + last) & -0x10000).view(torch.float32)
+    return torch.where(torch.isnan(x), x, rounded)
+
+
 ELEMENTWISE: dict[str, Callable[..., Tensor]] = {
     "neg": torch.neg,
     "abs": torch.abs,
     "sign": _sign,
     "floor": torch.floor,
     "sqrt": elementary.sqrt,
+    "round_bf16": _round_bf16,
     "reciprocal": lambda x: torch.div(elementary.number(1.0, x), x),
     "exp": elementary.exp,
     "log": elementary.log,

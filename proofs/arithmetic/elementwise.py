@@ -36,6 +36,14 @@ def minimum(x: Array, y: Array) -> Array:
     return _with_nan(x, y, np.where(x < y, x, y))
 
 
+def round_bf16(x: F32Array) -> F32Array:
+    """The nearest bfloat16 as an f32: the upper 16 bits after half of the last of them was added, ties to even."""
+    bits = x.view(np.uint32)
+    last = (bits >> np.uint32(16)) & np.uint32(1)
+    rounded = (bits + (np.uint32(0x7FFF) + last)) & np.uint32(0xFFFF0000)
+    return np.where(np.isnan(x), NAN, rounded.view(np.float32))
+
+
 def _with_nan(x: Array, y: Array, result: Array) -> Array:
     return np.where(np.isnan(x) | np.isnan(y), NAN, result) if x.dtype == np.float32 else result
 
@@ -84,6 +92,7 @@ FUNCTIONS: dict[str, Callable[..., Array]] = {
     "sign": sign,
     "floor": np.floor,
     "sqrt": elementary.sqrt,
+    "round_bf16": round_bf16,
     "reciprocal": lambda x: np.divide(np.float32(1), x),
     "exp": elementary.exp,
     "log": elementary.log,

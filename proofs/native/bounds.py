@@ -74,13 +74,14 @@ ARITHMETIC_ULPS, ELEMENTARY_ULPS = 4, 8
 """1/2 of `rep-v1` and 3 1/2 of the vendor; 2 of `rep-v1` and 6 of the vendor."""
 _ARITHMETIC = ("add", "sub", "mul", "div", "sqrt", "reciprocal")
 _ELEMENTARY = ("exp", "log", "tanh", "erf", "sin", "cos")
-_NO_ROUNDING = ("neg", "abs", "sign", "floor", "maximum", "minimum", "remainder", "floor_divide", "where", "cast")
+_CHOOSING = ("maximum", "minimum", "where")
+_NO_FREEDOM = ("neg", "abs", "sign", "floor", "round_bf16", "remainder", "floor_divide", "cast", *_CHOOSING)
 _TRUTHS = ("eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and", "logical_or", "logical_xor")
 _MOVED = ("reshape", "permute", "broadcast_to", "slice", "concatenate", "pad", "windows")
 _CHOSEN = ("full", "iota", "uniform", "embedding", "take_last", "scatter_last", "max_last", "argmax_last")
 
 BOUNDS: dict[str, BoundRule] = {
-    **dict.fromkeys((*_NO_ROUNDING, *_TRUTHS, *_MOVED, *_CHOSEN), _exact),
+    **dict.fromkeys((*_NO_FREEDOM, *_TRUTHS, *_MOVED, *_CHOSEN), _exact),
     **dict.fromkeys(_ARITHMETIC, _rounded(ARITHMETIC_ULPS)),
     **dict.fromkeys(_ELEMENTARY, _rounded(ELEMENTARY_ULPS)),
     "matmul": lambda inputs: Bound(CHAIN, inputs[0].shape[-1]),

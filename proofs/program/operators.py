@@ -63,6 +63,12 @@ _ROWS = (
     _unary("sign", NUMBERS, 4, "-1, 0 or 1; f32: ±0 gives +0, NaN gives NaN"),
     _unary("floor", (F32,), 4, "greatest integer not above x (-0 stays -0)"),
     _unary("sqrt", (F32,), 8, "correctly rounded square root: the fp64 root rounded to fp32"),
+    _unary(
+        "round_bf16",
+        (F32,),
+        4,
+        "to the nearest number with 8 bits of significand (bfloat16), ties to even; beyond the greatest: infinity",
+    ),
     _unary("reciprocal", (F32,), 8, "1 / x, one rounding"),
     _unary("exp", (F32,), 24, "arithmetic.elementary.exp"),
     _unary("log", (F32,), 24, "natural logarithm, arithmetic.elementary.log"),

@@ -17,7 +17,7 @@ TOKENS = Input(I64, (CONTEXT,), VOCABULARY)
 TARGETS = Input(I64, (CONTEXT, 1), VOCABULARY)
 LOGITS = Input(F32, (CONTEXT, VOCABULARY))
 
-FLOATS = ("neg", "abs", "sign", "floor", "sqrt", "reciprocal", "exp", "log", "tanh", "erf", "sin", "cos")
+FLOATS = ("neg", "abs", "sign", "floor", "sqrt", "round_bf16", "reciprocal", "exp", "log", "tanh", "erf", "sin", "cos")
 PAIRS = ("add", "sub", "mul", "div", "maximum", "minimum")
 INTEGERS = ("remainder", "floor_divide", "eq", "ne", "lt", "le", "gt", "ge")
 WINDOWS_3X3 = (0, *(3, 64, -1, 1, 1, 1) * 2)

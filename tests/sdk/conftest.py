@@ -1,4 +1,4 @@
-"""The fake node of the RPC tests, for clients of it."""
+"""The fake node of the RPC tests, for clients of it, and the ledger's small world."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "rpc"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "ledger"))
 
 from rpc_fake_node import FakeNode
 
