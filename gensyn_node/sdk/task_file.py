@@ -333,6 +333,8 @@ def _contradictions(task: TaskFile) -> list[tuple[str, str]]:
         found.append(("verify.segment", f"{task.segment_steps} steps; along so many, noise comes near to a cheat's"))
     if task.train.arithmetic == NATIVE and verify.mode is not UNSET:
         found.append(("verify.mode", "a native task is not reproducible"))
+    if task.train.arithmetic == NATIVE and verify.forced_error_bps:
+        found.append(("verify.forced_errors", "what is right has to be the same on every machine: not in native tasks"))
     if verify.instalments > task.segments:
         found.append(("verify.instalments", f"{verify.instalments} instalments of {task.segments} segments"))
     elif -(-task.segments // verify.instalments) > limits.SEGMENTS_PER_INSTALMENT_MAX:

@@ -226,6 +226,22 @@ def test_a_full_replay_and_a_stake_of_one_s_own() -> None:
         assert "verify.samples" in refused.value.message
 
 
+def test_forced_errors_are_asked_for_by_a_word_or_a_chance() -> None:
+    line = "# forced_errors = true "
+    for written, bps in (("", 0), ("forced_errors = true", 2_000), ("forced_errors = 0.35", 3_500)):
+        text = template("mlp").replace(line, written + " #") if written else template("mlp")
+        assert parse_task_file(text).verify.forced_error_bps == bps
+    native = GOOD.replace("steps = 600", 'steps = 600\narithmetic = "native"').replace("segment = 50", "segment = 10")
+    for text in (
+        template("mlp").replace(line, "forced_errors = 1.5 #"),
+        template("mlp").replace(line, 'forced_errors = "often" #'),
+        native.replace("segment = 10", "segment = 10\nforced_errors = true"),
+    ):
+        with pytest.raises(Rejection) as refused:
+            parse_task_file(text)
+        assert "verify.forced_errors" in refused.value.message
+
+
 def test_a_native_task_has_short_segments() -> None:
     native = GOOD.replace("steps = 600", 'steps = 600\narithmetic = "native"')
     task = parse_task_file(native.replace("segment = 50\n", ""))
