@@ -39,8 +39,6 @@ class Piece:
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
     group: Callable[[Types], Group] | None = None
-    kernel: Kernel | None = None
-    """In Python."""
     recipe: Recipe | None = None
     """Of a graph that has kernels of its own."""
 

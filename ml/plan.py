@@ -214,11 +214,6 @@ class Plan:
         self._tasks.append(task)
 
     def _add(self, piece: Piece) -> None:
-        if piece.kernel is not None:
-            given = tuple(self._places[number] for number in piece.inputs)
-            made = self._python(piece.kernel, given, [self.types[number] for number in piece.outputs])
-            self._places.update(zip(piece.outputs, made, strict=True))
-            return
         if piece.group is not None:
             group = piece.group(self.types)
             outputs = [self._fresh(self.types[number]) for number in piece.outputs]
