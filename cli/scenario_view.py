@@ -26,7 +26,7 @@ class Teller:
                 self._say(f"block {data['height']}: the task {short(data['task_id'])} is submitted")
             case "task":
                 record = data["record"]
-                again = f", solver number {record['attempt'] + 1}" if record["attempt"] else ""
+                again = f", solver number {record['attempt']}" if record["attempt"] > 1 else ""
                 settled = f"{record['settled']} of {record['instalments']} instalments paid"
                 self._say(f"{data['state']}: step {data['step']} of {record['steps']}, {settled}{again}")
             case "move":

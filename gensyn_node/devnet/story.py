@@ -195,7 +195,7 @@ class _Story:
             before=before,
             after=after,
             lines=lines,
-            attempts=int(view["record"]["attempt"]) + 1,
+            attempts=int(view["record"]["attempt"]),
             failures=(),
         )
         return _judged(ending, self.scenario)

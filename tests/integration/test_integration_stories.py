@@ -126,17 +126,6 @@ def moves_by_formula(told: Told, program: Program) -> int:
     return expected_moves(claim, context, fault.step, fault.value, 0, pieces - 1)
 
 
-def test_a_verifier_that_does_no_work_is_challenged_and_slashed(story: Tell) -> None:
-    told = story("lazy-verifier")
-    check_success(told)
-    ending = told.ending
-    assert ending.slashed == ending.cheaters == ("node3",)
-    assert ending.disputes
-    for dispute in ending.disputes:
-        assert dispute.outcome in ("defender_wrong", "")  # "": another one was decided first
-    assert ending.before.supply["bonds"] > ending.after.supply["bonds"]
-
-
 @pytest.mark.soak
 @pytest.mark.parametrize("name", scenario_names())
 def test_every_scenario_ends_as_it_should(name: str) -> None:
