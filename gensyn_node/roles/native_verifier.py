@@ -23,7 +23,7 @@ from gensyn_node.roles.account import NodeAccount
 from gensyn_node.roles.api import ChainApi
 from gensyn_node.roles.materials import Materials
 from gensyn_node.roles.native_values import NativeValues, values_bytes_max
-from gensyn_node.roles.reasons import STATE_UNAVAILABLE, VALUES_AWAITED
+from gensyn_node.roles.reasons import BLOB_TOO_LARGE, STATE_UNAVAILABLE, VALUES_AWAITED
 from gensyn_node.roles.worker_client import Worker
 from ml.reasons import BAD_CHECKPOINT
 from ml.worker.messages import Compare, Compared, Job, Look, Looked
@@ -137,7 +137,8 @@ class NativeVerifier:
                 where = (task.task_id, drawn.line, step, blob_id)
                 folder = await self._values.fetch(*where, values_bytes_max(program))
             except Rejection as refusal:
-                if refusal.reason is STATE_UNAVAILABLE and self._chain.head_height() < drawn.answer_height:
+                solvers_fault = refusal.reason in (STATE_UNAVAILABLE, BLOB_TOO_LARGE)
+                if not solvers_fault or self._chain.head_height() < drawn.answer_height:
                     raise
                 log.warning("values_unavailable", task=task.task_id.hex(), step=step, error=refusal.message)
                 return unavailable

@@ -288,7 +288,7 @@ def test_programs_are_validated_and_published_once() -> None:
         ({"instalments": 7}, "E1308", "instalments"),
         ({"steps": 10_000}, "E1308", "instalments"),
         ({"arithmetic": "rep-v2"}, "E1308", "arithmetic"),
-        ({"arithmetic": "native"}, "E1322", "arithmetic"),
+        ({"arithmetic": "native", "segment_steps": 11}, "E1308", "segment_steps"),
         ({"verifiers": 0}, "E1308", "verifiers"),
         ({"verifiers": 17}, "E1308", "verifiers"),
         ({"samples": 0}, "E1308", "samples"),
