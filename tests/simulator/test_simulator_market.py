@@ -20,14 +20,14 @@ from tests.simulator.ledger.stories import (
     SLOW_QUARRELS,
 )
 
-SEEDS = range(12)
+SEEDS = (*range(12), 13, 19)
 STORIES = (
-    (QUARRELS, 2),
+    (QUARRELS, 5),
     (SLOW_QUARRELS, 1),
     (DESERTED_CLAIMS, 2),
     (LAZINESS, 2),
     (OFFENCES, 4),
-    (SELECTIVE_SERVING, 1),
+    (SELECTIVE_SERVING, 2),
     (SILENCE, 1),
 )
 """(schedule, number of its seeds)"""
