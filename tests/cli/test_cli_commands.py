@@ -214,7 +214,7 @@ def test_task_file_is_written_once_and_checked(gensyn: Program, tmp_path: Path) 
     assert gensyn.json("task", "validate", str(file))["error"]["code"] == "E1813"
     file.write_text(file.read_text().replace("steps = 600", "steps = 0"))
     error = gensyn.json("task", "validate", str(file))["error"]
-    assert "line 24, train.steps" in error["message"]
+    assert "line 19, train.steps" in error["message"]
 
 
 def test_nothing_is_sent_without_consent(

@@ -94,6 +94,7 @@ READS_FILES = {
     "ml.presets.configuration.parse_optimizer": "takes a typed table of parse_task_file",
     "ml.presets.configuration.parse_schedule": "takes a typed table of parse_task_file",
     "ml.presets.build.load_parameters": "takes tensors, no bytes",
+    "ml.presets.weights.load_weights": "safetensors; tests/ml",
     "ml.checkpoint.load_state": "safetensors; tests/ml",
     "ml.native.values_file.load_values": "safetensors; tests/ml",
     "ml.tensor_file.read_tensor_file": "safetensors; tests/hostile",
