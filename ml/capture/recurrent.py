@@ -51,7 +51,8 @@ def _layers(cell: Cell, theirs: Callable[..., Any], biases_join: bool) -> Callab
         ends: list[Hidden] = []
         for layer in range(layers):
             if layer and dropout and training:
-                flow = functional.dropout(flow, dropout)
+                # Its numbers are drawn in the library's order, so that eager PyTorch has the same masks.
+                flow = functional.dropout(flow.transpose(0, 1), dropout).transpose(0, 1)
             ways = []
             for way in range(1 + two_ways):
                 place = layer * (1 + two_ways) + way
