@@ -9,7 +9,6 @@ import typer
 
 from cli.options import HomeOption, JsonOption, home_of
 from cli.output import emit, errors, facts
-from proofs.classes import REP_V1
 
 if TYPE_CHECKING:
     from gensyn_node.sdk.verify import Verified
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 
 def _meaning(found: Verified) -> list[tuple[str, str]]:
     """What verified means where it does not mean equal bits."""
+    from proofs.classes import REP_V1
+
     if found.arithmetic == REP_V1:
         return []
     near = "the verifiers' own executions ended near it, within the distance that profilers measured for this task"

@@ -32,12 +32,14 @@ def make_wrong_state(right: Path, before: Path | None, target: Path) -> None:
     with safe_open(right, framework="numpy") as file:
         names = [name for name in file.keys() if file.get_tensor(name).dtype == np.float32]  # noqa: SIM118  (no mapping)
         secrets.SystemRandom().shuffle(names)
-        for name in names:
-            value = file.get_tensor(name).reshape(-1)
-            position = _position(value, _earlier(before, name, value.size))
-            if position is not None:
-                _write(right, target, name, position, value)
-                return
+        for moved in (True, False):
+            for name in names:
+                value = file.get_tensor(name).reshape(-1)
+                earlier = _earlier(before, name, value.size) if moved else None
+                position = _position(value, earlier)
+                if position is not None:
+                    _write(right, target, name, position, value)
+                    return
     raise InvariantViolation(f"{right.name} holds no finite number that could be changed")
 
 
@@ -49,13 +51,11 @@ def _earlier(before: Path | None, name: str, size: int) -> NDArray[np.float32]:
     return earlier
 
 
-def _position(value: NDArray[np.float32], earlier: NDArray[np.float32]) -> int | None:
-    """A random place of a number that moved; else of any that is finite and not zero; None when there is none."""
+def _position(value: NDArray[np.float32], earlier: NDArray[np.float32] | None) -> int | None:
+    """A random place of a number that is finite, not zero and differs from `earlier`; None when there is none."""
     usable = np.isfinite(value) & (value != 0)
-    for places in (np.flatnonzero(usable & (value != earlier)), np.flatnonzero(usable)):
-        if len(places):
-            return int(places[secrets.randbelow(len(places))])
-    return None
+    places = np.flatnonzero(usable if earlier is None else usable & (value != earlier))
+    return int(places[secrets.randbelow(len(places))]) if len(places) else None
 
 
 def _write(right: Path, target: Path, name: str, position: int, value: NDArray[np.float32]) -> None:

@@ -21,6 +21,8 @@ def task(**fields: Any) -> dict[str, Any]:
         "solver_paid_nano": 1,
         "verifiers_paid_nano": 1,
         "refunded_nano": 0,
+        "taxed_nano": 0,
+        "spec": {"forced_error_bps": 0, "arithmetic": "rep-v1"},
     }
     losses = [[10, 2.5], [20, 1e30], [30, "inf"], [40, "nan"]]
     made = {"task_id": "ab" * 32, "state": "training", "final": False, "solver": "x", "record": record, "step": 40}

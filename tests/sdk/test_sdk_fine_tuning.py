@@ -50,7 +50,7 @@ OWN = (
 @pytest.fixture(autouse=True)
 def _memory_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """The dry run in a process of its own has tests of its own."""
-    monkeypatch.setattr("ml.worker.dry_run.memory_need", lambda program, cache: MemoryNeed(1 << 30, ""))
+    monkeypatch.setattr("ml.worker.dry_run.memory_need", lambda program, cache, arithmetic: MemoryNeed(1 << 30, ""))
 
 
 def base(folder: Path) -> dict[str, torch.Tensor]:

@@ -44,7 +44,7 @@ PLAIN = HEAD + "def make():\n    return nn.Sequential(nn.Linear(6, 5), nn.ReLU()
 @pytest.fixture(autouse=True)
 def _memory_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """The dry run in a process of its own has tests of its own."""
-    monkeypatch.setattr("ml.worker.dry_run.memory_need", lambda program, cache: MemoryNeed(1 << 30, ""))
+    monkeypatch.setattr("ml.worker.dry_run.memory_need", lambda program, cache, arithmetic: MemoryNeed(1 << 30, ""))
 
 
 def build(folder: Path, source: str, train: str = OPTIMIZER, model: str = "", **arrays: Any) -> BuiltTask:

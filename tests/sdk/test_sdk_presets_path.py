@@ -65,7 +65,7 @@ def data(folder: Path) -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_from_the_task_file_to_a_verified_model(preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ml.worker.dry_run.memory_need", lambda program, cache: MemoryNeed(1 << 26, ""))
+    monkeypatch.setattr("ml.worker.dry_run.memory_need", lambda program, cache, arithmetic: MemoryNeed(1 << 26, ""))
     data(tmp_path)
     sizes, file, precision = PRESETS[preset]
     task = parse_task_file(TASK.format(preset=preset, sizes=sizes, data=file, precision=precision))
