@@ -13,7 +13,7 @@ from gensyn_node.primitives.errors import Rejection
 from ml import reasons
 from ml.files import replace_atomically
 from ml.interpreter import canonical, has_odd_nan
-from ml.kernels.hashing import tree_root
+from ml.kernels.hashing import tree_roots
 from ml.tensor_file import read_tensor_file
 from proofs import tensors
 from proofs.program.types import F32, Given, Program, StateEntry, TensorType, program_id
@@ -39,24 +39,31 @@ class StateRoots:
 
     def of(self, step: int, state: Sequence[torch.Tensor]) -> bytes:
         """The root of the state before step `step`."""
-        roots = []
-        for number, item in enumerate(state):
-            known = self._known.get(number)
+        known = {
+            number: found[1]
+            for number, item in enumerate(state)
             # The very tensor: nothing writes into a state that was given to a step.
-            if known is None or known[0] is not item:
-                known = (item, root_of_tensor(item))
-                if number in self._passed:
-                    self._known[number] = known
-            roots.append(known[1])
-        return state_root(self._id, step, self._names, roots)
+            if (found := self._known.get(number)) is not None and found[0] is item
+        }
+        missing = [number for number in range(len(state)) if number not in known]
+        for number, root in zip(missing, roots_of_tensors([state[number] for number in missing]), strict=True):
+            known[number] = root
+            if number in self._passed:
+                self._known[number] = (state[number], root)
+        return state_root(self._id, step, self._names, [known[number] for number in range(len(state))])
 
 
-def root_of_tensor(value: torch.Tensor) -> bytes:
-    """A tensor's root. NaNs count as canonical."""
-    value = value.cpu().contiguous()
-    if value.dtype == torch.float32 and value.numel():
-        return tensors.bind(TensorType(F32, tuple(value.shape)), tree_root(value))
-    return tensors.root_of(value.numpy())
+def roots_of_tensors(values: Sequence[torch.Tensor]) -> list[bytes]:
+    """The tensors' roots. NaNs count as canonical."""
+    plain = [value.cpu().contiguous() for value in values]
+    quick = [number for number, value in enumerate(plain) if value.dtype == torch.float32 and value.numel()]
+    trees = dict(zip(quick, tree_roots([plain[number] for number in quick]), strict=True))
+    return [
+        tensors.bind(TensorType(F32, tuple(value.shape)), trees[number])
+        if number in trees
+        else tensors.root_of(value.numpy())
+        for number, value in enumerate(plain)
+    ]
 
 
 def root_of_given(program: Program, state: Sequence[torch.Tensor]) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from gensyn_node.primitives.errors import Rejection
-from ml.checkpoint import State, load_verified_state, root_of_state, root_of_tensor
+from ml.checkpoint import State, load_verified_state, root_of_state, roots_of_tensors
 from ml.interpreter import Interpreter
 from ml.native.audit import audit_step, first_fault
 from ml.native.distance import distances
@@ -93,7 +93,7 @@ def root_of_values(program: Program, values: Sequence[torch.Tensor]) -> bytes:
     """The root over a step's batch values and nodes."""
     skipped = program.step_index_value
     listed = [values[number] for number in range(len(program.state), program.value_count) if number != skipped]
-    return values_root([root_of_tensor(value) for value in listed])
+    return values_root(roots_of_tensors(listed))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 
 from ml.checkpoint import root_of_state
 from ml.interpreter import canonical
-from ml.kernels.hashing import tree_root
+from ml.kernels.hashing import tree_root, tree_roots
 from proofs import merkle, tensors
 from proofs.program.types import OPSET, Fill, Program, StateEntry, TensorType, program_id
 from proofs.state import state_root
@@ -46,6 +46,12 @@ def test_the_root_is_the_defined_one(shape: tuple[int, ...]) -> None:
         value = value_of(shape, seed)
         leaves = tensors.tile_leaves(canonical(value).numpy())
         assert tree_root(value) == merkle.fold(tensors.TILES, leaves)
+
+
+def test_many_tensors_at_once_have_the_roots_of_each() -> None:
+    values = [value_of(shape, number) for number, shape in enumerate([*SHAPES, (256, 160), (3,), (64, 64)])]
+    assert tree_roots(values) == [tree_root(value) for value in values]
+    assert tree_roots([]) == []
 
 
 def test_a_state_s_root_by_several_threads_at_once() -> None:
