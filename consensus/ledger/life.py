@@ -10,8 +10,6 @@ from consensus.ledger.parameters import BASIS_POINTS
 from consensus.ledger.profile_slots import release_all
 from consensus.ledger.providers import add_duty, end_duty, missed
 from consensus.ledger.records import (
-    INSTALMENT_INVALID,
-    INSTALMENT_SETTLED,
     TASK_ASSIGNED,
     TASK_CANCELLED,
     TASK_ENDED,
@@ -178,8 +176,3 @@ def end(state: State, height: int, task_id: bytes, how: str) -> None:
 def unsettled(task: Task) -> range:
     """Numbers of the instalments committed and not settled."""
     return range(task.settled, task.committed)
-
-
-def is_over(instalment_state: str) -> bool:
-    """Whether an instalment in this state never changes again."""
-    return instalment_state in (INSTALMENT_SETTLED, INSTALMENT_INVALID)

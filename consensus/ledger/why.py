@@ -31,9 +31,6 @@ from gensyn_node.primitives.codec import Struct
 TASKS_LOOKED_AT = 256
 """The newest so many tasks are looked at for a provider."""
 
-HOPELESS = ("removed", "submitter", "solver", "drawn")
-"""Words of exclusions that nobody can change for this task."""
-
 RAISE_PRICE, LESS_MEMORY, WAIT, NEW_PROVIDERS = "raise_price", "less_memory", "wait", "new_providers"
 LOWER_ASK, MORE_MEMORY, MORE_BOND, RESUME, OFFER_ROLE = (
     "lower_ask",

@@ -21,7 +21,6 @@ from proofs.state import state_root
 
 _LENGTH_BYTES = 8
 _ITEM_BYTES = 4
-_TRIES = 4_096
 
 
 def make_wrong_state(right: Path, before: Path | None, target: Path) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from secrets import SystemRandom
 from typing import TYPE_CHECKING, Protocol
@@ -22,6 +23,7 @@ import psutil
 from consensus.ledger import queries
 from consensus.ledger.challenges import CHALLENGEABLE
 from consensus.ledger.duties import SegmentWork, segment_work
+from consensus.ledger.guarantee import caught
 from consensus.ledger.messages import APPROVED, ARITHMETIC_REP_V1, TaskSpec
 from consensus.ledger.records import INSTALMENT_INVALID, VERIFICATION_REVEALED, Instalment, ProgramRecord, Task
 from consensus.ledger.schedule import instalment_segments
@@ -45,7 +47,7 @@ AGREES, DIFFERS, INITIAL_DIFFERS, EVIDENCE_DIFFERS, UNAVAILABLE = (
     "evidence differs",
     "unavailable",
 )
-CERTAIN = 0.95
+CERTAIN = Fraction(95, 100)
 
 
 class Asks(Protocol):
@@ -103,16 +105,9 @@ def chances(committed: int, audited: int) -> Chances:
     """By the hypergeometric distribution: segments are drawn without repetition."""
     wrong = committed
     for wrong in range(1, committed + 1):
-        if 1 - miss_chance(committed, wrong, audited) >= CERTAIN:
+        if caught(committed, audited, wrong, 1) >= CERTAIN:
             break
     return Chances(committed, audited, 10_000 * audited // max(1, committed), wrong)
-
-
-def miss_chance(committed: int, wrong: int, audited: int) -> float:
-    """Chance that none of `wrong` among `committed` segments is among `audited` random ones."""
-    if audited > committed - wrong:
-        return 0.0
-    return math.comb(committed - wrong, audited) / math.comb(committed, audited)
 
 
 def sample_size(committed: int, fraction: float, segments: int | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +20,7 @@ from ledger_world import CHAIN, DATA, GSN, PROGRAM, WRONG_ROOT, Actor, Run, Worl
 
 from consensus.ledger import queries
 from consensus.ledger.duties import Duty
+from consensus.ledger.guarantee import caught
 from consensus.ledger.messages import CommitInstalment, TaskSpec
 from consensus.ledger.parameters import Parameters
 from consensus.ledger.records import Task
@@ -38,7 +40,6 @@ from gensyn_node.sdk.audit import (
     Audit,
     Finding,
     chances,
-    miss_chance,
     run_audit,
     sample_size,
 )
@@ -66,10 +67,10 @@ def test_how_many_segments(committed: int, fraction: float, segments: int | None
 def test_what_an_audit_says_of_the_rest() -> None:
     assert chances(100, 10).one_bps == 1_000
     assert chances(100, 100).certain_segments == 1
-    assert miss_chance(20, 1, 3) == pytest.approx(0.85)  # 15 % of one wrong in twenty by three
-    assert miss_chance(4, 2, 3) == 0.0
+    assert caught(20, 3, 1, 1) == Fraction(15, 100)  # One wrong in twenty, by three.
+    assert caught(4, 3, 2, 1) == 1
     wrong = chances(100, 10).certain_segments
-    assert 1 - miss_chance(100, wrong, 10) >= 0.95 > 1 - miss_chance(100, wrong - 1, 10)
+    assert caught(100, 10, wrong, 1) >= Fraction(95, 100) > caught(100, 10, wrong - 1, 1)
 
 
 @pytest.fixture(scope="module")
