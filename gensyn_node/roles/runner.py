@@ -34,7 +34,7 @@ from consensus.ledger.duties import (
     duties,
 )
 from consensus.ledger.messages import OFFERS_NATIVE, ROLE_SOLVER, ROLE_VERIFIER, ROLE_WHISTLEBLOWER
-from consensus.ledger.records import TASK_ENDED
+from consensus.ledger.records import TASK_ENDED, Provider
 from gensyn_node.primitives.crypto import SecretKey
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.roles.account import NodeAccount, Unconfirmed
@@ -215,6 +215,8 @@ class RoleRunner:
             self._start(nursery, height, ("warm-up",), self._worker.warm_up)
         if height >= self._registration_height:
             self._start(nursery, height, ("registration",), self._register)
+        if self._mask and self._repeats is None and self._chain.parameters.native_profilers:
+            self._start(nursery, height, ("native-test",), self._try_native)
         view, address = self._chain.view(), self._account.address
         found = [duty for duty in duties(view, address, height) if duty.kind in self._actions]
         for duty in found:
@@ -232,23 +234,27 @@ class RoleRunner:
         provider = queries.provider(view, address)
         if provider is None and not self._settings.register:
             return
-        balance, mask = queries.account(view, address).balance_nano, self._mask
-        offered = await self._with_native(mask)
+        balance, offered = queries.account(view, address).balance_nano, self._offered(provider)
         message = registration(provider, offered, self._offer, self._chain.parameters, balance)
         if message is not None:
             await self._account.send(message)
             log.info("provider_record_sent", message=type(message).__name__, role=self.role)
-        if mask == self._mask and (provider is not None or message is not None):
-            # In line now: nothing to do until the role changes.
+        if offered == self._offered(provider) and (provider is not None or message is not None):
+            # In line now: nothing to do until the offer changes.
             self._registration_height = 1 << 62
 
-    async def _with_native(self, mask: int) -> int:
-        """The roles, and native tasks where this machine's vendor kernels passed their test."""
-        if not mask or not self._chain.parameters.native_profilers:
-            return mask
+    def _offered(self, provider: Provider | None) -> int:
+        """The roles, and native tasks where this machine's vendor kernels passed their test; untested, as before."""
+        if not self._mask or not self._chain.parameters.native_profilers:
+            return self._mask
         if self._repeats is None:
-            self._repeats = await repeats_itself(self._worker, self._settings.threads)
-        return mask | OFFERS_NATIVE if self._repeats else mask
+            return self._mask | (provider.roles & OFFERS_NATIVE if provider else 0)
+        return self._mask | OFFERS_NATIVE if self._repeats else self._mask
+
+    async def _try_native(self) -> None:
+        """Test the vendor kernels once; nothing else waits for it, and the chain is told afterwards."""
+        self._repeats = await repeats_itself(self._worker, self._settings.threads)
+        self._registration_height = 0
 
     def _look_around(self, nursery: trio.Nursery, height: int) -> None:
         """Compare evidence on what this node verified; audit one instalment that others verified."""

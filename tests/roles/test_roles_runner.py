@@ -15,7 +15,7 @@ from roles_fakes import FakeBlobs, FakeChain, FakeWorker
 
 from consensus.ledger import queries
 from consensus.ledger.duties import DUTY_START, DUTY_TRAIN, Duty
-from consensus.ledger.messages import OFFERS_NATIVE, ROLE_VERIFIER, ROLES_ALL, CancelTask, StartTask
+from consensus.ledger.messages import OFFERS_NATIVE, ROLE_SOLVER, ROLE_VERIFIER, ROLES_ALL, CancelTask, StartTask
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from gensyn_node.roles.cheats import Cheats
 from gensyn_node.roles.reasons import WORKER_DIED
@@ -142,18 +142,65 @@ def test_a_changed_role_is_told_to_the_ledger_and_open_duties_stay(tmp_path: Pat
     trio.run(main)
 
 
-def test_registration_is_sent_once_and_only_when_wanted(tmp_path: Path) -> None:
-    for wanted in (False, True):
-        world = World()
-        chain = FakeChain(world)
+@pytest.mark.parametrize("wanted", [False, True])
+def test_registration_waits_for_no_test_and_is_sent_only_when_wanted(
+    wanted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Native tasks are offered once the kernels' test has passed; until then the node is there for all others."""
+    world, tested = World(), trio.Event()
+    chain = FakeChain(world)
 
-        async def main(chain: FakeChain = chain, wanted: bool = wanted) -> None:
-            async with running(make_runner(chain, tmp_path, register=wanted)):
-                await blocks(chain, 25)
+    async def passing(*_: object) -> bool:
+        await tested.wait()
+        return True
 
-        trio.run(main)
-        assert chain.sent == (["applied"] if wanted else [])
-        assert world.balance("alice") < 1_000 * GSN if wanted else world.balance("alice") == 1_000 * GSN
+    monkeypatch.setattr("gensyn_node.roles.runner.repeats_itself", passing)
+
+    def roles() -> int:
+        provider = queries.provider(world.ledger, key("alice").address)
+        return provider.roles if provider is not None else 0
+
+    async def main() -> None:
+        async with running(make_runner(chain, tmp_path, register=wanted)):
+            await blocks(chain, 25)
+            assert (chain.sent, roles()) == ((["applied"], ROLE_SOLVER) if wanted else ([], 0))
+            tested.set()
+            await blocks(chain, 25)
+
+    trio.run(main)
+    assert (chain.sent, roles()) == ((["applied"] * 2, ROLE_SOLVER | OFFERS_NATIVE) if wanted else ([], 0))
+    assert world.balance("alice") < 1_000 * GSN if wanted else world.balance("alice") == 1_000 * GSN
+
+
+def test_a_node_that_comes_back_goes_on_offering_native_tasks_until_its_test_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, _ = assigned()
+    chain, tested = FakeChain(world), trio.Event()
+
+    async def failing(*_: object) -> bool:
+        await tested.wait()
+        return False
+
+    async def idle(_: Duty) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr("gensyn_node.roles.runner.repeats_itself", failing)
+
+    async def main() -> None:
+        runner = make_runner(chain, tmp_path, role="auto")
+        runner._actions = dict.fromkeys(runner._actions, idle)
+        async with running(runner):
+            await runner.set_role("verifier")
+            await blocks(chain, 3)
+            before = queries.provider(world.ledger, key("alice").address)
+            assert before is not None and before.roles == ROLE_VERIFIER | OFFERS_NATIVE
+            tested.set()
+            await blocks(chain, 3)
+
+    trio.run(main)
+    after = queries.provider(world.ledger, key("alice").address)
+    assert after is not None and after.roles == ROLE_VERIFIER
 
 
 # --- the solver's signs of life
