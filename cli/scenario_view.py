@@ -26,9 +26,11 @@ class Teller:
                 self._say(f"block {data['height']}: the task {short(data['task_id'])} is submitted")
             case "task":
                 record = data["record"]
-                again = f", solver number {record['attempt']}" if record["attempt"] > 1 else ""
-                settled = f"{record['settled']} of {record['instalments']} instalments paid"
-                self._say(f"{data['state']}: step {data['step']} of {record['steps']}, {settled}{again}")
+                trains = data["state"] == "training"
+                step = f": step {data['step']} of {record['steps']}" if trains else ""
+                self._say(f"{data['state']}{step}")
+            case "chain":
+                self._say(data)
             case "move":
                 move = data["move"]
                 which = short(data["dispute"]["dispute_id"])
@@ -74,12 +76,25 @@ def show_crowd(crowd: Crowd) -> None:
             ("Scenario", crowd.title),
             ("Tasks", states),
             ("Time", f"{crowd.seconds:.0f} s, {crowd.blocks} blocks: {crowd.tasks_per_minute:.1f} tasks a minute"),
-            ("Fairness", f"{crowd.fairness:.3f} (Jain's index of tasks solved; 1 is even)"),
+            (
+                "Fairness",
+                f"{crowd.fairness:.3f} (Jain's index of tasks solved by weight; a fair lot gives {crowd.fair_lot:.3f})",
+            ),
             ("Disputes", crowd.disputes),
         ]
     )
-    rows = [(one.name, one.solved, one.verified, format_amount(one.earned_nano)) for one in crowd.shares]
-    table("Who did what", ("Node", "Solved #", "Verified #", "Earned"), rows, "none")
+    rows = [
+        (
+            one.name,
+            f"{one.weight:.1%}",
+            one.solved,
+            f"{one.weight * crowd.tasks:.1f}",
+            one.verified,
+            _number(one.earned_nano),
+        )
+        for one in crowd.shares
+    ]
+    table("Who did what", ("Node", "Weight #", "Solved #", "By weight #", "Verified #", "Earned GSN"), rows, "none")
     _show_money(crowd.lines, crowd)
     _show_failures(crowd.failures)
 
@@ -93,15 +108,12 @@ def _show_money(lines: tuple[Line, ...], told: Ending | Crowd) -> None:
         (
             line.name,
             line.part,
-            format_amount(line.before_nano),
-            format_amount(line.earned_nano),
-            format_amount(line.slashed_nano),
-            format_amount(line.change_nano),
+            *(_number(nano) for nano in (line.earned_nano, line.slashed_nano, line.change_nano)),
             _verdict(line),
         )
         for line in lines
     ]
-    table("Money", ("Account", "Part", "Before", "Earned", "Slashed", "Change", ""), rows, "none")
+    table("Money", ("Account", "Part", "Earned GSN", "Slashed GSN", "Change GSN", ""), rows, "none")
     rewards = rewards_between(told.before, told.after)
     whole = told.before.conserved and told.after.conserved and rewards is not None
     burnt = told.after.supply["burnt"] - told.before.supply["burnt"]
@@ -112,6 +124,10 @@ def _show_money(lines: tuple[Line, ...], told: Ending | Crowd) -> None:
             ("Conserved", "yes, to the nano" if whole else "NO"),
         ]
     )
+
+
+def _number(nano: int) -> str:
+    return format_amount(nano).removesuffix(" GSN")
 
 
 def _verdict(line: Line) -> str:

@@ -117,6 +117,9 @@ def show_task(task: dict[str, Any], promise: Guarantee | None = None) -> None:
         say(f"The loss is no finite number from step {task['diverged_step']} on: the training diverged.")
         if not task["final"]:
             say(f"What is settled stays paid; the rest comes back: gensyn task cancel {task['task_id']}")
+    rows = [(one["number"], one["state"], one["explanation"]) for one in task["instalments"]]
+    if rows and not task["final"]:
+        table("Committed, not settled", ("Instalment #", "State", "What that means"), rows, "")
     rows = [(one["role"], one["state"], one["explanation"]) for one in task.get("why", ())]
     if rows and not task["final"]:
         table("Who, and why not", ("Role", "State", "Why"), rows, "")
@@ -160,6 +163,8 @@ def live_view(task: dict[str, Any]) -> Group:
     head.add_row("[bold]Task[/]", escape(printable(f"{record['name']} {short(task['task_id'])}")))
     head.add_row("[bold]Now[/]", escape(one_line(task)))
     head.add_row("[bold]Solver[/]", escape(task["solver"] or "none yet"))
+    for one in task["instalments"]:
+        head.add_row(f"[bold]Instalment {one['number']}[/]", f"{one['state']}: {escape(one['explanation'])}")
     bar = ProgressBar(total=record["steps"], completed=task["step"], width=CURVE_WIDTH)
     return Group(head, bar, curve(task["losses"]))
 

@@ -6,7 +6,15 @@ import math
 
 from consensus.ledger import keys, queries, stake_queries
 from consensus.ledger.block import Reader, TransactionResult
-from consensus.ledger.duties import Duty
+from consensus.ledger.duties import (
+    DUTY_DISCLOSE,
+    DUTY_OPEN,
+    DUTY_SERVE,
+    DUTY_START,
+    DUTY_TRAIN,
+    DUTY_UNSEAL,
+    Duty,
+)
 from consensus.ledger.messages import ROLE_SOLVER, decode_transaction, transaction_id
 from consensus.ledger.queries import Eligibility
 from consensus.ledger.records import (
@@ -23,6 +31,7 @@ from consensus.ledger.view import State
 from consensus.tendermint.types import Block, Commit, CommitFlag
 from gensyn_node.app.chain import Chain
 from gensyn_node.app.history import loss_of
+from gensyn_node.app.instalment_words import instalment_texts
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.codec import Struct
 from gensyn_node.primitives.errors import Rejection
@@ -135,6 +144,7 @@ def task_view(reader: Reader, task: Task, losses: tuple[tuple[int, float], ...])
         diverged_step=next((step for step, loss in curve if not math.isfinite(loss)), None),
         deadline_height=task.deadline_height,
         model_blob=(model.blob or None) if model else None,
+        instalments=instalment_texts(reader, task),
     )
 
 
@@ -181,11 +191,14 @@ def _move(move: MoveRecord) -> rpc.DisputeMove:
     )
 
 
+_OF_SOLVER = (DUTY_START, DUTY_TRAIN, DUTY_SERVE, DUTY_DISCLOSE, DUTY_OPEN, DUTY_UNSEAL)
+
+
 def duty_view(duty: Duty) -> rpc.DutyView:
     """A duty of this node."""
     return rpc.DutyView(
         task_id=duty.task_id,
-        role="solver" if duty.kind in ("start", "train", "serve", "disclose") else "verifier",
+        role="solver" if duty.kind in _OF_SOLVER else "verifier",
         state=duty.kind,
         explanation=f"instalment {duty.instalment}, due by block {duty.due_height}",
     )

@@ -18,6 +18,7 @@ from consensus.ledger.records import (
     Provider,
     Task,
 )
+from gensyn_node.app.instalment_words import instalment_text
 from gensyn_node.primitives.limits import MIB
 from gensyn_node.primitives.money import format_amount
 from gensyn_node.rpc.backend import Cause, ChangeText, StandingText
@@ -134,7 +135,7 @@ def task_sentence(found: why.TaskWhy, task: Task, instalments: list[Instalment])
             settled = f"{task.settled} of {task.instalments} instalments were settled and paid"
             why_ended = "by its submitter" if task.state == TASK_CANCELLED else "at a deadline, or nobody could verify"
             return f"It is {task.state} ({why_ended}): {settled}, {back} came back."
-    phases = [f"instalment {one.number} is {one.state} until block {one.due_height}" for one in instalments]
+    phases = [f"instalment {one.number} is {one.state}: {instalment_text(one).explanation}" for one in instalments]
     return f"It is {task.state}: {'; '.join(phases) or 'nothing is open'}."
 
 

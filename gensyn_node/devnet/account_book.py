@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gensyn_node.devnet.layout import FAUCET, Devnet
-from gensyn_node.keys.keyring import ACCOUNT, Keyring
+from gensyn_node.keys.keyring import ACCOUNT, CONSENSUS, Keyring
 from gensyn_node.primitives.bech32 import encode_address
 from gensyn_node.primitives.crypto import address_of
 from gensyn_node.primitives.money import NANO_PER_GSN
@@ -116,6 +116,12 @@ def addresses(devnet: Devnet) -> dict[str, str]:
     found = {home.path.name: _address(Keyring(home.keys), ACCOUNT) for home in devnet.homes}
     client = Keyring(devnet.client.keys)
     return {**found, "client": _address(client, ACCOUNT), "faucet": _address(client, FAUCET)}
+
+
+def names_on_chain(devnet: Devnet) -> dict[str, str]:
+    """Name by address, of accounts and of validators."""
+    validators = {_address(Keyring(home.keys), CONSENSUS): home.path.name for home in devnet.homes}
+    return validators | {address: name for name, address in addresses(devnet).items()}
 
 
 def read_book(client: NodeClient, devnet: Devnet) -> Book:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from consensus.ledger import queries
+from consensus.ledger.assignment import weight
 from consensus.ledger.fees import fee_for
 from consensus.ledger.messages import SubmitTask, encode_transaction, sign_transaction, transaction_id
 from consensus.ledger.records import VERIFICATION_PAID
@@ -19,10 +21,11 @@ from gensyn_node.devnet.processes import check_alive, running
 from gensyn_node.devnet.scenario import Scenario
 from gensyn_node.devnet.story import Tell, parameters_of, wait_for_providers
 from gensyn_node.keys.keyring import ACCOUNT, Keyring
-from gensyn_node.primitives.bech32 import encode_address
+from gensyn_node.primitives.bech32 import decode_address, encode_address
 from gensyn_node.sdk import transactions
 from gensyn_node.sdk.certificate import unpack_certificate
 from gensyn_node.sdk.client import NodeClient, connect
+from gensyn_node.sdk.ledger_reader import LedgerReader
 from gensyn_node.sdk.task_build import BuiltTask, build_task
 from gensyn_node.sdk.task_file import read_task_file
 from gensyn_node.sdk.task_flow import fetch_certificate, submit_task
@@ -41,6 +44,8 @@ class Share:
     verified: int
     """Verdicts that it was paid for."""
     earned_nano: int
+    weight: float
+    """Its part of all weights in the draw (bond per asked price), 0 to 1: what a fair lot gives it of the tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,9 @@ class Crowd:
     blocks: int
     shares: tuple[Share, ...]
     fairness: float
-    """Jain's index of the tasks solved: 1 when all nodes solved as many, 1/n when one solved all."""
+    """Jain's index of the tasks solved per weight: 1 when all nodes got their part, 1/n when one solved all."""
+    fair_lot: float
+    """What the index comes to on average when so many tasks are dealt out by a fair lot."""
     disputes: int
     before: Book
     after: Book
@@ -65,10 +72,15 @@ class Crowd:
     failures: tuple[str, ...]
 
 
-def fairness_of(counts: list[int]) -> float:
+def fairness_of(counts: list[int] | list[float]) -> float:
     """Jain's index: (Σx)² / (n Σx²); 1 when nothing was dealt out."""
     squares = sum(count * count for count in counts)
     return sum(counts) ** 2 / (len(counts) * squares) if squares else 1.0
+
+
+def fair_lot(tasks: int, nodes: int) -> float:
+    """About what `fairness_of` comes to when a fair lot deals out the tasks: counts spread by (nodes - 1) / tasks."""
+    return 1 / (1 + (nodes - 1) / tasks)
 
 
 def run_crowd(scenario: Scenario, folder: Path, workdir: Path, tell: Tell = lambda kind, data: None) -> Crowd:
@@ -153,7 +165,8 @@ def _told(
             verified.update(names[encode_address(one.verifier)] for one in paid)
     earned = {line.name: line.earned_nano for line in lines}
     nodes = [home.path.name for home in devnet.homes]
-    shares = tuple(Share(name, solved[name], verified[name], earned[name]) for name in nodes)
+    weights = _weights(client, {name: address for address, name in names.items()}, nodes)
+    shares = tuple(Share(name, solved[name], verified[name], earned[name], weights[name]) for name in nodes)
     states = dict(sorted(Counter(view["state"] for view in views).items()))
     failures = whole(lines)
     if states != {scenario.expect.state: len(views)}:
@@ -171,10 +184,20 @@ def _told(
         tasks_per_minute=len(views) * 60 / seconds,
         blocks=int(client.call("block", height=None)["height"]),
         shares=shares,
-        fairness=fairness_of([share.solved for share in shares]),
+        fairness=fairness_of([share.solved / share.weight for share in shares if share.weight]),
+        fair_lot=fair_lot(len(views), sum(share.weight > 0 for share in shares)),
         disputes=disputes,
         before=before,
         after=after,
         lines=lines,
         failures=tuple(failures),
     )
+
+
+def _weights(client: NodeClient, addresses_by_name: dict[str, str], nodes: list[str]) -> dict[str, float]:
+    """Each node's part of all weights in the draw; 0 for one that is no provider."""
+    reader = LedgerReader(client)
+    found = {name: queries.provider(reader, decode_address(addresses_by_name[name])) for name in nodes}
+    weights = {name: weight(one) if one else 0 for name, one in found.items()}
+    everything = sum(weights.values())
+    return {name: one / everything if everything else 0.0 for name, one in weights.items()}

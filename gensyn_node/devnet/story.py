@@ -14,7 +14,17 @@ import msgspec
 from consensus.ledger.parameters import Parameters
 from consensus.ledger.queries import instalments
 from gensyn_node.devnet import reasons
-from gensyn_node.devnet.account_book import Book, Line, addresses, draw_up, read_book, rewards_between, whole
+from gensyn_node.devnet.account_book import (
+    Book,
+    Line,
+    addresses,
+    draw_up,
+    names_on_chain,
+    read_book,
+    rewards_between,
+    whole,
+)
+from gensyn_node.devnet.chronicle import Chronicle
 from gensyn_node.devnet.digits import write_digits
 from gensyn_node.devnet.genesis import patient_parameters
 from gensyn_node.devnet.layout import Devnet, create_devnet, plans_with_cheats
@@ -36,7 +46,8 @@ from gensyn_node.sdk.verify import Verified
 
 Json = dict[str, Any]
 Tell = Callable[[str, Any], None]
-"""tell(kind, data): what happens, as it happens. Kinds: network, quote, submitted, task, move, verified, evaluated."""
+"""tell(kind, data): what happens, as it happens. Kinds: network, quote, submitted, task, chain, move, killed, verified,
+evaluated."""
 PROVIDERS_S = 90.0
 _POLL_S = 0.3
 
@@ -92,6 +103,8 @@ class Ending:
     """What the story did to each account."""
     attempts: int
     """Solvers that the task needed."""
+    chronicle: tuple[str, ...]
+    """What the chain did, in sentences."""
     failures: tuple[str, ...]
     """What did not end as the scenario expects; empty for a success."""
 
@@ -168,8 +181,10 @@ class _Story:
 
     def run(self) -> Ending:
         before = read_book(self.client, self.devnet)
+        head = int(self.client.call("block", height=None)["height"])
+        chronicle = Chronicle(self.client, names_on_chain(self.devnet), head)
         task_id = self._submit()
-        view = self._follow(task_id)
+        view = self._follow(task_id, chronicle)
         verified, evaluation = self._fetch(task_id, view)
         after = read_book(self.client, self.devnet)
         parts = self.cheats | dict.fromkeys(self.killed, "killed")
@@ -196,6 +211,7 @@ class _Story:
             after=after,
             lines=lines,
             attempts=int(view["record"]["attempt"]),
+            chronicle=tuple(chronicle.lines),
             failures=(),
         )
         return _judged(ending, self.scenario)
@@ -209,12 +225,13 @@ class _Story:
         self.tell("submitted", {"task_id": outcome.transaction_id.hex(), "height": outcome.height})
         return outcome.transaction_id
 
-    def _follow(self, task_id: bytes) -> Json:
+    def _follow(self, task_id: bytes, chronicle: Chronicle) -> Json:
         """Watch the task and its disputes to the end, or to the time limit."""
         told: dict[str, int] = {}
         end = self.started + self.scenario.time_limit_s
         view: Json = {}
         for view in follow_task(self.client, task_id, _POLL_S):
+            self._tell_blocks(chronicle)
             self.tell("task", view)
             self._tell_moves(task_id, told)
             self._kill_solver(view)
@@ -223,8 +240,13 @@ class _Story:
                 raise Rejection(
                     reasons.STORY_FAILED, f"the task is {view['state']} after {self.scenario.time_limit_s} s"
                 )
+        self._tell_blocks(chronicle)
         self._tell_moves(task_id, told)
         return view
+
+    def _tell_blocks(self, chronicle: Chronicle) -> None:
+        for line in chronicle.read_on():
+            self.tell("chain", line)
 
     def _kill_solver(self, view: Json) -> None:
         """End the node that solves, once and for good, where the scenario says so."""

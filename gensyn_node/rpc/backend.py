@@ -134,6 +134,19 @@ class AccountView(View, frozen=True):
     """Held by escrows and bonds of tasks and challenges."""
 
 
+class InstalmentText(View, frozen=True):
+    """Where a committed instalment is."""
+
+    number: int
+    state: str
+    """sealed, opening, drawing, verifying, revealing, window, unsealing, closing, ready, forced, withheld, unserved,
+    unverifiable, settled or invalid."""
+    due_height: int
+    """Last block of this state; 0 when it waits for something else."""
+    explanation: str
+    """In plain words."""
+
+
 class TaskView(View, frozen=True):
     """A task: the ledger's record and what this node saw of it."""
 
@@ -156,6 +169,8 @@ class TaskView(View, frozen=True):
     """Height at which the present state ends by itself; 0 when it has no deadline."""
     model_blob: bytes | None = None
     """Blob of the final model in safetensors, once it is known."""
+    instalments: tuple[InstalmentText, ...] = ()
+    """Those that are committed and not settled."""
 
 
 class DisputeView(View, frozen=True):

@@ -26,7 +26,7 @@ def task(**fields: Any) -> dict[str, Any]:
     }
     losses = [[10, 2.5], [20, 1e30], [30, "inf"], [40, "nan"]]
     made = {"task_id": "ab" * 32, "state": "training", "final": False, "solver": "x", "record": record, "step": 40}
-    return {**made, "losses": losses, "diverged_step": 30, **fields}
+    return {**made, "losses": losses, "diverged_step": 30, "instalments": [], **fields}
 
 
 def test_every_view_says_where_it_diverged(capsys: pytest.CaptureFixture[str]) -> None:
