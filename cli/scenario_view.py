@@ -37,6 +37,8 @@ class Teller:
                 self._say(f"block {move.height}: dispute {which}: {move.mover} {move.description}")
             case "killed":
                 self._say(f"{data} is ended by kill -9")
+            case "restarted":
+                self._say(f"{data} is started again")
             case "crowd":
                 self._say(", ".join(f"{count} {state}" for state, count in data.items()))
             case "verified":

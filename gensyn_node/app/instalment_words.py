@@ -40,7 +40,7 @@ _WORDS = {
     INSTALMENT_READY: "nothing is left to be checked: it settles after its disputes and the instalments before it",
     INSTALMENT_FORCED: "it was shown with an error on purpose; the right roots are verified next",
     INSTALMENT_WITHHELD: "its solver did not show its secret: it loses its bond, and another one goes on",
-    INSTALMENT_UNSERVED: "two sets of verifiers could not fetch its states: its solver is punished",
+    INSTALMENT_UNSERVED: "its states could not be had: its solver is punished, another one goes on",
     INSTALMENT_UNVERIFIABLE: "nobody can verify it: the task ends with what is settled",
     INSTALMENT_SETTLED: "verified and paid",
     INSTALMENT_INVALID: "it fell: proven wrong, not served, or built on one that was",

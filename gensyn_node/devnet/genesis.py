@@ -26,6 +26,8 @@ _TIME_OUTS = (
     "reveal_blocks",
     "move_clock_blocks",
     "move_extension_blocks",
+    "forced_open_blocks",
+    "forced_reveal_blocks",
 )
 """Parameters that only matter when somebody is slow; honest stories never wait for them."""
 

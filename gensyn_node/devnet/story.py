@@ -27,8 +27,8 @@ from gensyn_node.devnet.account_book import (
 from gensyn_node.devnet.chronicle import Chronicle
 from gensyn_node.devnet.digits import write_digits
 from gensyn_node.devnet.genesis import patient_parameters
-from gensyn_node.devnet.layout import Devnet, create_devnet, plans_with_cheats
-from gensyn_node.devnet.processes import check_alive, running, stop_homes
+from gensyn_node.devnet.layout import Devnet, NodePlan, create_devnet, plans_with_cheats
+from gensyn_node.devnet.processes import check_alive, running, start_node, stop_homes
 from gensyn_node.devnet.scenario import Network, Scenario
 from gensyn_node.keys.keyring import ACCOUNT, Keyring
 from gensyn_node.primitives.bech32 import encode_address
@@ -46,8 +46,8 @@ from gensyn_node.sdk.verify import Verified
 
 Json = dict[str, Any]
 Tell = Callable[[str, Any], None]
-"""tell(kind, data): what happens, as it happens. Kinds: network, quote, submitted, task, chain, move, killed, verified,
-evaluated."""
+"""tell(kind, data): what happens, as it happens. Kinds: network, quote, submitted, task, chain, move, killed,
+restarted, verified, evaluated."""
 PROVIDERS_S = 90.0
 _POLL_S = 0.3
 
@@ -121,7 +121,7 @@ def run_story(scenario: Scenario, folder: Path, workdir: Path, tell: Tell = lamb
     """
     workdir.mkdir(parents=True, exist_ok=True)
     network = scenario.network
-    plans = plans_with_cheats(network.nodes, network.cheats)
+    plans = plans_of(network)
     parameters = parameters_of(network)
     devnet = create_devnet(workdir / "net", plans, parameters=parameters, block_ms=network.block_ms)
     cheats = {home.path.name: plan.cheat for home, plan in zip(devnet.homes, plans, strict=True) if plan.cheat}
@@ -137,6 +137,14 @@ def run_story(scenario: Scenario, folder: Path, workdir: Path, tell: Tell = lamb
         tell("network", {"chain_id": devnet.chain_id, "nodes": devnet.nodes, "cheaters": tuple(cheats)})
         wait_for_providers(client, devnet, providers)
         return _Story(scenario, devnet, client, task, built, workdir, held_out, cheats, started, tell).run()
+
+
+def plans_of(network: Network) -> tuple[NodePlan, ...]:
+    """What each node of a scenario is. Where the solver is to be ended, the node that tells the story never solves."""
+    plans = plans_with_cheats(network.nodes, network.cheats)
+    if network.kill_solver_after or network.restart_solver:
+        plans = (replace(plans[0], role="verifier"), *plans[1:])
+    return plans
 
 
 def parameters_of(network: Network) -> Parameters:
@@ -176,8 +184,10 @@ class _Story:
     """Cheat of each node that has one."""
     started: float
     tell: Tell
+    ended: list[str] = field(default_factory=list)
+    """Names of nodes that the story ended by kill -9."""
     killed: list[str] = field(default_factory=list)
-    """Names of nodes that the story ended."""
+    """Those of them that it did not start again."""
 
     def run(self) -> Ending:
         before = read_book(self.client, self.devnet)
@@ -249,17 +259,21 @@ class _Story:
             self.tell("chain", line)
 
     def _kill_solver(self, view: Json) -> None:
-        """End the node that solves, once and for good, where the scenario says so."""
-        after = self.scenario.network.kill_solver_after
-        if not after or self.killed or view["record"]["committed"] < after or not view["solver"]:
+        """End the node that solves, once, where the scenario says so: for good, or to start it again."""
+        network, record = self.scenario.network, view["record"]
+        for_good = network.kill_solver_after and record["settled"] >= network.kill_solver_after
+        if self.ended or not view["solver"] or not (for_good or (network.restart_solver and record["committed"])):
             return
         name = next(iter(self._names([view["solver"]])))
         home = next(home for home in self.devnet.homes if home.path.name == name)
-        if home == self.devnet.homes[0]:
-            raise Rejection(reasons.STORY_FAILED, "the node that is asked about the story was drawn to solve")
         stop_homes((home,), kill=True)
-        self.killed.append(name)
+        self.ended.append(name)
         self.tell("killed", name)
+        if for_good:
+            self.killed.append(name)
+        else:
+            start_node(home)
+            self.tell("restarted", name)
 
     def _tell_moves(self, task_id: bytes, told: dict[str, int]) -> None:
         for dispute in self.client.call("disputes", task_id=task_id.hex()):

@@ -22,7 +22,7 @@ from gensyn_node.devnet.account_book import Book, Line, rewards_between, whole
 from gensyn_node.devnet.crowd import fairness_of
 from gensyn_node.devnet.genesis import derive_keys, make_genesis, patient_parameters
 from gensyn_node.devnet.scenario import Network, find_scenario, parse_scenario, read_scenario, scenario_names
-from gensyn_node.devnet.story import parameters_of
+from gensyn_node.devnet.story import parameters_of, plans_of
 from gensyn_node.primitives.crypto import SecretKey
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.sdk.task_file import read_task_file
@@ -220,6 +220,13 @@ def test_roles_of_liars_fit_their_lies() -> None:
     cheats = ("colluder@step=1", "colluder@step=1", "equivocation", "false-accuser@step=1", "withheld-data")
     roles = [plan.role for plan in layout.plans_with_cheats(6, cheats)]
     assert roles == ["auto", "solver", "verifier", "none", "verifier", "solver"]
+
+
+@pytest.mark.parametrize("ends", [Network(kill_solver_after=1), Network(restart_solver=True)])
+def test_the_node_that_tells_a_story_is_not_the_one_that_is_killed(ends: Network) -> None:
+    """Drawn to solve, it would be ended, and with it the story: as often as one in `nodes`."""
+    assert [plan.role for plan in plans_of(ends)] == ["verifier", "auto", "auto", "auto"]
+    assert plans_of(Network()) == layout.plans_with_cheats(4, ())
 
 
 def test_a_book_notices_lost_money() -> None:
