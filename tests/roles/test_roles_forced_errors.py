@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from consensus.ledger import queries
 from consensus.ledger.duties import DUTY_CONTEST, DUTY_OPEN, DUTY_START, DUTY_TRAIN, DUTY_UNSEAL, Duty, duties
-from consensus.ledger.messages import CommitInstalment, RegisterProvider, StartTask
+from consensus.ledger.messages import CommitInstalment, RegisterProvider, StartTask, decode_transaction
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.roles.cheats import Cheats
 from gensyn_node.roles.forced_errors import OPENING_AFTER_BLOCKS, ForcedErrors
@@ -91,7 +92,7 @@ class Rehearsal:
             self.world.do(name, RegisterProvider(roles, "cpu", 1 << 30, 10**14, 300 * 10**9, (name,), name))
         self.order = spec(instalments=2, samples=6, forced_error_bps=rate, max_price_nano=40 * 10**9)
         self.task_id = self.world.submit(self.order)
-        self.chain = FakeChain(self.world)
+        self.chain: FakeChain = FakeChain(self.world)
         self.materials = Kept(folder)
         # A secret of which the chain of this test draws an error at once, and none when errors are rare.
         (self.materials.states(self.task_id, OWN) / "secret-1").write_bytes(sha256(b"secret 2").digest())
@@ -133,7 +134,8 @@ class Rehearsal:
         while not self.world.task(self.task_id).ended_height:
             duty = self.duty()
             if duty is not None:
-                await self.answer(duty)
+                with suppress(KilledError):
+                    await self.answer(duty)
             self.world.step()
             assert self.world.height < 600
 
@@ -153,6 +155,42 @@ def test_a_solver_that_is_restarted_for_every_duty_loses_nothing(tmp_path: Path,
         instalment = world.instalment(rehearsal.task_id, number)
         assert all(tensors.blake3(root).digest() in instalment.state_blobs for root in instalment.segment_roots)
         assert instalment.losses == (1, 2, 3)
+
+
+class KilledError(Exception):
+    """kill -9: nothing of the driver is left but its files."""
+
+
+class Mortal(FakeChain):
+    """Its node is killed when it first sends a message of each kind: before that is out, or right after."""
+
+    def __init__(self, world: World, out: bool) -> None:
+        super().__init__(world)
+        self.killed: list[str] = []
+        self._out = out
+
+    async def submit_transaction(self, data: bytes) -> bytes:
+        kind = type(decode_transaction(data).message).__name__
+        if kind in self.killed:
+            return await super().submit_transaction(data)
+        self.killed.append(kind)
+        if self._out:
+            await super().submit_transaction(data)
+        raise KilledError(kind)
+
+
+@pytest.mark.parametrize("out", [False, True], ids=["before it is out", "right after"])
+@pytest.mark.parametrize("rate", [100, 9_000])
+def test_a_solver_killed_at_its_opening_and_at_its_secret_goes_on_and_is_whole(
+    tmp_path: Path, rate: int, out: bool
+) -> None:
+    rehearsal = Rehearsal(tmp_path, rate)
+    mortal = rehearsal.chain = Mortal(rehearsal.world, out)
+    trio.run(rehearsal.play)
+    assert mortal.killed == ["OpenInstalment", "RevealSecret"]
+    task = rehearsal.world.task(rehearsal.task_id)
+    assert task.state == "finished" and task.attempt == 1 and "slashed" not in rehearsal.world.kinds()
+    assert task.settled_root == rehearsal.run.state_roots(12, 0)[0]
 
 
 @pytest.mark.parametrize("rate", [100, 9_000])
