@@ -37,8 +37,8 @@ class StateRoots:
         self._passed = {number for number, value in enumerate(program.state_outputs) if number == value}
         self._known: dict[int, tuple[torch.Tensor, bytes]] = {}
 
-    def of(self, step: int, state: Sequence[torch.Tensor]) -> bytes:
-        """The root of the state before step `step`."""
+    def of(self, step: int, state: Sequence[torch.Tensor], together: bool = False) -> bytes:
+        """The root of the state before step `step`; `together`: on all of the kernels' threads, not on this one."""
         known = {
             number: found[1]
             for number, item in enumerate(state)
@@ -46,18 +46,19 @@ class StateRoots:
             if (found := self._known.get(number)) is not None and found[0] is item
         }
         missing = [number for number in range(len(state)) if number not in known]
-        for number, root in zip(missing, roots_of_tensors([state[number] for number in missing]), strict=True):
+        hashed = roots_of_tensors([state[number] for number in missing], together)
+        for number, root in zip(missing, hashed, strict=True):
             known[number] = root
             if number in self._passed:
                 self._known[number] = (state[number], root)
         return state_root(self._id, step, self._names, [known[number] for number in range(len(state))])
 
 
-def roots_of_tensors(values: Sequence[torch.Tensor]) -> list[bytes]:
-    """The tensors' roots. NaNs count as canonical."""
+def roots_of_tensors(values: Sequence[torch.Tensor], together: bool = False) -> list[bytes]:
+    """The tensors' roots. NaNs count as canonical. `together`: on all of the kernels' threads, not on this one."""
     plain = [value.cpu().contiguous() for value in values]
     quick = [number for number, value in enumerate(plain) if value.dtype == torch.float32 and value.numel()]
-    trees = dict(zip(quick, tree_roots([plain[number] for number in quick]), strict=True))
+    trees = dict(zip(quick, tree_roots([plain[number] for number in quick], together), strict=True))
     return [
         tensors.bind(TensorType(F32, tuple(value.shape)), trees[number])
         if number in trees

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.primitives.limits import SEGMENT_STEPS_MAX
 from ml import reasons
 from ml.checkpoint import State, StateRoots, load_verified_state, root_of_state
+from ml.kernels.threads import a_core_is_free
 from ml.trainer import Run, Stepper, initial_state
 from ml.worker.messages import state_path
+from proofs.program.types import Program
 from proofs.state import evidence_root
 
 
@@ -34,6 +37,39 @@ class Verification:
         return evidence_root(self.step_roots)
 
 
+class Rooting:
+    """Makes the root of each step's state: while the next step runs, where a core is free, else between the steps.
+
+    Roots made beside kernels that have every core would only take turns with them.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._roots = StateRoots(program)
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="roots") if a_core_is_free() else None
+        self._waiting: list[Future[bytes]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._beside is not None:
+            self._beside.shutdown()
+
+    def after(self, step: int, state: State) -> list[bytes]:
+        """The roots that are known now, in order; one at a time is in the making, since a state is large."""
+        if self._beside is None:
+            return [self._roots.of(step, state, together=True)]
+        made = self.last()
+        self._waiting.append(self._beside.submit(self._roots.of, step, state))
+        return made
+
+    def last(self) -> list[bytes]:
+        """What is in the making."""
+        made = [one.result() for one in self._waiting]
+        self._waiting.clear()
+        return made
+
+
 def verify_segment(
     run: Run, directory: Path, first_step: int, steps: int, start_root: bytes, on_step: Callable[[int, float], None]
 ) -> Verification:
@@ -44,18 +80,13 @@ def verify_segment(
     if first_step < 0 or not 1 <= steps <= SEGMENT_STEPS_MAX:
         raise Rejection(reasons.BAD_REQUEST, f"a segment of {steps} steps from {first_step}")
     stepper = Stepper(run, start_state(run, directory, first_step, start_root), first_step)
-    roots, state_roots = [start_root], StateRoots(run.program)
-    with ThreadPoolExecutor(1, thread_name_prefix="roots") as committing:
-        waiting: Future[bytes] | None = None
+    roots = [start_root]
+    with Rooting(run.program) as rooting:
         for _ in range(steps):
             loss = stepper.advance()
-            # The state's root is made while the next step runs; one at a time, since a state is large.
-            if waiting is not None:
-                roots.append(waiting.result())
-            waiting = committing.submit(state_roots.of, stepper.step, stepper.state)
+            roots += rooting.after(stepper.step, stepper.state)
             on_step(stepper.step - 1, loss)
-        if waiting is not None:
-            roots.append(waiting.result())
+        roots += rooting.last()
     return Verification(tuple(roots))
 
 

@@ -61,16 +61,17 @@ def run(call: Call, tensors: Sequence[torch.Tensor]) -> None:
     execute(at, 1)
 
 
-def run_alone(calls: Sequence[tuple[int, tuple[int, ...], int]]) -> None:
-    """Run kernels given as (address, numbers, items) in order on the calling thread, whatever the others do."""
+def run_listed(calls: Sequence[Call], together: bool) -> None:
+    """Run calls that need no addresses, in order: on all threads of this process, or on this one alone."""
     header = len(calls) * TASK_WORDS
-    words = np.empty(header + sum(len(numbers) for _, numbers, _ in calls), np.int64)
-    start, at = words.ctypes.data, header
-    for row, (kernel, numbers, items) in enumerate(calls):
-        words[row * TASK_WORDS : (row + 1) * TASK_WORDS] = (kernel, start + 8 * at, items, items, 1)
-        words[at : at + len(numbers)] = numbers
-        at += len(numbers)
-    execute_alone(start, len(calls))
+    words = np.empty(header + sum(len(call.numbers) for call in calls), np.int64)
+    start, at, threads = words.ctypes.data, header, helpers() + 1 if together else 1
+    for row, call in enumerate(calls):
+        task = (call.kernel, start + 8 * at, call.items, *call.parts(threads))
+        words[row * TASK_WORDS : (row + 1) * TASK_WORDS] = task
+        words[at : at + len(call.numbers)] = call.numbers
+        at += len(call.numbers)
+    (execute if together else execute_alone)(start, len(calls))
 
 
 def run_parts(items: int, work: int, grain: int, part: Callable[[int, int], object]) -> None:

@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import cfunc, njit, types
 from numba.extending import intrinsic
 
-from ml.kernels.call import run_alone
+from ml.kernels.call import Call, run_listed
 from ml.kernels.memory import LANE, NUMBER, WORD, load, pointer, store, times, word_at
 from proofs import tensors
 
@@ -394,10 +394,15 @@ _NODE_KEY = np.frombuffer(tensors.NODE_KEY, np.uint8).copy()
 _LEAF_KEY_AT, _NODE_KEY_AT = _LEAF_KEY.ctypes.data, _NODE_KEY.ctypes.data
 
 
-def tree_roots(values: Sequence[torch.Tensor]) -> list[bytes]:
-    """The root of the tree over the tiles of each contiguous f32 tensor, NaNs counted as canonical, on this thread.
+_EIGHT_TILES_NS, _ROW_OF_EDGES_NS = 10_000, 20_000
+"""What an item of `_leaves` takes, and one of `_edges`, roughly."""
 
-    All in one call of machine code: a state has hundreds of tensors, most of them small.
+
+def tree_roots(values: Sequence[torch.Tensor], together: bool = False) -> list[bytes]:
+    """The root of the tree over the tiles of each contiguous f32 tensor, NaNs counted as canonical.
+
+    All in one call of machine code: a state has hundreds of tensors, most of them small. `together`: on all of this
+    process's threads, which then must have nothing else to do; else on the calling thread alone.
     """
     if not values:
         return []
@@ -408,19 +413,22 @@ def tree_roots(values: Sequence[torch.Tensor]) -> list[bytes]:
         shapes.append((rows, columns, -(-rows // 32) * -(-columns // 32)))
     leaves = np.empty((sum(tiles for _, _, tiles in shapes), 32), np.uint8)
     out, place, places = leaves.ctypes.data, 0, []
-    calls: list[tuple[int, tuple[int, ...], int]] = []
+    calls: list[Call] = []
+    numbers: tuple[int, ...]
     for value, (rows, columns, tiles) in zip(values, shapes, strict=True):
         at, target, whole = value.data_ptr(), out + 32 * place, columns // 32
         count = rows // 32 * whole
         if count:
             numbers = (at, target, _LEAF_KEY_AT, columns * 4, whole, -(-columns // 32), count)
-            calls.append((_leaves.address, numbers, -(-count // 8)))
+            eights = -(-count // 8)
+            calls.append(Call(_leaves.address, numbers, (), eights, eights * _EIGHT_TILES_NS))
         if count < tiles:
-            calls.append((_edges.address, (at, target, _LEAF_KEY_AT, rows, columns), -(-rows // 32)))
-        calls.append((_fold.address, (target, _NODE_KEY_AT, tiles), 1))
+            numbers, down = (at, target, _LEAF_KEY_AT, rows, columns), -(-rows // 32)
+            calls.append(Call(_edges.address, numbers, (), down, down * _ROW_OF_EDGES_NS))
+        calls.append(Call(_fold.address, (target, _NODE_KEY_AT, tiles), (), 1, 0))
         places.append(place)
         place += tiles
-    run_alone(calls)
+    run_listed(calls, together)
     return [leaves[place].tobytes() for place in places]
 
 

@@ -11,6 +11,7 @@ import torch
 from ml.checkpoint import root_of_state
 from ml.interpreter import canonical
 from ml.kernels.hashing import tree_root, tree_roots
+from ml.kernels.threads import get_threads, set_threads
 from proofs import merkle, tensors
 from proofs.program.types import OPSET, Fill, Program, StateEntry, TensorType, program_id
 from proofs.state import state_root
@@ -52,6 +53,18 @@ def test_many_tensors_at_once_have_the_roots_of_each() -> None:
     values = [value_of(shape, number) for number, shape in enumerate([*SHAPES, (256, 160), (3,), (64, 64)])]
     assert tree_roots(values) == [tree_root(value) for value in values]
     assert tree_roots([]) == []
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_kernels_threads_together_make_the_same_roots(threads: int) -> None:
+    values = [value_of(shape, number) for number, shape in enumerate([(1024, 640), *SHAPES, (4000, 7), (3, 9000)])]
+    expected, before = tree_roots(values), get_threads()
+    set_threads(threads)
+    try:
+        for _ in range(20):
+            assert tree_roots(values, together=True) == expected
+    finally:
+        set_threads(before)
 
 
 def test_a_state_s_root_by_several_threads_at_once() -> None:

@@ -16,6 +16,7 @@ from ml_jobs import job_of, run_of
 from gensyn_node.primitives.codec import encode
 from gensyn_node.primitives.errors import Rejection
 from ml import reasons
+from ml import segment as segment_module
 from ml.checkpoint import load_state, load_verified_state, root_of_state, save_state
 from ml.presets import Built
 from ml.reference.operators import run as reference_step
@@ -134,7 +135,11 @@ def test_a_later_stretch_continues(mlp_sgd: Built, table_data: Path, tmp_path: P
         list(train(run, tmp_path / "d", 3, 5, 5, quiet))
 
 
-def test_verifying_segments(mlp_sgd: Built, table_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("free", [True, False], ids=["beside", "between"])
+def test_verifying_segments(
+    free: bool, mlp_sgd: Built, table_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segment_module, "a_core_is_free", lambda: free)
     roots = roots_of(mlp_sgd, table_data, tmp_path, 20, 5)
     run = run_of(mlp_sgd, table_data)
     found = verify_segment(run, tmp_path, 10, 5, roots[2], quiet)
