@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,10 +13,11 @@ from cli.options import (
     KeyOption,
     NodeOption,
     PassphraseOption,
+    Signing,
     TokenOption,
-    YesOption,
     client_of,
     key_of,
+    signed,
 )
 from cli.output import confirm, emit, say
 
@@ -34,17 +34,13 @@ NumberArgument = Annotated[int, typer.Argument(help="The proposal's number.", mi
 
 
 @proposing.command()
+@signed
 def parameter(
     changes: Annotated[list[str], typer.Argument(help="NAME=VALUE, such as window_blocks=20; several at once.")],
     title: TitleOption = "",
     summary: SummaryOption = "",
-    key: KeyOption = "account",
-    home: HomeOption = None,
-    node: NodeOption = None,
-    token_file: TokenOption = None,
-    passphrase_file: PassphraseOption = None,
-    yes: YesOption = False,
-    as_json: JsonOption = False,
+    *,
+    by: Signing,
 ) -> None:
     """Change parameters of the chain. `gensyn chain params` shows what each may become."""
     from consensus.ledger.proposal_messages import ChangeParameters, NewValue
@@ -54,65 +50,53 @@ def parameter(
         if not value.isdecimal() or not value.isascii():
             raise typer.BadParameter(f"{name}={value} is not NAME=VALUE with a whole number")
     content = ChangeParameters(tuple(NewValue(name, int(value)) for name, _, value in pairs))
-    _propose(content, title or ", ".join(changes), summary, key, home, node, token_file, passphrase_file, yes, as_json)
+    _propose(content, title or ", ".join(changes), summary, by)
 
 
 @proposing.command()
+@signed
 def upgrade(
     name: Annotated[str, typer.Argument(help="The upgrade's name, as programs that know it call it.")],
     height: Annotated[int, typer.Option("--height", min=1, help="First block under the new rules.")],
     protocol: Annotated[int, typer.Option("--protocol", min=1, help="Protocol version from then on.")],
     title: TitleOption = "",
     summary: SummaryOption = "",
-    key: KeyOption = "account",
-    home: HomeOption = None,
-    node: NodeOption = None,
-    token_file: TokenOption = None,
-    passphrase_file: PassphraseOption = None,
-    yes: YesOption = False,
-    as_json: JsonOption = False,
+    *,
+    by: Signing,
 ) -> None:
     """Plan an upgrade: from its height on, only programs that know it go on."""
     from consensus.ledger.proposal_messages import PlanUpgrade
 
     words = title or f"upgrade {name} at block {height}"
     content = PlanUpgrade(name, height, protocol)
-    _propose(content, words, summary, key, home, node, token_file, passphrase_file, yes, as_json)
+    _propose(content, words, summary, by)
 
 
 @proposing.command("cancel-upgrade")
+@signed
 def cancel_upgrade(
     name: Annotated[str, typer.Argument(help="The planned upgrade's name.")],
     title: TitleOption = "",
     summary: SummaryOption = "",
-    key: KeyOption = "account",
-    home: HomeOption = None,
-    node: NodeOption = None,
-    token_file: TokenOption = None,
-    passphrase_file: PassphraseOption = None,
-    yes: YesOption = False,
-    as_json: JsonOption = False,
+    *,
+    by: Signing,
 ) -> None:
     """Drop the planned upgrade before its height."""
     from consensus.ledger.proposal_messages import CancelUpgrade
 
     words = title or f"cancel the upgrade {name}"
-    _propose(CancelUpgrade(name), words, summary, key, home, node, token_file, passphrase_file, yes, as_json)
+    _propose(CancelUpgrade(name), words, summary, by)
 
 
 @proposing.command()
+@signed
 def grant(
     to: Annotated[str, typer.Argument(help="Address that receives.")],
     amount: Annotated[str, typer.Argument(help="Such as '12.5 GSN', from the treasury.")],
     title: TitleOption = "",
     summary: SummaryOption = "",
-    key: KeyOption = "account",
-    home: HomeOption = None,
-    node: NodeOption = None,
-    token_file: TokenOption = None,
-    passphrase_file: PassphraseOption = None,
-    yes: YesOption = False,
-    as_json: JsonOption = False,
+    *,
+    by: Signing,
 ) -> None:
     """Pay from the treasury."""
     from consensus.ledger.proposal_messages import Grant
@@ -121,25 +105,18 @@ def grant(
 
     content = Grant(decode_address(to), parse_amount(amount))
     words = title or f"grant {format_amount(content.amount_nano)}"
-    _propose(content, words, summary, key, home, node, token_file, passphrase_file, yes, as_json)
+    _propose(content, words, summary, by)
 
 
 @proposing.command()
+@signed
 def text(
-    title: Annotated[str, typer.Argument(help="The question.")],
-    summary: SummaryOption = "",
-    key: KeyOption = "account",
-    home: HomeOption = None,
-    node: NodeOption = None,
-    token_file: TokenOption = None,
-    passphrase_file: PassphraseOption = None,
-    yes: YesOption = False,
-    as_json: JsonOption = False,
+    title: Annotated[str, typer.Argument(help="The question.")], summary: SummaryOption = "", *, by: Signing
 ) -> None:
     """Ask a question; the answer changes nothing by itself."""
     from consensus.ledger.proposal_messages import Statement
 
-    _propose(Statement(), title, summary, key, home, node, token_file, passphrase_file, yes, as_json)
+    _propose(Statement(), title, summary, by)
 
 
 @app.command()
@@ -200,29 +177,18 @@ def show(number: NumberArgument, home: HomeOption = None, node: NodeOption = Non
     emit(as_json, value, lambda: show_proposal(value))
 
 
-def _propose(
-    content: Content,
-    title: str,
-    summary: str,
-    key: str,
-    home: Path | None,
-    node: str | None,
-    token_file: Path | None,
-    passphrase_file: Path | None,
-    yes: bool,
-    as_json: bool,
-) -> None:
+def _propose(content: Content, title: str, summary: str, by: Signing) -> None:
     """Send a proposal and say how to vote on it."""
     from consensus.ledger.proposal_messages import Propose
     from gensyn_node.primitives.money import format_amount
     from gensyn_node.sdk.governance import propose
 
-    with client_of(home, node, token_file) as client:
+    with by.client() as client:
         deposit = format_amount(client.parameters().proposal_deposit_nano)
-        if not confirm(f"Propose {title!r} with a deposit of {deposit}?", yes):
+        if not confirm(f"Propose {title!r} with a deposit of {deposit}?", by.yes):
             raise typer.Abort
         message = Propose(title, summary, content)
-        outcome, number = propose(client, key_of(home, key, passphrase_file), message)
+        outcome, number = propose(client, by.secret(), message)
         value = {
             "number": number,
             "transaction_id": outcome.transaction_id.hex(),
@@ -231,4 +197,4 @@ def _propose(
             "proposal": client.call("proposal", number=number),
         }
 
-    emit(as_json, value, lambda: show_proposal(value["proposal"]))
+    emit(by.as_json, value, lambda: show_proposal(value["proposal"]))

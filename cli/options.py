@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,6 +35,43 @@ PassphraseOption = Annotated[
 PlainOption = Annotated[
     bool, typer.Option("--insecure-plain", help="Store the key without a passphrase. For devnets only.")
 ]
+
+
+@dataclass(frozen=True)
+class Signing:
+    """Who signs and pays, through which node, asked or not: what every command that sends a transaction is told."""
+
+    key: KeyOption = "account"
+    home: HomeOption = None
+    node: NodeOption = None
+    token_file: TokenOption = None
+    passphrase_file: PassphraseOption = None
+    yes: YesOption = False
+    as_json: JsonOption = False
+
+    def secret(self) -> SecretKey:
+        """The key; asks for its passphrase when it has one."""
+        return key_of(self.home, self.key, self.passphrase_file)
+
+    def client(self) -> NodeClient:
+        """A client that may send."""
+        return client_of(self.home, self.node, self.token_file)
+
+
+def signed(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command whose last parameter is `by: Signing` one option for each field of it instead."""
+    own = inspect.signature(command, eval_str=True)
+    fields = inspect.signature(Signing, eval_str=True).parameters
+    parameters = [one for name, one in own.parameters.items() if name != "by"] + list(fields.values())
+
+    @functools.wraps(command)
+    def told(**given: Any) -> None:
+        by = Signing(**{name: given.pop(name) for name in fields})
+        command(**given, by=by)
+
+    told.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    told.__annotations__ = {one.name: one.annotation for one in parameters}
+    return told
 
 
 def home_of(given: Path | None) -> Home:

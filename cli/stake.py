@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,14 +9,14 @@ import typer
 from cli.options import (
     HomeOption,
     JsonOption,
-    KeyOption,
     NodeOption,
     PassphraseOption,
+    Signing,
     TokenOption,
-    YesOption,
     address_of,
     client_of,
     key_of,
+    signed,
 )
 from cli.output import confirm, emit, say, table
 
@@ -98,24 +97,15 @@ def rewards(
 
 
 @app.command()
-def delegate(
-    validator: ValidatorArgument,
-    amount: AmountArgument,
-    key: KeyOption = "account",
-    home: HomeOption = None,
-    node: NodeOption = None,
-    token_file: TokenOption = None,
-    passphrase_file: PassphraseOption = None,
-    yes: YesOption = False,
-    as_json: JsonOption = False,
-) -> None:
+@signed
+def delegate(validator: ValidatorArgument, amount: AmountArgument, *, by: Signing) -> None:
     """Stake behind somebody's validator. What it keeps of the rewards is shown first, and is the most you accept."""
     from consensus.ledger.messages import Delegate
     from gensyn_node.primitives.bech32 import decode_address
     from gensyn_node.primitives.money import format_amount, parse_amount
 
     address, nano = decode_address(validator), parse_amount(amount)
-    with client_of(home, node, None) as client:
+    with by.client() as client:
         one = _candidate(client.whole_list("candidates"), validator)
     commission = one["commission_bps"]
     question = (
@@ -123,32 +113,12 @@ def delegate(
         f"{commission / 100:g} % of the rewards? If it votes twice, a part of your stake is lost."
     )
     message = Delegate(address, nano, commission)
-    _send(
-        message,
-        question,
-        f"Delegated {format_amount(nano)}",
-        key,
-        home,
-        node,
-        token_file,
-        passphrase_file,
-        yes,
-        as_json,
-    )
+    _send(message, question, f"Delegated {format_amount(nano)}", by)
 
 
 @app.command()
-def undelegate(
-    validator: ValidatorArgument,
-    amount: AmountArgument,
-    key: KeyOption = "account",
-    home: HomeOption = None,
-    node: NodeOption = None,
-    token_file: TokenOption = None,
-    passphrase_file: PassphraseOption = None,
-    yes: YesOption = False,
-    as_json: JsonOption = False,
-) -> None:
+@signed
+def undelegate(validator: ValidatorArgument, amount: AmountArgument, *, by: Signing) -> None:
     """Take delegated stake back; it is paid out after the unbonding time."""
     from consensus.ledger.messages import Undelegate
     from gensyn_node.primitives.bech32 import decode_address
@@ -156,54 +126,34 @@ def undelegate(
 
     nano = parse_amount(amount)
     message = Undelegate(decode_address(validator), nano)
-    question = f"Take {format_amount(nano)} back from {validator}? {_unbonding_note(home, node)}"
+    question = f"Take {format_amount(nano)} back from {validator}? {_unbonding_note(by)}"
     done = f"{format_amount(nano)} are on their way out"
-    _send(message, question, done, key, home, node, token_file, passphrase_file, yes, as_json)
+    _send(message, question, done, by)
 
 
 @app.command()
-def bond(
-    amount: AmountArgument,
-    key: KeyOption = "account",
-    validator_key: ConsensusOption = "consensus",
-    home: HomeOption = None,
-    node: NodeOption = None,
-    token_file: TokenOption = None,
-    passphrase_file: PassphraseOption = None,
-    yes: YesOption = False,
-    as_json: JsonOption = False,
-) -> None:
+@signed
+def bond(amount: AmountArgument, validator_key: ConsensusOption = "consensus", *, by: Signing) -> None:
     """Stake behind this home's validator. The first time makes it one, operated by the key that pays."""
     from consensus.ledger.messages import Bond, validator_key_proof_bytes
     from gensyn_node.primitives.bech32 import encode_address
     from gensyn_node.primitives.money import format_amount, parse_amount
 
     nano = parse_amount(amount)
-    consensus, operator = key_of(home, validator_key, passphrase_file), key_of(home, key, passphrase_file)
-    with client_of(home, node, None) as client:
+    consensus, operator = key_of(by.home, validator_key, by.passphrase_file), by.secret()
+    with by.client() as client:
         chain_id = str(client.call("status")["chain_id"])
     message = Bond(consensus.public, nano, consensus.sign(validator_key_proof_bytes(chain_id, operator.address)))
     question = (
         f"Stake {format_amount(nano)} behind your validator {encode_address(consensus.address)}? "
         "Its node has to run all the time, and its key must never run on two machines."
     )
-    _send(
-        message, question, f"Bonded {format_amount(nano)}", key, home, node, token_file, passphrase_file, yes, as_json
-    )
+    _send(message, question, f"Bonded {format_amount(nano)}", by)
 
 
 @app.command()
-def unbond(
-    validator: ValidatorArgument,
-    amount: AmountArgument,
-    key: KeyOption = "account",
-    home: HomeOption = None,
-    node: NodeOption = None,
-    token_file: TokenOption = None,
-    passphrase_file: PassphraseOption = None,
-    yes: YesOption = False,
-    as_json: JsonOption = False,
-) -> None:
+@signed
+def unbond(validator: ValidatorArgument, amount: AmountArgument, *, by: Signing) -> None:
     """Take your own validator's stake back; it is paid out after the unbonding time."""
     from consensus.ledger.messages import Unbond
     from gensyn_node.primitives.bech32 import decode_address
@@ -211,12 +161,13 @@ def unbond(
 
     nano = parse_amount(amount)
     message = Unbond(decode_address(validator), nano)
-    question = f"Take {format_amount(nano)} of your stake back from {validator}? {_unbonding_note(home, node)}"
+    question = f"Take {format_amount(nano)} of your stake back from {validator}? {_unbonding_note(by)}"
     done = f"{format_amount(nano)} are on their way out"
-    _send(message, question, done, key, home, node, token_file, passphrase_file, yes, as_json)
+    _send(message, question, done, by)
 
 
 @app.command()
+@signed
 def edit(
     validator: ValidatorArgument,
     name: Annotated[str | None, typer.Option("--name", help="What it is called.", show_default=False)] = None,
@@ -227,19 +178,14 @@ def edit(
     endpoint: Annotated[
         list[str] | None, typer.Option("--endpoint", help="Where it is reached; several at once.", show_default=False)
     ] = None,
-    key: KeyOption = "account",
-    home: HomeOption = None,
-    node: NodeOption = None,
-    token_file: TokenOption = None,
-    passphrase_file: PassphraseOption = None,
-    yes: YesOption = False,
-    as_json: JsonOption = False,
+    *,
+    by: Signing,
 ) -> None:
     """Change your validator's name, commission or endpoints; what is left out stays."""
     from consensus.ledger.messages import EditValidator
     from gensyn_node.primitives.bech32 import decode_address
 
-    with client_of(home, node, None) as client:
+    with by.client() as client:
         one = _candidate(client.whole_list("candidates"), validator)
     message = EditValidator(
         decode_address(validator),
@@ -248,61 +194,42 @@ def edit(
         tuple(one["endpoints"]) if endpoint is None else tuple(endpoint),
     )
     question = f"Call it {message.name!r}, with a commission of {message.commission_bps / 100:g} %?"
-    _send(message, question, "Changed", key, home, node, token_file, passphrase_file, yes, as_json)
+    _send(message, question, "Changed", by)
 
 
 @app.command()
-def unjail(
-    validator: ValidatorArgument,
-    key: KeyOption = "account",
-    home: HomeOption = None,
-    node: NodeOption = None,
-    token_file: TokenOption = None,
-    passphrase_file: PassphraseOption = None,
-    yes: YesOption = False,
-    as_json: JsonOption = False,
-) -> None:
+@signed
+def unjail(validator: ValidatorArgument, *, by: Signing) -> None:
     """Your validator was down and is back: let it sign again."""
     from consensus.ledger.messages import Unjail
     from gensyn_node.primitives.bech32 import decode_address
 
     message = Unjail(decode_address(validator))
     question = "Does its node run again, and has it caught up?"
-    _send(message, question, "It signs again in two blocks", key, home, node, token_file, passphrase_file, yes, as_json)
+    _send(message, question, "It signs again in two blocks", by)
 
 
 # --- inside
 
 
-def _send(
-    message: Message,
-    question: str,
-    done: str,
-    key: str,
-    home: Path | None,
-    node: str | None,
-    token_file: Path | None,
-    passphrase_file: Path | None,
-    yes: bool,
-    as_json: bool,
-) -> None:
+def _send(message: Message, question: str, done: str, by: Signing) -> None:
     from gensyn_node.primitives.money import format_amount
     from gensyn_node.sdk.transactions import send
 
-    if not confirm(question, yes):
+    if not confirm(question, by.yes):
         raise typer.Abort
-    with client_of(home, node, token_file) as client:
-        outcome = send(client, key_of(home, key, passphrase_file), message)
+    with by.client() as client:
+        outcome = send(client, by.secret(), message)
     value = {
         "transaction_id": outcome.transaction_id.hex(),
         "height": outcome.height,
         "fee_nano": outcome.fee_nano,
     }
-    emit(as_json, value, lambda: say(f"{done}: block {outcome.height}, fee {format_amount(outcome.fee_nano)}."))
+    emit(by.as_json, value, lambda: say(f"{done}: block {outcome.height}, fee {format_amount(outcome.fee_nano)}."))
 
 
-def _unbonding_note(home: Path | None, node: str | None) -> str:
-    with client_of(home, node, None) as client:
+def _unbonding_note(by: Signing) -> str:
+    with by.client() as client:
         return UNBONDING_NOTE.format(blocks=client.call("parameters")["unbonding_blocks"])
 
 
