@@ -16,6 +16,7 @@ class Teller:
 
     def __init__(self) -> None:
         self._last = ""
+        self._state = ""
 
     def __call__(self, kind: str, data: Any) -> None:
         match kind:
@@ -28,7 +29,9 @@ class Teller:
                 record = data["record"]
                 trains = data["state"] == "training"
                 step = f": step {data['step']} of {record['steps']}" if trains else ""
-                self._say(f"{data['state']}{step}")
+                if data["state"] + step != self._state:
+                    self._state = data["state"] + step
+                    self._say(f"the task is {self._state}")
             case "chain":
                 self._say(data)
             case "move":

@@ -153,7 +153,8 @@ def one_line(task: dict[str, Any]) -> str:
         loss += f" (diverged at step {task['diverged_step']})"
     settled = f"{record['settled']}/{record['instalments']} settled"
     disputes = f", {len(record['disputes'])} disputes" if record["disputes"] else ""
-    return f"{task['state']:<10} step {task['step']}/{record['steps']}{loss}, {settled}{disputes}"
+    parts = "".join(f", instalment {one['number']} {one['state']}" for one in task["instalments"])
+    return f"{task['state']:<10} step {task['step']}/{record['steps']}{loss}, {settled}{parts}{disputes}"
 
 
 def live_view(task: dict[str, Any]) -> Group:

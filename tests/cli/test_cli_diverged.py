@@ -40,6 +40,18 @@ def test_every_view_says_where_it_diverged(capsys: pytest.CaptureFixture[str]) -
     assert "cancel" not in capsys.readouterr().out
 
 
+def test_every_view_says_where_each_instalment_is(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {"number": 1, "state": "unsealing", "due_height": 9, "explanation": "its secret is due by block 9"}
+    one = task(instalments=[told])
+    assert "instalment 1 unsealing" in one_line(one)
+    console.print(live_view(one))
+    show_task(one)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.count("its secret is due by block 9") == 2
+    show_task({**one, "final": True})
+    assert "secret" not in capsys.readouterr().out
+
+
 def test_a_curve_is_drawn_of_what_is_finite() -> None:
     assert "2.5000" in curve(task()["losses"]).plain
     assert curve([[1, "nan"], [2, "-inf"]]).plain == ""

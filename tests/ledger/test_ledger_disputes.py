@@ -421,7 +421,7 @@ def test_self_dealing_loses_more_than_half_of_the_bond() -> None:
     assert before - world.worth(solver.name) - world.worth(accomplice.name) >= slashed // 2
 
 
-@pytest.mark.parametrize("how", ["by the clock", "by a move that proves nothing"])
+@pytest.mark.parametrize("how", ["clock", "move", "arbitration"])
 def test_a_solver_cannot_have_its_honest_verifiers_slashed_by_losing_on_purpose(how: str) -> None:
     world = World()
     world.crew(*CREW, patient=True)
@@ -433,9 +433,17 @@ def test_a_solver_cannot_have_its_honest_verifiers_slashed_by_losing_on_purpose(
     accomplice = next(a for a in world.actors.values() if a.address not in (solver.address, *verifiers))
     lie = SegmentChallenge(0, 1, 2, sha256(b"another root").digest())
     challenge(world, accomplice, task_id, lie)
-    if how != "by the clock":
-        world.do(solver.name, DisputeMove(world.dispute(task_id).dispute_id, encode(PostStates(bytes(96)))))
+    right, twisted = Run(world.task(task_id).seed), Run(world.task(task_id).seed, (4,))
+    # The right start and the right end, with a made-up state in between that the referee can refute.
+    between = (*right.state_roots(4, 0), *twisted.state_roots(5, 0), *right.state_roots(6, 0))
+    states = {"move": bytes(96), "arbitration": b"".join(between)}.get(how)
+    if states is not None:
+        world.do(solver.name, DisputeMove(world.dispute(task_id).dispute_id, encode(PostStates(states))))
+    if how == "arbitration":
+        solver.faults = twisted.faults
+        play(world, solver)
     world.until(lambda: "solver_slashed" in world.kinds())
+    assert world.dispute(task_id).how == how
     slashed = [event.subject for event in world.events if event.kind == "slashed"]
     assert slashed == [solver.address]
 
