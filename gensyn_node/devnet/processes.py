@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,14 +52,15 @@ class NodeState:
     rpc: str
 
 
-def start_nodes(devnet: Devnet) -> None:
-    """Start every node; DEVNET_RUNS when one runs already. Returns at once."""
+def start_nodes(devnet: Devnet, but: Collection[str] = ()) -> None:
+    """Start every node but those of these names; DEVNET_RUNS when one runs already. Returns at once."""
     if any(_process(home) for home in devnet.homes):
         raise Rejection(reasons.DEVNET_RUNS, f"nodes of {devnet.path} are running")
     compile_kernels(_kernels(devnet.homes[0]))
     try:
         for home in devnet.homes:
-            start_node(home)
+            if home.path.name not in but:
+                start_node(home)
     except BaseException:
         stop_nodes(devnet)
         raise
@@ -129,19 +130,19 @@ def node_states(devnet: Devnet) -> tuple[NodeState, ...]:
     return tuple(found)
 
 
-def check_alive(devnet: Devnet, but: Sequence[str] = ()) -> None:
+def check_alive(devnet: Devnet, but: Collection[str] = ()) -> None:
     """NODE_DIED when a node has ended that is not in `but`, with the last lines of its log."""
     for home in devnet.homes:
         if home.path.name not in but and _process(home) is None:
             raise Rejection(reasons.NODE_DIED, f"{home.path.name} ended; its log ends with:\n{log_tail(home)}")
 
 
-def wait_ready(devnet: Devnet, *, height: int = 1, timeout_s: float = READY_S) -> None:
-    """Wait until every node answers and has `height` blocks; NODE_DIED or NOT_READY otherwise."""
+def wait_ready(devnet: Devnet, *, height: int = 1, timeout_s: float = READY_S, but: Collection[str] = ()) -> None:
+    """Wait until every node not in `but` answers and has `height` blocks; NODE_DIED or NOT_READY otherwise."""
     end = time.monotonic() + timeout_s
-    waiting = list(devnet.homes)
+    waiting = [home for home in devnet.homes if home.path.name not in but]
     while waiting:
-        check_alive(devnet)
+        check_alive(devnet, but)
         status = _status(waiting[0])
         if status is not None and status["height"] >= height:
             waiting.pop(0)
@@ -155,11 +156,11 @@ def wait_ready(devnet: Devnet, *, height: int = 1, timeout_s: float = READY_S) -
 
 
 @contextmanager
-def running(devnet: Devnet) -> Iterator[Devnet]:
-    """The devnet's nodes, up and ready inside the block, gone after it."""
-    start_nodes(devnet)
+def running(devnet: Devnet, but: Collection[str] = ()) -> Iterator[Devnet]:
+    """The devnet's nodes, up and ready inside the block, gone after it. Those named in `but` are started by nobody."""
+    start_nodes(devnet, but)
     try:
-        wait_ready(devnet)
+        wait_ready(devnet, but=but)
         yield devnet
     finally:
         stop_nodes(devnet)

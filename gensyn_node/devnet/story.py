@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from gensyn_node.devnet.scenario import Network, Scenario
 from gensyn_node.keys.keyring import ACCOUNT, Keyring
 from gensyn_node.primitives.bech32 import encode_address
 from gensyn_node.primitives.errors import Rejection
-from gensyn_node.roles.cheats import COLLUDER, SOLVES
+from gensyn_node.roles.cheats import COLLUDER, SOLVES, parse_cheat
 from gensyn_node.sdk.client import NodeClient, connect
 from gensyn_node.sdk.dispute_replay import replay_dispute
 from gensyn_node.sdk.evaluate import Evaluation, evaluate_model
@@ -133,10 +133,11 @@ def run_story(scenario: Scenario, folder: Path, workdir: Path, tell: Tell = lamb
     started = time.monotonic()
     # Captured before the network runs: it would make blocks all the while, and take the processor for them.
     built = build_task(devnet.client, task, workdir, network.block_ms)
-    with running(devnet), connect(devnet.client, _address(devnet), devnet.homes[0].token) as client:
+    late = tuple(name for name, cheat in cheats.items() if parse_cheat(cheat).equivocates)
+    with running(devnet, late), connect(devnet.client, _address(devnet), devnet.homes[0].token) as client:
         tell("network", {"chain_id": devnet.chain_id, "nodes": devnet.nodes, "cheaters": tuple(cheats)})
-        wait_for_providers(client, devnet, providers)
-        return _Story(scenario, devnet, client, task, built, workdir, held_out, cheats, started, tell).run()
+        wait_for_providers(client, devnet, providers, late)
+        return _Story(scenario, devnet, client, task, built, workdir, held_out, cheats, late, started, tell).run()
 
 
 def plans_of(network: Network) -> tuple[NodePlan, ...]:
@@ -155,11 +156,11 @@ def parameters_of(network: Network) -> Parameters:
     return msgspec.structs.replace(patient_parameters(network.block_ms), **network.parameters)
 
 
-def wait_for_providers(client: NodeClient, devnet: Devnet, count: int) -> None:
+def wait_for_providers(client: NodeClient, devnet: Devnet, count: int, late: Collection[str] = ()) -> None:
     """So many nodes offer their work before a task comes; NOT_READY when they do not."""
     end = time.monotonic() + PROVIDERS_S
     while len(client.call("providers")) < count:
-        check_alive(devnet)
+        check_alive(devnet, late)
         if time.monotonic() > end:
             raise Rejection(reasons.NOT_READY, f"not every node registered as a provider in {PROVIDERS_S:g} s")
         time.sleep(_POLL_S)
@@ -182,6 +183,8 @@ class _Story:
     held_out: dict[str, Any]
     cheats: dict[str, str]
     """Cheat of each node that has one."""
+    late: tuple[str, ...]
+    """Names of nodes that come when the books are open: a validator lies from its first block on."""
     started: float
     tell: Tell
     ended: list[str] = field(default_factory=list)
@@ -191,6 +194,9 @@ class _Story:
 
     def run(self) -> Ending:
         before = read_book(self.client, self.devnet)
+        for home in self.devnet.homes:
+            if home.path.name in self.late:
+                start_node(home)
         head = int(self.client.call("block", height=None)["height"])
         chronicle = Chronicle(self.client, names_on_chain(self.devnet), head)
         task_id = self._submit()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import stat
 from collections.abc import Sequence
@@ -117,8 +118,8 @@ class Materials:
         for shard in manifest.blobs:
             file = await self._blob(shard.blob_id, "a shard of the data set", shard.size)
             _link(file, shard_path(directory, shard.blob_id))
-        # The manifest comes last: its presence says that the folder is whole.
-        aside = directory / "manifest.new"
+        # The manifest comes last: its presence says that the folder is whole. Another duty may be doing the same.
+        aside = directory / f"manifest.{secrets.token_hex(8)}.new"
         await trio.Path(aside).write_bytes(data)
         os.replace(aside, manifest_path(directory))
         return directory
@@ -214,6 +215,10 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, aside)
     aside.chmod(0o444)
     os.replace(aside, target)
+    with suppress(
+        FileNotFoundError
+    ):  # Where both are names of one file already, the call above leaves them as they are.
+        aside.unlink()
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import trio
-from ledger_world import ASK, GSN, Actor, World, key, spec
+from ledger_world import ASK, DATA, GSN, Actor, World, key, spec
 from roles_fakes import FakeBlobs, FakeChain, FakeWorker, account, materials
 from test_ledger_disputes import cheated, right_root
 
@@ -32,6 +32,7 @@ from gensyn_node.roles.reasons import BLOB_TOO_LARGE, DISK_FULL, NO_LONGER_OURS,
 from gensyn_node.roles.status import Activity
 from gensyn_node.roles.verifier import Verifier
 from gensyn_node.roles.whistleblower import Whistleblower
+from ml.data.manifest import manifest_path, shard_path, write_dataset
 from ml.reasons import BAD_CHECKPOINT
 from ml.worker.messages import Train, Trained, Verified, Verify
 
@@ -277,6 +278,46 @@ def test_what_strangers_name_is_not_downloaded_beyond_what_it_can_be(
     monkeypatch.setattr(materials_module, "DISK_RESERVE_BYTES", 0)
     trio.run(fetch, 1 << 30)
     assert blobs.fetched == [state]
+
+
+def test_two_duties_of_one_task_may_lay_out_its_data_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verifying two instalments: the second had the first one's half-made manifest under its hands."""
+    world = World()
+    world.register(Actor("alice", silent=True))
+    source = tmp_path / "source"
+    manifest = write_dataset(source, {"x": DATA})
+    data = manifest_path(source).read_bytes()
+    blobs = FakeBlobs(tmp_path)
+    blobs.put(b"\x09" * 32, data)
+    for shard in manifest.blobs:
+        blobs.put(shard.blob_id, shard_path(source, shard.blob_id).read_bytes())
+    task_id = world.submit(spec(dataset_manifest=b"\x09" * 32))
+    files = Materials(tmp_path / "work", blobs, 1)  # type: ignore[arg-type]
+    (tmp_path / "work").mkdir()
+    monkeypatch.setattr(materials_module, "DISK_RESERVE_BYTES", 0)
+    write, written = trio.Path.write_bytes, trio.Event()
+    writing: list[trio.Path] = []
+
+    async def slowly(self: trio.Path, content: bytes) -> None:
+        await write(self, content)
+        writing.append(self)
+        if len(writing) == 2:
+            written.set()
+        await written.wait()
+
+    monkeypatch.setattr(trio.Path, "write_bytes", slowly)
+
+    async def both() -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(files.job, world.ledger, world.task(task_id))
+
+    trio.run(both)
+    folder = files.task_folder(task_id) / "data"
+    assert manifest_path(folder).read_bytes() == data
+    assert not [path.name for path in folder.iterdir() if "new" in path.name]
 
 
 def test_only_task_folders_are_taken_for_tasks(tmp_path: Path) -> None:
