@@ -33,7 +33,7 @@ class Teller:
                     self._state = data["state"] + step
                     self._say(f"the task is {self._state}")
             case "chain":
-                self._say(data)
+                self._say(f"block {data['height']}: {data['text']}")
             case "move":
                 move = data["move"]
                 which = short(data["dispute"]["dispute_id"])

@@ -25,8 +25,8 @@ class Chronicle:
         self.lines: list[str] = []
         """All that was told."""
 
-    def read_on(self) -> list[str]:
-        """Sentences of the blocks since the last time. STORY_FAILED when the node lacks one."""
+    def read_on(self) -> list[tuple[int, str]]:
+        """(height, sentence) of the blocks since the last time. STORY_FAILED when the node lacks one."""
         head = int(self._client.call("block", height=None)["height"])
         told = []
         for height in range(self._height + 1, head + 1):
@@ -34,9 +34,9 @@ class Chronicle:
             if found is None:
                 raise Rejection(reasons.STORY_FAILED, f"the node has no results of block {height}")
             sentences = (sentence_of(event, self._named) for event in found["events"])
-            told += [f"block {height}: {sentence}" for sentence in sentences if sentence]
+            told += [(height, sentence) for sentence in sentences if sentence]
         self._height = max(head, self._height)
-        self.lines += told
+        self.lines += [f"block {height}: {sentence}" for height, sentence in told]
         return told
 
     def _named(self, address: str) -> str:

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -247,22 +248,23 @@ class _Story:
         end = self.started + self.scenario.time_limit_s
         view: Json = {}
         for view in follow_task(self.client, task_id, _POLL_S):
-            self._tell_blocks(chronicle)
+            self._tell_news(task_id, told, chronicle)
             self.tell("task", view)
-            self._tell_moves(task_id, told)
             self._kill_solver(view)
             check_alive(self.devnet, but=self.killed)
             if time.monotonic() > end:
                 raise Rejection(
                     reasons.STORY_FAILED, f"the task is {view['state']} after {self.scenario.time_limit_s} s"
                 )
-        self._tell_blocks(chronicle)
-        self._tell_moves(task_id, told)
+        self._tell_news(task_id, told, chronicle)
         return view
 
-    def _tell_blocks(self, chronicle: Chronicle) -> None:
-        for line in chronicle.read_on():
-            self.tell("chain", line)
+    def _tell_news(self, task_id: bytes, told: dict[str, int], chronicle: Chronicle) -> None:
+        """Moves and what else is in the blocks, by height."""
+        news: list[tuple[int, str, Any]] = [(one["move"].height, "move", one) for one in self._new_moves(task_id, told)]
+        news += [(height, "chain", {"height": height, "text": text}) for height, text in chronicle.read_on()]
+        for _, kind, data in sorted(news, key=itemgetter(0)):
+            self.tell(kind, data)
 
     def _kill_solver(self, view: Json) -> None:
         """End the node that solves, once, where the scenario says so: for good, or to start it again."""
@@ -281,13 +283,15 @@ class _Story:
             start_node(home)
             self.tell("restarted", name)
 
-    def _tell_moves(self, task_id: bytes, told: dict[str, int]) -> None:
+    def _new_moves(self, task_id: bytes, told: dict[str, int]) -> list[Json]:
+        found = []
         for dispute in self.client.call("disputes", task_id=task_id.hex()):
             known = told.get(dispute["dispute_id"], 0)
             if len(dispute["moves"]) > known:
-                for move in replay_dispute(self.client, dispute).moves[known:]:
-                    self.tell("move", {"dispute": dispute, "move": move})
+                moves = replay_dispute(self.client, dispute).moves[known:]
+                found += [{"dispute": dispute, "move": move} for move in moves]
             told[dispute["dispute_id"]] = len(dispute["moves"])
+        return found
 
     def _fetch(self, task_id: bytes, view: Json) -> tuple[Verified | None, Evaluation | None]:
         """Model and certificate, checked offline and on records that the network never saw."""

@@ -81,8 +81,8 @@ def test_every_block_is_read_once() -> None:
     blocks = Blocks()
     told = Chronicle(blocks, NAMES, 1)  # type: ignore[arg-type]
     first = told.read_on()
-    assert first == ["block 2: node1 does not show the secret of instalment 2"]
+    assert first == [(2, "node1 does not show the secret of instalment 2")]
     assert told.read_on() == []
     blocks.head = 4
-    assert [line.partition(":")[0] for line in told.read_on()] == ["block 3", "block 4"]
-    assert len(told.lines) == 3
+    assert [height for height, _ in told.read_on()] == [3, 4]
+    assert [line.partition(":")[0] for line in told.lines] == ["block 2", "block 3", "block 4"]
