@@ -40,8 +40,8 @@ class Teller:
                 self._say(f"block {move.height}: dispute {which}: {move.mover} {move.description}")
             case "killed":
                 self._say(f"{data} is ended by kill -9")
-            case "restarted":
-                self._say(f"{data} is started again")
+            case "started":
+                self._say(f"{data} is started")
             case "crowd":
                 self._say(", ".join(f"{count} {state}" for state, count in data.items()))
             case "verified":
@@ -112,13 +112,13 @@ def _show_money(lines: tuple[Line, ...], told: Ending | Crowd) -> None:
     rows = [
         (
             line.name,
-            line.part,
+            line.part.partition("@")[0],
             *(_number(nano) for nano in (line.earned_nano, line.slashed_nano, line.change_nano)),
             _verdict(line),
         )
         for line in lines
     ]
-    table("Money", ("Account", "Part", "Earned GSN", "Slashed GSN", "Change GSN", ""), rows, "none")
+    table("Money", ("Account", "Part", "Earned GSN", "Slashed GSN", "Change GSN", ""), rows, "none", whole=2)
     rewards = rewards_between(told.before, told.after)
     whole = told.before.conserved and told.after.conserved and rewards is not None
     burnt = told.after.supply["burnt"] - told.before.supply["burnt"]

@@ -47,8 +47,8 @@ from gensyn_node.sdk.verify import Verified
 
 Json = dict[str, Any]
 Tell = Callable[[str, Any], None]
-"""tell(kind, data): what happens, as it happens. Kinds: network, quote, submitted, task, chain, move, killed,
-restarted, verified, evaluated."""
+"""tell(kind, data): what happens, as it happens. Kinds: network, started, quote, submitted, task, chain, move, killed,
+verified, evaluated."""
 PROVIDERS_S = 90.0
 _POLL_S = 0.3
 
@@ -136,7 +136,7 @@ def run_story(scenario: Scenario, folder: Path, workdir: Path, tell: Tell = lamb
     built = build_task(devnet.client, task, workdir, network.block_ms)
     late = tuple(name for name, cheat in cheats.items() if parse_cheat(cheat).equivocates)
     with running(devnet, late), connect(devnet.client, _address(devnet), devnet.homes[0].token) as client:
-        tell("network", {"chain_id": devnet.chain_id, "nodes": devnet.nodes, "cheaters": tuple(cheats)})
+        tell("network", {"chain_id": devnet.chain_id, "nodes": devnet.nodes - len(late), "cheaters": tuple(cheats)})
         wait_for_providers(client, devnet, providers, late)
         return _Story(scenario, devnet, client, task, built, workdir, held_out, cheats, late, started, tell).run()
 
@@ -198,6 +198,7 @@ class _Story:
         for home in self.devnet.homes:
             if home.path.name in self.late:
                 start_node(home)
+                self.tell("started", home.path.name)
         head = int(self.client.call("block", height=None)["height"])
         chronicle = Chronicle(self.client, names_on_chain(self.devnet), head)
         task_id = self._submit()
@@ -281,7 +282,7 @@ class _Story:
             self.killed.append(name)
         else:
             start_node(home)
-            self.tell("restarted", name)
+            self.tell("started", name)
 
     def _new_moves(self, task_id: bytes, told: dict[str, int]) -> list[Json]:
         found = []
