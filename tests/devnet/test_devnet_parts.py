@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,11 +147,9 @@ def test_a_dead_node_is_told_with_its_log(tmp_path: Path) -> None:
 def test_a_node_that_cannot_start_is_noticed_and_nothing_stays(tmp_path: Path) -> None:
     devnet = layout.create_devnet(tmp_path, layout.plans_with_cheats(1, ()), seed=SEED)
     devnet.homes[0].genesis.write_bytes(b"junk")
-    started = time.monotonic()
     with pytest.raises(Rejection) as error, processes.running(devnet):
         pass
-    assert error.value.reason.code == "E1874"
-    assert time.monotonic() - started < processes.READY_S
+    assert error.value.reason.code == "E1874", "not that it took too long"
     assert processes.node_states(devnet)[0].pid is None
 
 
