@@ -1,8 +1,9 @@
 """What a double vote costs: a part of all stake behind the validator, its place for good, and something for the finder.
 
 The finder is the operator of the validator that proposed the block with the evidence: any name inside the evidence
-could be rewritten by whoever proposes it. Its reward is a share of what the *operator's own* stake loses. Measured by
-all that is slashed, an operator with little of its own and many delegators would earn by accusing itself.
+could be rewritten by whoever proposes it. Who operates the offender is no finder: it would have a part of its slash back.
+The reward is a share of what the *operator's own* stake loses. Measured by all that is slashed, an operator with little
+of its own and many delegators would earn by having an accomplice accuse it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def punish(state: State, context: BlockContext, misbehaviour: Misbehaviour) -> N
         state.change(keys.validator(record.address), ValidatorRecord, offence_height=earliest)
         return
     proposer = state.find(keys.validator(context.proposer), ValidatorRecord)
-    finder = b"" if proposer is None else proposer.operator
+    finder = b"" if proposer is None or proposer.operator == record.operator else proposer.operator
     share = state.parameters.equivocation_slash_bps
     slashed, own = record.stake_nano * share // BASIS_POINTS, own_nano(state, record) * share // BASIS_POINTS
     split_slash(state, money.stake(record.address), slashed, own, finder)
