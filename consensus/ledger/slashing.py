@@ -1,7 +1,7 @@
 """What a double vote costs: a part of all stake behind the validator, its place for good, and something for the finder.
 
 The finder is the operator of the validator that proposed the block with the evidence: any name inside the evidence
-could be rewritten by whoever proposes it. Who operates the offender is no finder: it would have a part of its slash back.
+could be rewritten by whoever proposes it. The offender's own operator is no finder: it would have a part of it back.
 The reward is a share of what the *operator's own* stake loses. Measured by all that is slashed, an operator with little
 of its own and many delegators would earn by having an accomplice accuse it.
 """
