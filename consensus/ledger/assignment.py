@@ -1,23 +1,28 @@
 """Who gets the work: sortition by the beacon among eligible providers, weighted by bond and inversely by price.
 
-Never first-come. The exclusions are the whole rule; `task why` and `node why` print them.
+Never first-come. The exclusions and the chances are the whole rule; `task why` and `node why` print them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from consensus.ledger import keys
+from consensus.ledger import keys, sortition
 from consensus.ledger.messages import ARITHMETIC_NATIVE, OFFERS_NATIVE, ROLE_SOLVER, ROLE_VERIFIER
+from consensus.ledger.money import GIGA
 from consensus.ledger.profile_records import Profile
 from consensus.ledger.records import (
     DISPUTE_BOTH_WRONG,
     DISPUTE_DEFENDER_WRONG,
     PROVIDER_ACTIVE,
+    VERIFICATION_COMMITTED,
+    VERIFICATION_DRAWN,
+    VERIFICATION_REVEALED,
     Instalment,
     Provider,
     Task,
+    Verification,
 )
 from consensus.ledger.schedule import slot_bond, solver_bond
 from consensus.ledger.view import State
@@ -119,39 +124,69 @@ def _verifying(state: State, provider: Provider, bond_nano: int) -> Iterator[Exc
         yield Exclusion("bond", provider.free_nano, bond_nano)
 
 
-def solver_candidates(state: State, task: Task) -> list[Provider]:
-    """Everyone who can be drawn as solver, in order of address."""
-    providers = (state.provider(address) for address in state.addresses(keys.PROVIDERS))
-    return [provider for provider in providers if solver_exclusion(state, task, provider) is None]
+@dataclass(frozen=True, slots=True)
+class Sortition:
+    """A draw before its beacon: who takes part, with what weight, and how many are drawn."""
+
+    candidates: tuple[Provider, ...]
+    """In order of address."""
+    weights: tuple[int, ...]
+    count: int
+
+    def draw(self, beacon: bytes, *purpose: bytes) -> list[Provider]:
+        """Up to `count` distinct ones, each with the chance that `chances` tells."""
+        names = [one.address for one in self.candidates]
+        seed = tagged_hash("gensyn/sortition/2", beacon, *purpose)
+        return sortition.pick(self.candidates, names, self.weights, self.count, seed)
+
+    def chances(self) -> list[tuple[int, int]]:
+        """Of each candidate, exactly: numerator and denominator."""
+        return sortition.chances(self.weights, self.count)
 
 
-def verifier_candidates(state: State, task: Task, instalment: Instalment) -> list[Provider]:
-    """Everyone who can be drawn as verifier, in order of address."""
-    providers = (state.provider(address) for address in state.addresses(keys.PROVIDERS))
-    return [provider for provider in providers if verifier_exclusion(state, task, instalment, provider) is None]
+def weight(provider: Provider) -> int:
+    """What it counts in a draw: the gas that its bond would pay for at its ask, at least 1."""
+    return max(1, provider.bond_nano * GIGA // max(1, provider.ask_price_nano))
+
+
+def _among(candidates: Sequence[Provider], count: int) -> Sortition:
+    return Sortition(tuple(candidates), tuple(weight(one) for one in candidates), count)
+
+
+def _everybody(state: State) -> Iterator[Provider]:
+    return (state.provider(address) for address in state.addresses(keys.PROVIDERS))
+
+
+def solver_sortition(state: State, task: Task) -> Sortition:
+    """The draw of the task's solver."""
+    return _among([one for one in _everybody(state) if solver_exclusion(state, task, one) is None], 1)
+
+
+def verifier_sortition(state: State, task: Task, instalment: Instalment) -> Sortition:
+    """The draw that fills the instalment's empty slots.
+
+    A second set is others than the first, where there are enough: it is to tell a dead link from a dead solver.
+    """
+    count = max(0, state.spec(task.task_id).verifiers - len(active_slots(instalment)))
+    candidates = [one for one in _everybody(state) if verifier_exclusion(state, task, instalment, one) is None]
+    others = [one for one in candidates if one.address not in instalment.first_set]
+    candidates = others if len(others) >= count else candidates
+    left_out = weight(state.provider(instalment.solver))
+    weights = sortition.corrected([weight(one) for one in candidates], left_out)
+    return Sortition(tuple(candidates), tuple(weights), count)
+
+
+def active_slots(instalment: Instalment) -> list[Verification]:
+    """Slots whose verifier is at work or has done it."""
+    working = (VERIFICATION_DRAWN, VERIFICATION_COMMITTED, VERIFICATION_REVEALED)
+    return [slot for slot in instalment.verifications if slot.state in working]
 
 
 def profiler_candidates(state: State, task: Task, profile: Profile) -> list[Provider]:
     """Everyone who can be drawn as profiler, in order of address."""
-    providers = (state.provider(address) for address in state.addresses(keys.PROVIDERS))
-    return [provider for provider in providers if profiler_exclusion(state, task, profile, provider) is None]
+    return [one for one in _everybody(state) if profiler_exclusion(state, task, profile, one) is None]
 
 
-def weight(provider: Provider) -> int:
-    """Chance in the draw: bond per nano of ask, at least 1."""
-    return max(1, provider.bond_nano // max(1, provider.ask_price_nano))
-
-
-def draw(candidates: Iterable[Provider], count: int, beacon: bytes, *purpose: bytes) -> list[Provider]:
-    """Up to `count` distinct candidates, each drawn with a chance proportional to its weight among those left."""
-    left = list(candidates)
-    drawn: list[Provider] = []
-    while left and len(drawn) < count:
-        seed = tagged_hash("gensyn/sortition/1", beacon, len(drawn).to_bytes(4, "little"), *purpose)
-        mark = int.from_bytes(seed, "little") % sum(weight(provider) for provider in left)
-        for position, provider in enumerate(left):
-            mark -= weight(provider)
-            if mark < 0:
-                drawn.append(left.pop(position))
-                break
-    return drawn
+def profiler_sortition(candidates: Sequence[Provider], seen: set[str]) -> Sortition:
+    """The draw of one profiler, of a device class that is not among those seen, where there is any."""
+    return _among([one for one in candidates if one.device_class not in seen] or candidates, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from consensus.ledger import keys, money
-from consensus.ledger.assignment import draw, solver_candidates
+from consensus.ledger.assignment import solver_sortition
 from consensus.ledger.block import BlockContext
 from consensus.ledger.certificate import task_record
 from consensus.ledger.parameters import BASIS_POINTS
@@ -53,7 +53,7 @@ def draw_solver(state: State, context: BlockContext, task_id: bytes, attempt: in
     if task.state != TASK_WAITING or task.attempt != attempt:
         return
     purpose = (b"solver", task_id, task.attempt.to_bytes(4, "little"))
-    drawn = draw(solver_candidates(state, task), 1, context.beacon, *purpose)
+    drawn = solver_sortition(state, task).draw(context.beacon, *purpose)
     if not drawn:
         waited = context.height - task.submitted_height
         retry = context.height + max(state.parameters.retry_blocks, waited // RETRY_SHARE)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from consensus.ledger import keys, life, money, profile_slots
-from consensus.ledger.assignment import draw, profiler_candidates
+from consensus.ledger.assignment import profiler_candidates, profiler_sortition
 from consensus.ledger.block import BlockContext
 from consensus.ledger.call import Call
 from consensus.ledger.messages import ProfileCommit, ProfileReveal
@@ -159,8 +159,7 @@ def _of_different_classes(
     """Draw one after another among the device classes that are not represented yet, then among all."""
     left, seen, drawn = list(candidates), {slot.device_class for slot in active}, list[Provider]()
     while left and len(drawn) < count:
-        fresh = [provider for provider in left if provider.device_class not in seen] or left
-        one = draw(fresh, 1, beacon, *purpose, len(drawn).to_bytes(4, "little"))[0]
+        one = profiler_sortition(left, seen).draw(beacon, *purpose, len(drawn).to_bytes(4, "little"))[0]
         drawn.append(one)
         seen.add(one.device_class)
         left.remove(one)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from consensus.ledger import forced, life, money, settlement, window
-from consensus.ledger.assignment import draw, verifier_candidates
+from consensus.ledger.assignment import active_slots, verifier_sortition
 from consensus.ledger.block import BlockContext
 from consensus.ledger.call import Call
 from consensus.ledger.messages import (
@@ -42,7 +42,6 @@ from consensus.ledger.records import (
     VERIFICATION_RELEASED,
     VERIFICATION_REVEALED,
     Instalment,
-    Provider,
     Verification,
 )
 from consensus.ledger.schedule import samples_of, slot_bond, verify_blocks
@@ -87,13 +86,12 @@ def draw_verifiers(state: State, context: BlockContext, instalment: Instalment) 
     """Fill the empty slots; wait while there are too few candidates, until `give_up_height`."""
     task_id, height = instalment.task_id, context.height
     task, spec = state.task(task_id), state.spec(task_id)
-    empty = spec.verifiers - len(_active(instalment))
-    candidates = _others_first(verifier_candidates(state, task, instalment), instalment, empty)
-    if len(candidates) < empty and height < instalment.give_up_height:
+    sortition = verifier_sortition(state, task, instalment)
+    if len(sortition.candidates) < sortition.count and height < instalment.give_up_height:
         enter(state, instalment, INSTALMENT_DRAWING, height + state.parameters.retry_blocks - 1)
         return
     purpose = (b"verifier", task_id, (instalment.attempt * 64 + instalment.number).to_bytes(8, "little"))
-    for provider in draw(candidates, empty, context.beacon, *purpose):
+    for provider in sortition.draw(context.beacon, *purpose):
         ask, answers = provider.ask_price_nano, task.solver_bond_nano
         bond = slot_bond(spec, task.gas_per_step, instalment.number, ask, answers, state.parameters)
         money.lock(state, provider.address, bond)
@@ -123,21 +121,9 @@ def draw_verifiers(state: State, context: BlockContext, instalment: Instalment) 
     _reveal_if_all_committed(state, height, instalment)
 
 
-def _others_first(candidates: list[Provider], instalment: Instalment, wanted: int) -> list[Provider]:
-    """A second set is others than the first, where there are enough: it is to tell a dead link from a dead solver."""
-    others = [one for one in candidates if one.address not in instalment.first_set]
-    return others if len(others) >= wanted else candidates
-
-
-def _active(instalment: Instalment) -> list[Verification]:
-    """Slots whose verifier is at work or has done it."""
-    working = (VERIFICATION_DRAWN, VERIFICATION_COMMITTED, VERIFICATION_REVEALED)
-    return [slot for slot in instalment.verifications if slot.state in working]
-
-
 def _enough(instalment: Instalment, verifiers: int) -> bool:
     """Whether more than half of the slots are filled."""
-    return 2 * len(_active(instalment)) > verifiers
+    return 2 * len(active_slots(instalment)) > verifiers
 
 
 def _miss(state: State, height: int, instalment: Instalment, slot: Verification) -> Instalment:
@@ -155,7 +141,7 @@ def _miss(state: State, height: int, instalment: Instalment, slot: Verification)
 
 def _late_commits(state: State, context: BlockContext, instalment: Instalment) -> None:
     """Replace the verifiers that did not commit; after enough draws go on without them."""
-    for slot in _active(instalment):
+    for slot in active_slots(instalment):
         if slot.state == VERIFICATION_DRAWN:
             instalment = _miss(state, context.height, instalment, slot)
     draws = instalment.draws + 1
@@ -194,7 +180,7 @@ def verdict_commit(state: State, call: Call, message: VerdictCommit) -> None:
 
 
 def _reveal_if_all_committed(state: State, height: int, instalment: Instalment) -> None:
-    slots = _active(instalment)
+    slots = active_slots(instalment)
     if slots and all(slot.state != VERIFICATION_DRAWN for slot in slots):
         enter(state, instalment, INSTALMENT_REVEALING, height + state.parameters.reveal_blocks)
 
@@ -233,7 +219,7 @@ def verdict_reveal(state: State, call: Call, message: VerdictReveal) -> None:
     if not instalment.secret_pending:
         window.open_verdicts_dispute(state, call.height, instalment, revealed)
     instalment = state.instalment(message.task_id, message.instalment)
-    if all(other.state != VERIFICATION_COMMITTED for other in _active(instalment)):
+    if all(other.state != VERIFICATION_COMMITTED for other in active_slots(instalment)):
         end_reveals(state, call.height, instalment)
 
 
@@ -262,7 +248,7 @@ def _check_findings(state: State, instalment: Instalment, slot: Verification, me
 
 def end_reveals(state: State, height: int, instalment: Instalment) -> None:
     """All verdicts that come are in: open the window, or draw again when no verdict or no state came."""
-    for slot in _active(instalment):
+    for slot in active_slots(instalment):
         if slot.state == VERIFICATION_COMMITTED:
             instalment = _miss(state, height, instalment, slot)
     revealed = [slot for slot in instalment.verifications if slot.findings]

@@ -8,14 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from consensus.ledger import keys, queries
-from consensus.ledger.assignment import Exclusion, profiler_exclusions, solver_exclusions, verifier_exclusions, weight
+from consensus.ledger.assignment import (
+    Exclusion,
+    Sortition,
+    active_slots,
+    profiler_candidates,
+    profiler_exclusions,
+    profiler_sortition,
+    solver_exclusions,
+    solver_sortition,
+    verifier_exclusions,
+    verifier_sortition,
+)
 from consensus.ledger.block import Reader
 from consensus.ledger.fields import Address, Count, Hash, Nano, Small, Text
 from consensus.ledger.messages import OFFERS_NATIVE, ROLE_SOLVER, ROLE_VERIFIER
 from consensus.ledger.money import GIGA
 from consensus.ledger.parameters import BASIS_POINTS
 from consensus.ledger.profile_records import PROFILE_DRAWING
+from consensus.ledger.profile_slots import active
 from consensus.ledger.records import (
     INSTALMENT_DRAWING,
     TASK_ENDED,
@@ -63,7 +77,8 @@ class Standing(Struct):
     hindrances: tuple[Hindrance, ...]
     """In the rule's order; empty: it can be drawn."""
     chance_bps: Small
-    """Chance to be the next one drawn, in basis points; 0 when it cannot."""
+    """Exact chance to be among those drawn now (of profilers: to be the next), in basis points, rounded down; 0 when it
+    cannot."""
 
 
 class Change(Struct):
@@ -162,7 +177,7 @@ def _draws(state: State, task: Task) -> Iterator[_Draw]:
     for number in range(task.settled, task.committed):
         instalment = state.instalment(task.task_id, number)
         if instalment.state == INSTALMENT_DRAWING:
-            wanted = state.spec(task.task_id).verifiers - len(instalment.verifications)
+            wanted = state.spec(task.task_id).verifiers - len(active_slots(instalment))
             yield _Draw("verifier", ROLE_VERIFIER, number, max(1, wanted), instalment.due_height)
 
 
@@ -180,24 +195,25 @@ def _standing(state: State, task: Task, draw: _Draw, one: Provider) -> Standing:
     return Standing(one.address, one.name, draw.role, task.task_id, draw.instalment, found, 0)
 
 
+def _sortition(state: State, task: Task, draw: _Draw) -> Sortition:
+    if draw.kind == "solver":
+        return solver_sortition(state, task)
+    if draw.kind == "verifier":
+        return verifier_sortition(state, task, state.instalment(task.task_id, draw.instalment))
+    profile = state.profile(task.task_id)
+    seen = {slot.device_class for slot in active(profile)}
+    return profiler_sortition(profiler_candidates(state, task, profile), seen)
+
+
 def _standings(state: State, task: Task, draw: _Draw, everybody: list[Provider]) -> tuple[Standing, ...]:
     """Everybody's standing, with the chances of those who can be drawn."""
-    found = [(one, _standing(state, task, draw, one)) for one in everybody]
-    total = sum(weight(one) for one, standing in found if not standing.hindrances)
-    return tuple(
-        standing
-        if standing.hindrances
-        else Standing(
-            standing.provider,
-            standing.name,
-            standing.role,
-            standing.task_id,
-            standing.instalment,
-            (),
-            weight(one) * BASIS_POINTS // total,
-        )
-        for one, standing in found
-    )
+    sortition = _sortition(state, task, draw)
+    chances = {
+        one.address: part * BASIS_POINTS // whole
+        for one, (part, whole) in zip(sortition.candidates, sortition.chances(), strict=True)
+    }
+    found = (_standing(state, task, draw, one) for one in everybody)
+    return tuple(msgspec.structs.replace(one, chance_bps=chances.get(one.provider, 0)) for one in found)
 
 
 def _only(standings: tuple[Standing, ...] | list[Standing], word: str) -> list[Hindrance]:

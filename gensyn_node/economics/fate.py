@@ -12,6 +12,9 @@ from gensyn_node.economics.assumptions import Assumptions
 from gensyn_node.economics.population import Population
 from gensyn_node.economics.strategies import COALITION, OUTSIDER, SOLVER
 
+WINS, LOSES, BOTH_WRONG = "wins", "loses", "both wrong"
+"""How a dispute ends for its challenger."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -35,14 +38,18 @@ class Fate(Protocol):
     def forced(self, segments: int, chance_bps: int) -> int | None:
         """The segment that the solver has to show with an error; None without one."""
 
-    def verifiers(self, count: int, out: Collection[int]) -> list[int]:
-        """Up to `count` verifiers for empty slots."""
+    def verifiers(self, count: int, out: Collection[int], solver: int) -> list[int]:
+        """Up to `count` verifiers for empty slots of the solver's instalment."""
 
     def segments(self, agent: int, segments: int, samples: int) -> tuple[int, ...]:
         """What is drawn for a verifier."""
 
     def compares(self, agent: int) -> bool:
         """Whether a verifier that did its work compares others' evidence with its own."""
+
+    def lie(self, agent: int) -> str:
+        """How a dispute ends for who disagreed unseen at a segment that is wrong indeed, with a root that is not right
+        either: as WINS, LOSES or BOTH_WRONG, by where the two first differ."""
 
     def watcher(self, taken: Collection[int], approved: Sequence[int]) -> tuple[int, int] | None:
         """A whistleblower and the segment that it re-executes."""
@@ -52,7 +59,7 @@ class Fate(Protocol):
 
 
 class Chance:
-    """As the ledger draws: by weight, and uniformly."""
+    """As the ledger draws: by systematic sampling, and segments uniformly."""
 
     def __init__(self, population: Population, assumptions: Assumptions, rng: random.Random) -> None:
         self._population, self._assumptions, self._rng = population, assumptions, rng
@@ -97,9 +104,9 @@ class Chance:
         """See `Fate`."""
         return self._rng.randrange(segments) if self._rng.randrange(BASIS_POINTS) < chance_bps else None
 
-    def verifiers(self, count: int, out: Collection[int]) -> list[int]:
+    def verifiers(self, count: int, out: Collection[int], solver: int) -> list[int]:
         """See `Fate`."""
-        return self._population.draw(count, out, self._rng)
+        return self._population.draw(count, out, self._rng, solver)
 
     def segments(self, agent: int, segments: int, samples: int) -> tuple[int, ...]:
         """See `Fate`."""
@@ -108,6 +115,10 @@ class Chance:
     def compares(self, agent: int) -> bool:
         """See `Fate`."""
         return True
+
+    def lie(self, agent: int) -> str:
+        """See `Fate`. What is best for the liar."""
+        return WINS
 
     def watcher(self, taken: Collection[int], approved: Sequence[int]) -> tuple[int, int] | None:
         """See `Fate`. A bad agent looks at nothing."""

@@ -15,7 +15,7 @@ from consensus.ledger.money import split_slash, work_price
 from consensus.ledger.parameters import BASIS_POINTS, Parameters
 from gensyn_node.economics.assumptions import Assumptions
 from gensyn_node.economics.costs import Fees, fees_of
-from gensyn_node.economics.fate import Fate, Work
+from gensyn_node.economics.fate import LOSES, WINS, Fate, Work
 from gensyn_node.economics.population import Population
 from gensyn_node.economics.shape import Shape
 from gensyn_node.economics.strategies import COALITION, HONEST, OUTSIDER, SOLVER, VERIFIER, Strategy
@@ -332,7 +332,7 @@ class Play:
         while True:
             silent = 0
             taken = missed | {slot.duty.agent for slot in slots}
-            for agent in self.fate.verifiers(shape.spec.verifiers - len(slots), taken):
+            for agent in self.fate.verifiers(shape.spec.verifiers - len(slots), taken, solver.agent):
                 duty = self._duty(agent, VERIFIER, solver)
                 ask, gas = self._ask(agent), shape.gas_per_step
                 verifier_bond = schedule.slot_bond(shape.spec, gas, number, ask, bond, parameters)
@@ -390,8 +390,13 @@ class Play:
             slot.duty.profit_nano -= self.assumptions.moves * self.fees.move
             cost = self._dispute_cost(solver.agent)
             solver.profit_nano -= cost
-            if slot.disagreed in work.bad:
-                self._solver_wrong(solver, bond, work.bad, slot.disagreed, slot.duty, slots)
+            outcome = self.fate.lie(slot.duty.agent) if slot.act == "lie" else WINS
+            if slot.disagreed in work.bad and outcome != LOSES:
+                winner = slot.duty if outcome == WINS else None
+                if winner is None:
+                    slot.slashed = True
+                    self._slash(slot.duty, slot.bond_nano, None)
+                self._solver_wrong(solver, bond, work.bad, slot.disagreed, winner, slots)
                 return False
             slot.duty.harm_nano += cost + self._delay(bond)
             slot.slashed = True
@@ -408,7 +413,7 @@ class Play:
         bond: int,
         bad: frozenset[int],
         segment: int,
-        winner: Duty,
+        winner: Duty | None,
         slots: list[Slot],
         doubted: tuple[Slot, ...] = (),
     ) -> None:
@@ -420,6 +425,8 @@ class Play:
             right = len(slot.segments) if slot.approved else 0
             if slot.worked and slot.disagreed is not None:
                 right = sum(s == segment or s not in bad for s in slot.segments)
+            elif slot.duty is winner:
+                right = 1  # a lie that came true
             owed.append((slot.duty, self.shape.segments_price(right, slot.ask_nano)))
         self._slash_solver(solver, bond - self.tax_nano, winner, tuple(owed))
 

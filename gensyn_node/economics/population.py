@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
+from consensus.ledger import sortition
 from consensus.ledger.assignment import weight
 from consensus.ledger.messages import ROLES_ALL
 from consensus.ledger.records import PROVIDER_ACTIVE, Provider
@@ -21,35 +21,74 @@ ASKS_PERCENT = (90, 110)
 """Asks, beside the reference."""
 
 
-@dataclass(frozen=True)
-class Population:
-    """Agents by number, their weights in the draw summed up."""
+SHUFFLED_EVERY = 64
+"""Draws for which one order serves: the chances of each are exact in every order."""
 
-    providers: tuple[Provider, ...]
-    strategies: tuple[Strategy, ...]
-    cumulative: tuple[int, ...]
+
+class Population:
+    """Agents by number, and the draws among them."""
+
+    def __init__(self, providers: tuple[Provider, ...], strategies: tuple[Strategy, ...]) -> None:
+        self.providers, self.strategies = providers, strategies
+        self._weights = [weight(one) for one in providers]
+        self._total, self._draws = sum(self._weights), 0
+        self._factors = sortition.correction_factors(self._weights, self._total)
+        self._heaviest = max(range(len(providers)), key=lambda agent: self._weights[agent])
+        self._lay(list(range(len(providers))))
+
+    def _lay(self, order: list[int]) -> None:
+        """Lay the weights side by side, plain and with their own factors."""
+        self.order = order
+        self._place = {agent: place for place, agent in enumerate(order)}
+        self._plain = list(accumulate((self._weights[agent] for agent in order), initial=0))
+        self._own = list(accumulate((self._weights[agent] * self._factors[agent] for agent in order), initial=0))
 
     def weight_of(self, agent: int) -> int:
         """Chance in the draw, beside the sum of all."""
-        return self.cumulative[agent] - (self.cumulative[agent - 1] if agent else 0)
+        return self._weights[agent]
 
-    def at(self, mark: int, without: Iterable[int]) -> int:
-        """Who is drawn by a mark below the weight of all that are left: `assignment.draw` by bisection."""
-        for agent in sorted(without):
-            if mark >= (self.cumulative[agent - 1] if agent else 0):
-                mark += self.weight_of(agent)
-        return bisect_right(self.cumulative, mark)
+    def draw(self, count: int, without: Iterable[int], rng: random.Random, trainer: int | None = None) -> list[int]:
+        """Up to `count` distinct agents by systematic sampling; for verifiers, `trainer` is the solver left out."""
+        if self._draws % SHUFFLED_EVERY == 0:
+            rng.shuffle(self.order)
+            self._lay(self.order)
+        self._draws += 1
+        gone = sorted({self._place[agent] for agent in without})
+        if self._heavy(count, gone, trainer):
+            left = [place for place in range(len(self.order)) if place not in gone]
+            lengths = [self._length(place, trainer) for place in left]
+            start = rng.randrange(sortition.starting_points(lengths, count))
+            return [self.order[left[place]] for place in sortition.sample(lengths, count, start)]
+        return self.at(count, rng.randrange(self._points(gone, trainer)), gone, trainer)
 
-    def draw(self, count: int, without: Iterable[int], rng: random.Random) -> list[int]:
-        """Distinct agents, each with a chance by its weight among those left."""
-        gone, drawn = set(without), list[int]()
-        left = self.cumulative[-1] - sum(self.weight_of(agent) for agent in gone)
-        while left > 0 and len(drawn) < count:
-            agent = self.at(rng.randrange(left), gone)
-            gone.add(agent)
-            drawn.append(agent)
-            left -= self.weight_of(agent)
+    def at(self, count: int, start: int, gone: Sequence[int], trainer: int | None = None) -> list[int]:
+        """`sortition.sample` on what is laid, less the places `gone`, by bisection; nobody may be taken for certain."""
+        distance, places = self._points(gone, trainer), range(len(self.order))
+        drawn = []
+        for number in range(count):
+            mark = start + number * distance
+            for place in gone:
+                if mark >= count * self._end(place - 1, trainer):
+                    mark += count * self._length(place, trainer)
+            drawn.append(self.order[bisect_right(places, mark, key=lambda place: count * self._end(place, trainer))])
         return drawn
+
+    def _heavy(self, count: int, gone: Sequence[int], trainer: int | None) -> bool:
+        """Whether somebody may be as long as the marks are apart: then it is taken for certain."""
+        factor = 1 if trainer is None else self._factors[self._heaviest] + self._factors[trainer]
+        return self._weights[self._heaviest] * factor * count >= self._points(gone, trainer)
+
+    def _end(self, place: int, trainer: int | None) -> int:
+        """Where the weight at a place ends, on all that are laid."""
+        if trainer is None:
+            return self._plain[place + 1]
+        return self._own[place + 1] + self._factors[trainer] * self._plain[place + 1]
+
+    def _length(self, place: int, trainer: int | None) -> int:
+        return self._end(place, trainer) - self._end(place - 1, trainer)
+
+    def _points(self, gone: Sequence[int], trainer: int | None) -> int:
+        return self._end(len(self.order) - 1, trainer) - sum(self._length(place, trainer) for place in gone)
 
 
 def provider(number: int, bond_nano: int, ask_nano: int) -> Provider:
@@ -88,4 +127,4 @@ def populate(agents: int, bad_bps: int, cheats: tuple[Strategy, ...], rng: rando
         )
         for number in range(agents)
     )
-    return Population(made, tuple(strategies), tuple(accumulate(weight(one) for one in made)))
+    return Population(made, tuple(strategies))

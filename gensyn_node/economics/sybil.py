@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from itertools import accumulate
 from typing import Any
 
-from consensus.ledger.assignment import weight
 from consensus.ledger.parameters import Parameters
 from gensyn_node.economics.assumptions import Assumptions
 from gensyn_node.economics.fate import Chance
@@ -29,7 +27,7 @@ def _crowd(agents: int, share_bps: int, identities: int, rng: random.Random) -> 
     hand = tuple(provider(agents + n, own // identities, REFERENCE_ASK_NANO) for n in range(identities))
     everybody = (*honest.providers, *hand)
     strategies = (*honest.strategies, *(HAND,) * identities)
-    return Population(everybody, strategies, tuple(accumulate(weight(one) for one in everybody)))
+    return Population(everybody, strategies)
 
 
 def _earned(

@@ -18,10 +18,10 @@ from consensus.ledger import messages as m
 from consensus.ledger import queries
 from consensus.ledger.block import Event
 from consensus.ledger.memory import MemoryLedger
-from consensus.ledger.records import DISPUTE_MOOT, Instalment
+from consensus.ledger.records import DISPUTE_BOTH_WRONG, DISPUTE_DEFENDER_WRONG, DISPUTE_MOOT, Instalment
 from consensus.ledger.view import State
 from gensyn_node.economics.assumptions import Assumptions
-from gensyn_node.economics.fate import Work
+from gensyn_node.economics.fate import BOTH_WRONG, LOSES, WINS, Work
 from gensyn_node.economics.play import Play
 from gensyn_node.economics.population import Population, provider
 from gensyn_node.economics.shape import Shape
@@ -171,7 +171,7 @@ class Recorded:
     def forced(self, segments: int, chance_bps: int) -> int | None:
         return None
 
-    def verifiers(self, count: int, out: Collection[int]) -> list[int]:
+    def verifiers(self, count: int, out: Collection[int], solver: int) -> list[int]:
         """In the order in which they showed their verdicts, whoever stayed silent first."""
         known = [self.chain.agent(slot.verifier) for slot in self.now.verifications]
         second = (self.attempt, True) in self.chain.snapshots
@@ -197,6 +197,11 @@ class Recorded:
 
     def compares(self, agent: int) -> bool:
         return False
+
+    def lie(self, agent: int) -> str:
+        address = self.chain.actors[agent].address
+        own = next(one for one in self._disputes() if one.challengers[0].address == address)
+        return {DISPUTE_DEFENDER_WRONG: WINS, DISPUTE_BOTH_WRONG: BOTH_WRONG}.get(own.state, LOSES)
 
     def watcher(self, taken: Collection[int], approved: Sequence[int]) -> tuple[int, int] | None:
         """An honest challenger from outside."""
@@ -244,7 +249,7 @@ def check(seed: int, crowd: str) -> Counter[str]:
     assert chain.spec is not None
     shape = Shape(chain.spec, chain.task.gas_per_step)
     agents = tuple(provider(number, 1, ASK) for number in range(len(chain.actors)))
-    population = Population(agents, tuple(strategy_of(chain, agent) for agent in range(len(agents))), ())
+    population = Population(agents, tuple(strategy_of(chain, agent) for agent in range(len(agents))))
     play = Play(population, shape, chain.market.parameters, FREE, Recorded(chain))
     play.fees = type(play.fees)(*(0 for _ in play.fees.__slots__))
     result = play.task()
@@ -265,6 +270,21 @@ def check(seed: int, crowd: str) -> Counter[str]:
 def test_every_account_gains_on_the_ledger_what_the_simulation_says(crowd: str) -> None:
     wanted = CROWDS[crowd][1]
     assert any(check(seed, crowd)[wanted] for seed in range(20)), f"no seed reached: {wanted}"
+
+
+def test_a_lie_about_what_is_wrong_may_win_lose_or_take_the_solver_down_with_it() -> None:
+    """A root that was made up need not be where the dispute ends."""
+    met: dict[str, int] = {}
+    for seed in range(100):
+        chain = Chain(seed, "wrong, and lying")
+        solvers = {chain.agent(one.solver) for one in chain.snapshots.values() if chain.bad_segments(one)}
+        for event in chain.events:
+            if event.kind == "dispute_resolved" and solvers:
+                met.setdefault(str(event.get("outcome")), seed)
+        if {DISPUTE_BOTH_WRONG, DISPUTE_DEFENDER_WRONG} <= met.keys():
+            break
+    for seed in (met[DISPUTE_BOTH_WRONG], met[DISPUTE_DEFENDER_WRONG]):
+        assert check(seed, "wrong, and lying")["solver proven wrong"]
 
 
 @pytest.mark.soak

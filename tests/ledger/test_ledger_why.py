@@ -124,6 +124,19 @@ def test_chances_are_those_of_the_draw() -> None:
     assert [one.chance_bps for one in why.why_provider(world.ledger, key("bob").address).standings] == [chances["bob"]]
 
 
+def test_chances_of_verifiers_are_to_be_among_those_drawn() -> None:
+    """Two of three alike: two thirds each."""
+    world = World()
+    world.crew("alice", "bob", "carol", "dave", patient=True)
+    task_id = world.submit()
+    world.until(lambda: world.task(task_id).committed == 1)
+    solver = world.name_of(world.task(task_id).solver)
+    found = why.why_task(world.ledger, task_id)
+    chances = {one.name: one.chance_bps for one in found.standings}
+    assert (found.drawing, found.wanted) == ("verifier", 2) and chances.pop(solver) == 0
+    assert set(chances.values()) == {6_666}
+
+
 def test_a_draw_of_verifiers_says_who_is_missing_and_who_is_busy() -> None:
     world = World(msgspec.structs.replace(World().parameters, verifications_per_provider_max=1))
     world.crew("alice", "bob", "carol", patient=True, mute=("verify",))
