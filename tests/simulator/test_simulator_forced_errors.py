@@ -41,13 +41,14 @@ def test_markets_with_forced_errors_keep_every_promise() -> None:
     assert [name for name in REACHED if not seen[name]] == []
 
 
-def found(schedule: Schedule) -> str:
-    """What the first seed that finds a broken promise says; nothing when none does."""
+def found(schedule: Schedule, wanted: str = "") -> str:
+    """What the first seed that finds a broken promise, this one, says; nothing when none does."""
     for seed in SEEDS:
         try:
             run(seed, schedule)
         except Violation as violation:
-            return str(violation)
+            if wanted in str(violation):
+                return str(violation)
     return ""
 
 
@@ -119,7 +120,7 @@ def test_who_approves_a_forced_error_is_let_go(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_withheld_secret_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forced, "secret_withheld", window.end_challenges)
-    assert "an instalment was settled without its secret" in found(FORCED_FOUL)
+    assert found(FORCED_FOUL, "an instalment was settled without its secret")
 
 
 def test_a_withheld_secret_costs_only_the_small_slash(monkeypatch: pytest.MonkeyPatch) -> None:

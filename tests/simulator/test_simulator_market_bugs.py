@@ -324,12 +324,13 @@ def test_a_full_height_loses_what_is_due(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_solver_may_verify_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    def everybody(state: State, task: Any, instalment: Any) -> list[Provider]:
+    def everybody(state: State, task: Any, instalment: Any) -> assignment.Sortition:
         providers = [state.provider(address) for address in state.addresses(keys.PROVIDERS)]
         taken = {slot.verifier for slot in instalment.verifications}
-        return [provider for provider in providers if provider.address not in taken]
+        free = tuple(provider for provider in providers if provider.address not in taken)
+        return assignment.Sortition(free, (1,) * len(free), state.spec(task.task_id).verifiers - len(taken))
 
-    monkeypatch.setattr(verification, "verifier_candidates", everybody)
+    monkeypatch.setattr(verification, "verifier_sortition", everybody)
     assert "a solver verifies itself" in found(CALM)
 
 
@@ -370,14 +371,14 @@ def test_a_mempool_without_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def unordered_digest() -> str:
-    """State roots of a market whose ledger looks through its providers in the order of a set."""
-    candidates = assignment.verifier_candidates
+    """State roots of a market whose ledger goes through those drawn in the order of a set."""
+    drawn = assignment.Sortition.draw
 
-    def careless(state: State, task: Any, instalment: Any) -> list[Provider]:
-        by_address = {provider.address: provider for provider in candidates(state, task, instalment)}
+    def careless(self: assignment.Sortition, beacon: bytes, *purpose: bytes) -> list[Provider]:
+        by_address = {provider.address: provider for provider in drawn(self, beacon, *purpose)}
         return [by_address[address] for address in set(by_address)]
 
-    verification.verifier_candidates = careless  # type: ignore[assignment]
+    assignment.Sortition.draw = careless  # type: ignore[method-assign]
     market = Market(0, CALM)
     market.run()
     return market.digest()
