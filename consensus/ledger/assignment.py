@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from consensus.ledger import keys, sortition
-from consensus.ledger.messages import ARITHMETIC_NATIVE, OFFERS_NATIVE, ROLE_SOLVER, ROLE_VERIFIER
+from consensus.ledger.messages import ARITHMETIC_NATIVE, OFFERS_NATIVE, ROLE_SOLVER, ROLE_VERIFIER, ROLE_WHISTLEBLOWER
 from consensus.ledger.money import GIGA
 from consensus.ledger.profile_records import Profile
 from consensus.ledger.records import (
@@ -54,8 +54,10 @@ def solver_exclusions(state: State, task: Task, provider: Provider) -> Iterator[
         yield Exclusion("bond", provider.free_nano, bond)
 
 
-def verifier_exclusions(state: State, task: Task, instalment: Instalment, provider: Provider) -> Iterator[Exclusion]:
-    """Everything for which this provider cannot be drawn as a verifier of the instalment."""
+def verifier_exclusions(
+    state: State, task: Task, instalment: Instalment, provider: Provider, role: int = ROLE_VERIFIER
+) -> Iterator[Exclusion]:
+    """Everything for which this provider cannot be drawn as a verifier of the instalment, or as its watch."""
     if provider.address in (task.solver, instalment.solver):
         yield Exclusion("solver")
     if provider.address in instalment.missed or any(
@@ -64,7 +66,7 @@ def verifier_exclusions(state: State, task: Task, instalment: Instalment, provid
         yield Exclusion("drawn")
     if _proven_wrong(state, task, provider.address):
         yield Exclusion("removed")
-    yield from _exclusions(state, task, provider, ROLE_VERIFIER)
+    yield from _exclusions(state, task, provider, role)
     spec, ask = state.spec(task.task_id), provider.ask_price_nano
     parameters = state.parameters
     bond = slot_bond(spec, task.gas_per_step, instalment.number, ask, task.solver_bond_nano, parameters)
@@ -177,9 +179,17 @@ def verifier_sortition(state: State, task: Task, instalment: Instalment) -> Sort
 
 
 def active_slots(instalment: Instalment) -> list[Verification]:
-    """Slots whose verifier is at work or has done it."""
+    """Slots whose verifier is at work or has done it; the watch counts for nothing."""
     working = (VERIFICATION_DRAWN, VERIFICATION_COMMITTED, VERIFICATION_REVEALED)
-    return [slot for slot in instalment.verifications if slot.state in working]
+    return [slot for slot in instalment.verifications if slot.state in working and not slot.watch]
+
+
+def watch_sortition(state: State, task: Task, instalment: Instalment) -> Sortition:
+    """The draw of the instalment's watch."""
+    exclusions = (
+        (one, verifier_exclusions(state, task, instalment, one, ROLE_WHISTLEBLOWER)) for one in _everybody(state)
+    )
+    return _among([one for one, why in exclusions if next(why, None) is None], 1)
 
 
 def profiler_candidates(state: State, task: Task, profile: Profile) -> list[Provider]:

@@ -61,7 +61,8 @@ def _instalment(instalment: Instalment) -> InstalmentSummary:
         start_root=instalment.start_root,
         segment_roots=instalment.segment_roots,
         verdicts=tuple(
-            VerdictSummary(slot.verifier, slot.state, slot.findings, slot.fee_nano) for slot in instalment.verifications
+            VerdictSummary(slot.verifier, slot.state, slot.findings, slot.fee_nano, slot.watch)
+            for slot in instalment.verifications
         ),
         solver_paid_nano=instalment.solver_paid_nano,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consensus.ledger import jackpots, keys, money, settlement
+from consensus.ledger import keys, money, settlement
 from consensus.ledger.call import Call
 from consensus.ledger.disputes import open_dispute
 from consensus.ledger.messages import (
@@ -37,6 +37,7 @@ from consensus.ledger.records import (
     INSTALMENT_DRAWING,
     INSTALMENT_REVEALING,
     INSTALMENT_VERIFYING,
+    INSTALMENT_WATCHING,
     INSTALMENT_WINDOW,
     PROVIDER_WITHDRAWING,
     VERIFICATION_REVEALED,
@@ -50,7 +51,13 @@ from consensus.ledger.schedule import verifier_bond
 from consensus.ledger.view import State
 from gensyn_node.primitives.errors import Rejection
 
-CHALLENGEABLE = (INSTALMENT_DRAWING, INSTALMENT_VERIFYING, INSTALMENT_REVEALING, INSTALMENT_WINDOW)
+CHALLENGEABLE = (
+    INSTALMENT_DRAWING,
+    INSTALMENT_VERIFYING,
+    INSTALMENT_WATCHING,
+    INSTALMENT_REVEALING,
+    INSTALMENT_WINDOW,
+)
 """Phases in which a challenge may be announced."""
 _SHOWING = (INSTALMENT_WINDOW, INSTALMENT_CLOSING)
 
@@ -138,13 +145,18 @@ def _about_the_error(
     challenge: SegmentChallenge | EvidenceChallenge,
     pending: PendingChallenge,
 ) -> None:
-    """A challenge of what was shown with a forced error: no dispute. Who has the right root found the error."""
+    """A challenge of what was shown with a forced error: no dispute, and no jackpot.
+
+    Its solver could tell anybody. The first who has the right root wins the finder's share of what approvers lose.
+    """
     state.change_instalment(instalment.task_id, instalment.number, pending_challengers=_others(instalment, call.sender))
     settlement.free_pending(state, call.height, instalment, call.sender, pending.bond_nano)
     right = instalment.segment_roots[instalment.forced_segment - instalment.first_segment]
     found = isinstance(challenge, SegmentChallenge) and challenge.segment == instalment.forced_segment
     if found and isinstance(challenge, SegmentChallenge) and challenge.end_root == right:
-        jackpots.claim(state, instalment, call.sender)
+        if not instalment.finder:
+            state.change_instalment(instalment.task_id, instalment.number, finder=call.sender)
+        state.emit("error_found", instalment.task_id, instalment=instalment.number, challenger=call.sender)
     else:
         state.emit("challenge_moot", instalment.task_id, instalment=instalment.number, challenger=call.sender)
 

@@ -16,6 +16,7 @@ from consensus.ledger.records import (
     INSTALMENT_REVEALING,
     INSTALMENT_UNSEALING,
     INSTALMENT_VERIFYING,
+    INSTALMENT_WATCHING,
     INSTALMENT_WINDOW,
     TASK_ASSIGNED,
     TASK_ENDED,
@@ -221,7 +222,8 @@ def _verifying(state: State, task: Task, spec: TaskSpec, instalment: Instalment,
     slot = slot_of(instalment, address)
     if slot is None:
         return []
-    if (instalment.state, slot.state) == (INSTALMENT_VERIFYING, VERIFICATION_DRAWN):
+    phase = INSTALMENT_WATCHING if slot.watch else INSTALMENT_VERIFYING
+    if (instalment.state, slot.state) == (phase, VERIFICATION_DRAWN):
         kind = DUTY_VERIFY
     elif (instalment.state, slot.state) == (INSTALMENT_REVEALING, VERIFICATION_COMMITTED):
         kind = DUTY_REVEAL

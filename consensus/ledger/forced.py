@@ -2,9 +2,9 @@
 
 The solver bound itself to the right roots (seal) and to a secret (hash chain) before the beacon that, with the secret,
 decides whether it has to show one segment with a wrong end. Until the secret is shown nobody else can know: no dispute
-opens. Then whoever disagreed at the error with the right root takes a share of the jackpot; whoever approved it may
-insist (the solver may call right what is wrong), which is a dispute like any other, and loses its bond if it does not;
-and the right roots are verified in turn.
+opens. Then whoever was drawn and disagreed at the error with the right root takes a share of the jackpot; whoever
+approved it may insist (the solver may call right what is wrong), which is a dispute like any other, and loses its bond
+if it does not, a share of it to the challenger that found the error; and the right roots are verified in turn.
 """
 
 from __future__ import annotations
@@ -233,7 +233,8 @@ def verify_right_roots(state: State, height: int, instalment: Instalment) -> Non
     owed = settlement.fees_of_forced_round(state, instalment)
     approvers = [slot for slot in instalment.verifications if window.approved_the_error(instalment, slot)]
     for slot in approvers:
-        settlement.slash_slot(state, height, instalment, slot.verifier, None, "approved a forced error")
+        winner = instalment.finder if instalment.finder not in (b"", slot.verifier) else None
+        settlement.slash_slot(state, height, instalment, slot.verifier, winner, "approved a forced error")
     for slot in instalment.verifications:
         settlement.release_slot(state, height, instalment, slot.verifier, VERIFICATION_RELEASED)
     changed = state.change_instalment(

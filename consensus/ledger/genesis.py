@@ -30,6 +30,7 @@ _ZERO_ALLOWED = (
     "forced_error_max_bps",
     "forced_tax_bps",
     "forced_payout_bps",
+    "watch_bps",
     "native_profilers",
     "proposer_base_bps",
     "proposer_signatures_bps",
@@ -49,6 +50,7 @@ _SHARES = (
     "forced_error_max_bps",
     "forced_tax_bps",
     "forced_payout_bps",
+    "watch_bps",
 )
 _POWER_UNIT_MIN_NANO = 8
 """Smallest unit of power: all money together stays below the bound on a set's total power."""

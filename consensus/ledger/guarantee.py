@@ -1,7 +1,7 @@
 """What a task's verification promises, in plain numbers: computed from its spec, nothing measured.
 
-Chances are in parts per million, rounded down; they hold for verifiers who do their work. Everybody may look further
-in the window: what a whistleblower adds is not counted.
+Chances are in parts per million, rounded down; they hold for verifiers who do their work. The drawn watch counts where
+some do not. Everybody may look further in the window: what that adds is not counted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,14 @@ from math import comb
 
 from consensus.ledger.messages import TaskSpec
 from consensus.ledger.parameters import BASIS_POINTS, Parameters
-from consensus.ledger.schedule import instalment_segments, samples_of, segment_count, slot_bond, solver_bond
+from consensus.ledger.schedule import (
+    instalment_segments,
+    samples_of,
+    segment_count,
+    slot_bond,
+    solver_bond,
+    watch_bps_of,
+)
 from gensyn_node.primitives.codec import Struct
 
 PPM = 1_000_000
@@ -40,13 +47,21 @@ class Guarantee(Struct):
     """One wrong segment pays its solver only when it gains more than this by it; None: it is always caught."""
     dishonest_bps: int
     """Share of the verifiers that is taken to be bought by the solver."""
+    watch_bps: int = 0
+    """Chance that an instalment has one of its verified segments re-executed once more, by a drawn whistleblower."""
 
 
-def caught(count: int, samples: int, bad: int, verifiers: int, dishonest_bps: int = 0) -> Fraction:
-    """Chance that one of the verifiers draws a bad segment among `count` and says so."""
+def caught(count: int, samples: int, bad: int, verifiers: int, dishonest_bps: int = 0, watch_bps: int = 0) -> Fraction:
+    """Chance that a verifier draws a bad segment among `count` and says so, or the watch finds that one did not.
+
+    The watch looks at a segment of one of the verifiers, each alike: it finds what a bought one passed, and is as often
+    bought itself.
+    """
     missed = Fraction(comb(count - bad, samples), comb(count, samples))
-    dishonest = Fraction(dishonest_bps, BASIS_POINTS)
-    return 1 - (dishonest + (1 - dishonest) * missed) ** verifiers
+    dishonest, watch = Fraction(dishonest_bps, BASIS_POINTS), Fraction(watch_bps, BASIS_POINTS)
+    silent = dishonest + (1 - dishonest) * missed
+    watched = watch * (1 - dishonest) * dishonest * Fraction(bad, count) * silent ** (verifiers - 1)
+    return 1 - silent**verifiers + watched
 
 
 def guarantee(
@@ -55,11 +70,11 @@ def guarantee(
     """The promise of a task whose solver asks `price_nano` a giga-gas."""
     counts = [len(instalment_segments(spec, number)) for number in range(spec.instalments)]
     samples = [samples_of(spec, number) for number in range(spec.instalments)]
-    drawn = list(zip(counts, samples, strict=True))
-    one = min(caught(count, each, 1, spec.verifiers, dishonest_bps) for count, each in drawn)
+    drawn, watch = list(zip(counts, samples, strict=True)), watch_bps_of(spec, parameters)
+    one = min(caught(count, each, 1, spec.verifiers, dishonest_bps, watch) for count, each in drawn)
     escaped = Fraction(1)
     for count, each in drawn:
-        escaped *= 1 - caught(count, each, -(-count // 10), spec.verifiers, dishonest_bps)
+        escaped *= 1 - caught(count, each, -(-count // 10), spec.verifiers, dishonest_bps, watch)
     stake = solver_bond(spec, gas_per_step, price_nano, parameters)
     return Guarantee(
         segments=segment_count(spec),
@@ -72,4 +87,5 @@ def guarantee(
         verifier_stake_nano=slot_bond(spec, gas_per_step, 0, price_nano, stake, parameters),
         gain_max_nano=None if one == 1 else int(one * stake / (1 - one)),
         dishonest_bps=dishonest_bps,
+        watch_bps=watch,
     )

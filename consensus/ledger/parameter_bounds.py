@@ -131,6 +131,8 @@ BOUNDS: dict[str, Bound] = {
     "forced_bond_bps": Bound(15_000, 100_000, "who never looks must lose more than its fees"),
     "forced_open_blocks": _blocks(4, _TIME),
     "forced_reveal_blocks": _blocks(4, _TIME),
+    # the drawn watch
+    "watch_bps": Bound(0, BASIS_POINTS, "every instalment at most; 0 draws none"),
     # native tasks
     "native_profilers": Bound(0, PROFILERS_MAX, "all are listed in one profile; 0 takes no native tasks"),
     "native_quantile_bps": Bound(5_000, BASIS_POINTS, "fewer than half must not make up a threshold"),

@@ -158,6 +158,9 @@ class Parameters(Struct):
     """Blocks for showing a sealed instalment's roots."""
     forced_reveal_blocks: Small
     """Blocks for showing its secret; not showing it costs the whole bond."""
+    # the drawn watch
+    watch_bps: Small
+    """Chance that an instalment has one of its verified segments re-executed by a drawn whistleblower; 0: never."""
     # native tasks
     native_profilers: Small
     """Profilers drawn for a native task; 0: the chain takes no native tasks."""
@@ -240,6 +243,7 @@ def mainnet_parameters() -> Parameters:
         forced_bond_bps=20_000,
         forced_open_blocks=50,
         forced_reveal_blocks=600,
+        watch_bps=2_500,
         native_profilers=5,
         native_quantile_bps=7_500,
         native_margin_bps=80_000,
@@ -317,6 +321,7 @@ def devnet_parameters() -> Parameters:
         forced_bond_bps=20_000,
         forced_open_blocks=30,
         forced_reveal_blocks=60,
+        watch_bps=2_500,
         native_profilers=2,
         native_quantile_bps=7_500,
         native_margin_bps=80_000,

@@ -209,6 +209,8 @@ class Task(Struct):
     """With forced errors: the last known link of the present solver's hash chain of secrets."""
     fetch_blocks: Small = 0
     """Blocks that everybody is given on top of the times for work, to fetch data and states over a slow link."""
+    watch_bps: Small = 0
+    """Chance of a drawn watch an instalment, as it was at submission: the escrow pays for it."""
 
 
 # --- instalments and their verification
@@ -241,6 +243,8 @@ class Verification(Struct):
     """Its own initial root where that differs from the solver's."""
     fee_nano: Nano
     """Paid for it."""
+    watch: bool = False
+    """The drawn watch: it looks again at a segment of another slot, and counts for no majority."""
 
 
 INSTALMENT_SEALED = "sealed"
@@ -257,6 +261,8 @@ INSTALMENT_DRAWING = "drawing"
 """Waits for verifiers to be drawn at `due_height`."""
 INSTALMENT_VERIFYING = "verifying"
 """Verdicts must be committed by `due_height`."""
+INSTALMENT_WATCHING = "watching"
+"""All verdicts are bound. The next block may draw a watch, which then commits its own by `due_height`."""
 INSTALMENT_REVEALING = "revealing"
 """Verdicts must be revealed by `due_height`."""
 INSTALMENT_WINDOW = "window"
@@ -334,7 +340,7 @@ class Instalment(Struct):
     forced_root: OptionalHash = b""
     """OUTCOME_FORCED: that wrong end root."""
     claimants: tuple[Address, ...] = ()
-    """OUTCOME_FORCED: who found the error, verifiers first."""
+    """OUTCOME_FORCED: who was drawn, disagreed at the error and knew the right root: they share the jackpot."""
     owed: tuple[Owed, ...] = ()
     """OUTCOME_FORCED: what the verifiers of the wrong roots are paid when the instalment settles."""
     second_round: bool = False
@@ -343,6 +349,8 @@ class Instalment(Struct):
     """Its states could not be had; that counts once its secret is shown, for its verdicts come first."""
     first_set: tuple[Address, ...] = ()
     """`redrawn`: who could not fetch the states the first time."""
+    finder: bytes = b""
+    """OUTCOME_FORCED: the first challenger with the right root; it wins its share of what approvers lose."""
 
     @property
     def end_root(self) -> bytes:
@@ -477,6 +485,7 @@ class VerdictSummary(Struct):
     state: Text
     findings: tuple[Finding, ...]
     fee_nano: Nano
+    watch: bool = False
 
 
 class InstalmentSummary(Struct):

@@ -72,22 +72,38 @@ def tax_bps_of(spec: TaskSpec, parameters: Parameters) -> int:
     return parameters.forced_tax_bps if spec.forced_error_bps else 0
 
 
+def watch_bps_of(spec: TaskSpec, parameters: Parameters) -> int:
+    """Chance of a drawn watch an instalment. Not in native tasks: no two honest machines have the same evidence."""
+    return 0 if spec.arithmetic == ARITHMETIC_NATIVE else parameters.watch_bps
+
+
+def watch_gas_max(spec: TaskSpec, gas_per_step: int, watch_bps: int) -> int:
+    """Most gas that drawn watches are paid for: a segment an instalment."""
+    return spec.instalments * spec.segment_steps * gas_per_step if watch_bps else 0
+
+
+def watch_blocks(spec: TaskSpec, gas_per_step: int, parameters: Parameters) -> int:
+    """Blocks for a drawn watch to commit its verdict over one segment."""
+    return parameters.verify_blocks_base + spec.segment_steps * gas_per_step // parameters.train_gas_per_block
+
+
 def tax_gas(gas: int, tax_bps: int) -> int:
     """The forced-error tax on training this much, as gas; rounded up."""
     return -(-gas * tax_bps // BASIS_POINTS)
 
 
-def work_gas_max(spec: TaskSpec, gas_per_step: int, profilers: int, tax_bps: int = 0) -> int:
+def work_gas_max(spec: TaskSpec, gas_per_step: int, profilers: int, tax_bps: int = 0, watch_bps: int = 0) -> int:
     """Most gas that everybody together is paid for; a forced error has an instalment verified twice."""
     profiling = profilers * profile_gas(spec, gas_per_step)
     rounds = 2 if spec.forced_error_bps else 1
     trained = train_gas(spec, gas_per_step)
-    return trained + tax_gas(trained, tax_bps) + rounds * verify_gas_max(spec, gas_per_step) + profiling
+    verified = verify_gas_max(spec, gas_per_step) + watch_gas_max(spec, gas_per_step, watch_bps)
+    return trained + tax_gas(trained, tax_bps) + rounds * verified + profiling
 
 
-def bid_price(spec: TaskSpec, gas_per_step: int, profilers: int = 0, tax_bps: int = 0) -> int:
-    """The highest ask per giga-gas at which the escrow pays for all training, verifying, profiling and the tax."""
-    bid = spec.max_price_nano * GIGA // max(1, work_gas_max(spec, gas_per_step, profilers, tax_bps))
+def bid_price(spec: TaskSpec, gas_per_step: int, profilers: int = 0, tax_bps: int = 0, watch_bps: int = 0) -> int:
+    """The highest ask per giga-gas at which the escrow pays for all training, checking, profiling and the tax."""
+    bid = spec.max_price_nano * GIGA // max(1, work_gas_max(spec, gas_per_step, profilers, tax_bps, watch_bps))
     return min(bid, SUPPLY_NANO_MAX)  # a few gas at a high price: no ask is above that, and no record holds more
 
 
@@ -157,8 +173,10 @@ def task_end_bound(spec: TaskSpec, gas_per_step: int, parameters: Parameters, fe
     """
     verify = verify_blocks(spec, gas_per_step, parameters) + fetching
     one_set = (
-        (parameters.verifier_draws_max + 1) * (verify + parameters.retry_blocks + 2) + parameters.reveal_blocks + 2
+        (parameters.verifier_draws_max + 1) * (verify + parameters.retry_blocks + 3) + parameters.reveal_blocks + 2
     )
+    if watch_bps_of(spec, parameters):
+        one_set += watch_blocks(spec, gas_per_step, parameters) + fetching + 2
     challenges = parameters.window_blocks + parameters.reveal_blocks + 4
     disputes = parameters.challengers_per_dispute_max * (game_blocks_max(parameters) + 2)
     if not spec.forced_error_bps:

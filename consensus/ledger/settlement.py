@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from consensus.ledger import games, jackpots, keys, life, money, phases
@@ -11,6 +13,7 @@ from consensus.ledger.records import (
     DISPUTE_EVIDENCE,
     DISPUTE_MOOT,
     ENDED_BY_ANOTHER,
+    INSTALMENT_DRAWING,
     INSTALMENT_FORCED,
     INSTALMENT_INVALID,
     INSTALMENT_READY,
@@ -19,6 +22,7 @@ from consensus.ledger.records import (
     INSTALMENT_UNSEALING,
     INSTALMENT_UNSERVED,
     INSTALMENT_UNVERIFIABLE,
+    INSTALMENT_VERIFYING,
     INSTALMENT_WINDOW,
     INSTALMENT_WITHHELD,
     TASK_CANCELLED,
@@ -92,17 +96,22 @@ _FAILED = (INSTALMENT_UNSERVED, INSTALMENT_UNVERIFIABLE, INSTALMENT_WITHHELD)
 
 def _doubted(instalment: Instalment) -> bool:
     """Whether a disagreement waits for the secret before it becomes a dispute."""
-    phases_with_verdicts = (INSTALMENT_REVEALING, INSTALMENT_WINDOW, INSTALMENT_UNSEALING)
-    waits = instalment.secret_pending and instalment.state in phases_with_verdicts
-    return waits and has_disagreement(instalment)
+    waits = instalment.secret_pending and instalment.state in _PHASES_WITH_VERDICTS
+    return waits and has_disagreement(instalment.verifications)
 
 
-def has_disagreement(instalment: Instalment) -> bool:
+_PHASES_WITH_VERDICTS = (
+    INSTALMENT_DRAWING,  # of a second set: a watch of the first has spoken
+    INSTALMENT_VERIFYING,
+    INSTALMENT_REVEALING,
+    INSTALMENT_WINDOW,
+    INSTALMENT_UNSEALING,
+)
+
+
+def has_disagreement(slots: Iterable[Verification]) -> bool:
     """Whether a verdict says that something is wrong."""
-    return any(
-        slot.initial_root or any(finding.verdict == DISAGREED for finding in slot.findings)
-        for slot in instalment.verifications
-    )
+    return any(slot.initial_root or any(finding.verdict == DISAGREED for finding in slot.findings) for slot in slots)
 
 
 def _pay_instalment(state: State, height: int, instalment: Instalment) -> None:

@@ -53,6 +53,7 @@ from consensus.ledger.schedule import (
     tax_bps_of,
     train_blocks,
     verify_blocks,
+    watch_bps_of,
     work_gas_max,
 )
 from consensus.ledger.view import State
@@ -97,10 +98,10 @@ def check_spec(spec: TaskSpec, record: ProgramRecord, parameters: Parameters) ->
     fetching = fetch_blocks(spec, record.state_bytes, parameters)
     blocks = verify_blocks(spec, record.gas_per_step, parameters) + fetching
     _require(blocks <= high, f"samples: {blocks} blocks to verify an instalment, at most {high}; use shorter segments")
-    profilers, tax = profilers_of(spec, parameters), tax_bps_of(spec, parameters)
-    bid, least = bid_price(spec, record.gas_per_step, profilers, tax), parameters.ask_min_nano
+    shares = (profilers_of(spec, parameters), tax_bps_of(spec, parameters), watch_bps_of(spec, parameters))
+    bid, least = bid_price(spec, record.gas_per_step, *shares), parameters.ask_min_nano
     if bid < least:
-        gas = work_gas_max(spec, record.gas_per_step, profilers, tax)
+        gas = work_gas_max(spec, record.gas_per_step, *shares)
         needed = -(-gas * least // money.GIGA)
         raise Rejection(PRICE_TOO_LOW, f"max_price_nano: {spec.max_price_nano}, the work costs at least {needed} nano")
 
@@ -169,7 +170,11 @@ def submit_task(state: State, call: Call, message: SubmitTask) -> None:
         gas_per_step=program.gas_per_step,
         memory_bytes=max(spec.memory_bytes, program.memory_bytes),
         bid_price_nano=bid_price(
-            spec, program.gas_per_step, profilers_of(spec, parameters), tax_bps_of(spec, parameters)
+            spec,
+            program.gas_per_step,
+            profilers_of(spec, parameters),
+            tax_bps_of(spec, parameters),
+            watch_bps_of(spec, parameters),
         ),
         price_nano=spec.max_price_nano,
         escrow_nano=0,
@@ -192,6 +197,7 @@ def submit_task(state: State, call: Call, message: SubmitTask) -> None:
         disputes=(),
         forced_tax_bps=tax_bps_of(spec, parameters),
         fetch_blocks=fetch_blocks(spec, program.state_bytes, parameters),
+        watch_bps=watch_bps_of(spec, parameters),
     )
     state.put(keys.task(task_id), task)
     state.put(keys.spec(task_id), spec)

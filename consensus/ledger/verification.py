@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from consensus.ledger import forced, life, money, settlement, window
+from consensus.ledger import forced, life, money, settlement, watching, window
 from consensus.ledger.assignment import active_slots, verifier_sortition
 from consensus.ledger.block import BlockContext
 from consensus.ledger.call import Call
@@ -35,6 +35,7 @@ from consensus.ledger.records import (
     INSTALMENT_UNSERVED,
     INSTALMENT_UNVERIFIABLE,
     INSTALMENT_VERIFYING,
+    INSTALMENT_WATCHING,
     INSTALMENT_WINDOW,
     VERIFICATION_COMMITTED,
     VERIFICATION_DRAWN,
@@ -69,6 +70,8 @@ def phase_due(state: State, context: BlockContext, task_id: bytes, number: int) 
             draw_verifiers(state, context, instalment)
         case "verifying":
             _late_commits(state, context, instalment)
+        case "watching":
+            _watch_or_reveal(state, context, instalment)
         case "revealing":
             end_reveals(state, context.height, instalment)
         case "window":
@@ -155,6 +158,16 @@ def _late_commits(state: State, context: BlockContext, instalment: Instalment) -
         settlement.fail(state, context.height, instalment, INSTALMENT_UNVERIFIABLE)
 
 
+def _watch_or_reveal(state: State, context: BlockContext, instalment: Instalment) -> None:
+    """All verdicts are bound: this block's beacon draws the watch. One that is late has missed; nobody replaces it."""
+    late = watching.at_work(instalment)
+    if late is not None:
+        instalment = _miss(state, context.height, instalment, late)
+    elif watching.may_be_drawn(state, instalment) and watching.draw_watch(state, context, instalment):
+        return
+    _begin_reveals(state, context.height, instalment)
+
+
 # --- verdicts
 
 
@@ -169,20 +182,32 @@ def _slot_for(state: State, call: Call, message: VerdictCommit | VerdictReveal) 
 
 
 def verdict_commit(state: State, call: Call, message: VerdictCommit) -> None:
-    """A verifier binds itself to its verdict; when all have, revealing begins."""
+    """A verifier binds itself to its verdict; when all have, and the watch if one is drawn, revealing begins."""
     instalment, slot = _slot_for(state, call, message)
-    if instalment.state != INSTALMENT_VERIFYING or slot.state != VERIFICATION_DRAWN:
+    phase = INSTALMENT_WATCHING if slot.watch else INSTALMENT_VERIFYING
+    if instalment.state != phase or slot.state != VERIFICATION_DRAWN:
         raise Rejection(BAD_VERDICT_STATE, f"the instalment is {instalment.state}, the verification {slot.state}")
     committed = msgspec.structs.replace(slot, state=VERIFICATION_COMMITTED, commitment=message.commitment)
     instalment = settlement.change_slot(state, instalment, committed)
     state.emit("verdict_committed", message.task_id, instalment=message.instalment, verifier=call.sender)
-    _reveal_if_all_committed(state, call.height, instalment)
+    if slot.watch:
+        _begin_reveals(state, call.height, instalment)
+    else:
+        _reveal_if_all_committed(state, call.height, instalment)
 
 
 def _reveal_if_all_committed(state: State, height: int, instalment: Instalment) -> None:
     slots = active_slots(instalment)
-    if slots and all(slot.state != VERIFICATION_DRAWN for slot in slots):
-        enter(state, instalment, INSTALMENT_REVEALING, height + state.parameters.reveal_blocks)
+    if not slots or any(slot.state == VERIFICATION_DRAWN for slot in slots):
+        return
+    if watching.may_be_drawn(state, instalment):
+        enter(state, instalment, INSTALMENT_WATCHING, height)
+    else:
+        _begin_reveals(state, height, instalment)
+
+
+def _begin_reveals(state: State, height: int, instalment: Instalment) -> None:
+    enter(state, instalment, INSTALMENT_REVEALING, height + state.parameters.reveal_blocks)
 
 
 def verdict_reveal(state: State, call: Call, message: VerdictReveal) -> None:
@@ -219,7 +244,7 @@ def verdict_reveal(state: State, call: Call, message: VerdictReveal) -> None:
     if not instalment.secret_pending:
         window.open_verdicts_dispute(state, call.height, instalment, revealed)
     instalment = state.instalment(message.task_id, message.instalment)
-    if all(other.state != VERIFICATION_COMMITTED for other in active_slots(instalment)):
+    if all(other.state != VERIFICATION_COMMITTED for other in instalment.verifications):
         end_reveals(state, call.height, instalment)
 
 
@@ -248,22 +273,29 @@ def _check_findings(state: State, instalment: Instalment, slot: Verification, me
 
 def end_reveals(state: State, height: int, instalment: Instalment) -> None:
     """All verdicts that come are in: open the window, or draw again when no verdict or no state came."""
-    for slot in active_slots(instalment):
+    for slot in instalment.verifications:
         if slot.state == VERIFICATION_COMMITTED:
             instalment = _miss(state, height, instalment, slot)
-    revealed = [slot for slot in instalment.verifications if slot.findings]
+    revealed = [slot for slot in watching.verifiers_of(instalment) if slot.findings]
     unavailable = [slot for slot in revealed if any(finding.verdict == UNAVAILABLE for finding in slot.findings)]
     if not revealed:
         _draw_again_or_give_up(state, height, instalment)
     elif 2 * len(unavailable) <= len(revealed):
         enter(state, instalment, INSTALMENT_WINDOW, height + state.parameters.window_blocks)
-    elif instalment.secret_pending and (instalment.redrawn or settlement.has_disagreement(instalment)):
+    elif instalment.secret_pending and (instalment.redrawn or settlement.has_disagreement(revealed)):
         state.change_instalment(instalment.task_id, instalment.number, unserved=True)
         forced.ask_for_secret(state, height, instalment)
-    elif instalment.redrawn or instalment.open_disputes:
+    elif instalment.redrawn or _disputed_by(state, instalment, revealed):
         settlement.fail(state, height, instalment, INSTALMENT_UNSERVED)
     else:
         _draw_second_set(state, height, instalment)
+
+
+def _disputed_by(state: State, instalment: Instalment, slots: list[Verification]) -> bool:
+    """Whether a dispute that one of these verifiers began is open."""
+    disputes = (state.dispute(dispute_id) for dispute_id in instalment.open_disputes)
+    parties = {challenger.address for dispute in disputes for challenger in dispute.challengers}
+    return any(slot.verifier in parties for slot in slots)
 
 
 def _draw_again_or_give_up(state: State, height: int, instalment: Instalment) -> None:
@@ -276,15 +308,20 @@ def _draw_again_or_give_up(state: State, height: int, instalment: Instalment) ->
 
 
 def _draw_second_set(state: State, height: int, instalment: Instalment) -> None:
-    """Most verifiers could not fetch the states: a second set tries; the first is free again, unpaid."""
+    """Most verifiers could not fetch the states: a second set tries; the first is free again, unpaid.
+
+    A watch that could fetch them, and said what came of its segment, keeps its place.
+    """
+    kept = tuple(slot for slot in instalment.verifications if watching.has_spoken(slot))
     for slot in instalment.verifications:
-        settlement.release_slot(state, height, instalment, slot.verifier, VERIFICATION_RELEASED)
+        if slot not in kept:
+            settlement.release_slot(state, height, instalment, slot.verifier, VERIFICATION_RELEASED)
     task, spec = state.task(instalment.task_id), state.spec(instalment.task_id)
     changed = state.change_instalment(
         instalment.task_id,
         instalment.number,
-        verifications=(),
-        first_set=tuple(slot.verifier for slot in instalment.verifications),
+        verifications=kept,
+        first_set=tuple(slot.verifier for slot in watching.verifiers_of(instalment)),
         redrawn=True,
         draws=0,
         give_up_height=give_up_height(state, height, instalment.task_id),

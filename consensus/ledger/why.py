@@ -230,7 +230,8 @@ def _of_submitter(state: State, task: Task, draw: _Draw, standings: tuple[Standi
     if asks:
         enough = asks[min(missing, len(asks)) - 1]
         spec, parameters = state.spec(task.task_id), state.parameters
-        gas = work_gas_max(spec, task.gas_per_step, profilers_of(spec, parameters), task.forced_tax_bps)
+        shares = (profilers_of(spec, parameters), task.forced_tax_bps, task.watch_bps)
+        gas = work_gas_max(spec, task.gas_per_step, *shares)
         yield Change(RAISE_PRICE, -(-gas * enough // GIGA), sum(ask <= enough for ask in asks))
     memories = sorted((one.have for one in _only(standings, "memory")), reverse=True)
     if memories:

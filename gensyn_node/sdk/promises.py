@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from consensus.ledger.guarantee import Guarantee, guarantee
 from consensus.ledger.parameters import Parameters
 from gensyn_node.primitives.money import format_amount
@@ -17,7 +19,8 @@ def promise_of(task: dict[str, Any], parameters: Parameters) -> Guarantee:
     """The promise of a task as JSON, at its solver's price; at its bid while it has no solver."""
     record = task["record"]
     price = record["solver_price_nano"] if record["solver"] else record["bid_price_nano"]
-    return guarantee(spec_from_json(record["spec"]), record["gas_per_step"], price, parameters)
+    own = msgspec.structs.replace(parameters, watch_bps=record["watch_bps"])
+    return guarantee(spec_from_json(record["spec"]), record["gas_per_step"], price, own)
 
 
 def promise_lines(promise: Guarantee, arithmetic: str = REP_V1) -> list[tuple[str, str]]:
@@ -35,9 +38,12 @@ def promise_lines(promise: Guarantee, arithmetic: str = REP_V1) -> list[tuple[st
     else:
         pays = f"{stake}; one wrong segment must be worth more than {format_amount(promise.gain_max_nano)} to pay"
     meaning = () if arithmetic == REP_V1 else (("Checked means", NATIVE_MEANING),)
+    share = f"{promise.watch_bps / 100:g} % of the instalments: one verified segment, by a drawn whistleblower"
+    watched = (("Looked at again", share),) if promise.watch_bps else ()
     return [
         ("Checked", checked),
         *meaning,
+        *watched,
         ("Chance to catch", f"one wrong segment {one}, a tenth of them {tenth}"),
         ("Cheat's stake", pays),
     ]

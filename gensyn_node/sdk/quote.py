@@ -29,7 +29,7 @@ class Quote:
     verify_gas: int
     """At most; verifiers are paid for what they repeat, native tasks pay profilers as well.
 
-    With forced errors twice as much as without one: what was shown wrong is verified once more.
+    With forced errors twice as much as without one: what was shown wrong is verified once more. Drawn watches included.
     """
     tax_gas: int
     """Forced-error tax, as gas at the solver's ask; 0 without forced errors."""
@@ -78,9 +78,11 @@ def make_quote(
     train, profilers = schedule.train_gas(spec, gas_per_step), schedule.profilers_of(spec, parameters)
     tax_bps = schedule.tax_bps_of(spec, parameters)
     tax = schedule.tax_gas(train, tax_bps)
-    verify = schedule.work_gas_max(spec, gas_per_step, profilers, tax_bps) - train - tax
-    least = verify - (schedule.verify_gas_max(spec, gas_per_step) if spec.forced_error_bps else 0)
-    bid = schedule.bid_price(spec, gas_per_step, profilers, tax_bps)
+    watch_bps = schedule.watch_bps_of(spec, parameters)
+    verify = schedule.work_gas_max(spec, gas_per_step, profilers, tax_bps, watch_bps) - train - tax
+    once = schedule.work_gas_max(spec, gas_per_step, profilers, tax_bps) - train - tax
+    least = once - (schedule.verify_gas_max(spec, gas_per_step) if spec.forced_error_bps else 0)
+    bid = schedule.bid_price(spec, gas_per_step, profilers, tax_bps, watch_bps)
     excluded: Counter[str] = Counter()
     solvers, verifiers = [], []
     for provider in providers:

@@ -297,9 +297,14 @@ def _without_fees(data: bytes) -> Supply:
 
 
 class World:
-    """A chain with actors; every block is audited. `operators` have a validator each beside the first one."""
+    """A chain with actors; every block is audited. `operators` have a validator each beside the first one.
 
-    def __init__(self, parameters: Parameters | None = None, operators: tuple[str, ...] = ()) -> None:
+    Without drawn watches, unless `watch_bps` says otherwise: stories name everybody who takes part.
+    """
+
+    def __init__(
+        self, parameters: Parameters | None = None, operators: tuple[str, ...] = (), watch_bps: int = 0
+    ) -> None:
         names = ["alice", "bob", "carol", "dave", "erin", "submitter", "operator"]
         genesis = Genesis(
             chain_id=CHAIN,
@@ -312,7 +317,7 @@ class World:
                 ),
             ),
             accounts=tuple(GenesisAccount(key(name).address, 1_000 * GSN) for name in names),
-            parameters=parameters or devnet_parameters(),
+            parameters=msgspec.structs.replace(parameters or devnet_parameters(), watch_bps=watch_bps),
         )
         self.parameters = genesis.parameters
         self.ledger = MemoryLedger()

@@ -60,6 +60,8 @@ class Path:
     cancel: str = ""
     """The submitter cancels in this state."""
     deadline: int = 2_000
+    watch: int = 0
+    """Chance of a drawn watch, in basis points."""
 
 
 @dataclass
@@ -181,7 +183,8 @@ class AuditedWorld(World):
 def play(path: Path) -> tuple[AuditedWorld, Task]:
     """The path from submission to its end; the books are checked there."""
     parameters = msgspec.structs.replace(devnet_parameters(), **HASTY)
-    world = AuditedWorld(parameters)
+    world = AuditedWorld(parameters, watch_bps=path.watch)
+    parameters = world.parameters
     for name in CREW:
         world.register(Actor(name), ask=ASKS[name], bond=400 * GSN)
     world.submit(spec(name="warm-up", deadline_blocks=20))  # It publishes the program.
@@ -276,6 +279,11 @@ PATHS = {
     "nobody can ever fetch, and the solver lies": Path(blind=3, fault=2, samples=6, instalments=1, deadline=400),
     "too late": Path(dies="training", deadline=40),
     "late": Path(instalments=3, deadline=60),
+    "watched": Path(instalments=3, samples=2, watch=10_000),
+    "watched, a wrong step, and one who passed it": Path(fault=2, samples=6, verifiers=3, lazy=1, watch=10_000),
+    "watched, and liars": Path(lying=2, verifiers=2, samples=6, watch=10_000),
+    "watched, and one does not answer": Path(absent=1, verifiers=2, watch=10_000),
+    "watched, and nobody can fetch at first": Path(blind=4, blind_until=1, instalments=1, watch=10_000),
 }
 
 
@@ -314,6 +322,7 @@ def test_the_books_balance_on_every_path(name: str) -> None:
         blind_until=st.integers(0, 1),
         cancel=st.sampled_from(["", "", "", "assigned", "training", "verifying"]),
         deadline=st.sampled_from([40, 150, 2_000]),
+        watch=st.sampled_from([0, 10_000]),
     )
 )
 @settings(

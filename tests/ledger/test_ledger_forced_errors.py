@@ -215,12 +215,21 @@ def test_who_approves_a_forced_error_loses_its_bond_and_the_finder_takes_the_jac
     assert lazy.address not in [slot.verifier for slot in world.instalment(task_id).verifications]
 
 
-def test_a_whistleblower_takes_its_share_and_shows_its_challenge_only_after_the_secret() -> None:
+@pytest.mark.parametrize("lazy", [0, 1])
+def test_a_challenger_takes_no_jackpot_but_its_share_of_what_an_approver_loses(lazy: int) -> None:
+    """A solver can tell anybody where its error is; who was drawn cannot be told before everybody else."""
     world = crowd("alice", "bob", "carol", "dave")
     task_id = world.submit(forced_spec(verifiers=2))
+    solver = world.solver_of(task_id)
+    world.until(lambda: any(i.state == "verifying" for i in queries.instalments(world.ledger, task_id)))
+    slots = world.instalment(task_id).verifications
+    for slot in slots[:lazy]:
+        world.actors[world.name_of(slot.verifier)].lazy = True
     world.until(lambda: any(i.state == "window" for i in queries.instalments(world.ledger, task_id)))
+    for actor in world.actors.values():
+        actor.lazy = False
     instalment, task = world.instalment(task_id), world.task(task_id)
-    drawn = {slot.verifier for slot in instalment.verifications} | {task.solver}
+    drawn = {slot.verifier for slot in instalment.verifications} | {solver.address}
     finder = next(actor for actor in world.actors.values() if actor.address not in drawn)
     right = Run(task.seed)
     ends = [right.state_roots(end, 0)[0] for end in range(2, 13, 2)]
@@ -231,11 +240,15 @@ def test_a_whistleblower_takes_its_share_and_shows_its_challenge_only_after_the_
     assert world.refused(finder.name, OpenChallengeReveal(task_id, challenge, SALT)) == "E1421"
     shown(world, task_id)
     world.do(finder.name, OpenChallengeReveal(task_id, challenge, SALT))
-    assert len(world.instalment(task_id).claimants) == 3
-    task = world.finish(task_id)
+    before = world.worth(finder.name)
+    assert finder.address not in world.instalment(task_id).claimants
+    world.actors[world.name_of(slots[0].verifier)].mute = ("contest",)
+    world.until(lambda: world.instalment(task_id).second_round)
     paid = [event.get("amount_nano") for event in world.events if event.kind == "jackpot_paid"]
-    assert len(paid) == 3 and len(set(paid)) == 1
-    assert task.disputes == () and "slashed" not in world.kinds()
+    assert len(paid) == 2 - lazy and len(set(paid)) == 1
+    won = slots[0].bond_nano * world.parameters.winner_bps // 10_000
+    assert world.worth(finder.name) == before + lazy * won
+    assert world.finish(task_id).disputes == () and world.kinds().count("slashed") == lazy
 
 
 def test_an_instalment_is_opened_when_the_secret_before_is_shown() -> None:

@@ -35,7 +35,7 @@ REACHED = (
 
 def test_markets_with_forced_errors_keep_every_promise() -> None:
     seen: Counter[str] = Counter()
-    for schedule, seeds in ((FORCED_ERRORS, 1), (FORCED_FOUL, 2)):
+    for schedule, seeds in ((FORCED_ERRORS, 1), (FORCED_FOUL, 3)):
         for seed in range(seeds):
             seen.update(run(seed, schedule).seen)
     assert [name for name in REACHED if not seen[name]] == []

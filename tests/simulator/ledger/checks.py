@@ -40,6 +40,7 @@ from proofs.sampling import draw_segments
 from tests.simulator.application import require
 from tests.simulator.ledger.dispute_checks import DisputeChecks
 from tests.simulator.ledger.forced_checks import ForcedChecks
+from tests.simulator.ledger.watch_checks import WatchChecks
 
 FORCED = ("secret withheld", "approved a forced error")
 """Reasons that an honest party is slashed for only when it was kept from acting."""
@@ -95,6 +96,7 @@ class LedgerChecks:
     def __post_init__(self) -> None:
         self.disputes = DisputeChecks(self.parameters, self.seen)
         self.forced = ForcedChecks(self.parameters, self.seen)
+        self.watch = WatchChecks(self.seen)
 
     def genesis(self, delta: BlockDelta, ledger: MemoryLedger) -> None:
         """The first state."""
@@ -129,6 +131,7 @@ class LedgerChecks:
         self._escapes(state, delta)
         self.disputes.after_block(state, height)
         self.forced.after_block(before, state, height, self.beacons, _applied(transactions, delta), delta)
+        self.watch.after_block(before, state, context.beacon, delta)
         self._tasks(state, height)
         self._follow_powers(delta, ledger)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
+
 from tests.simulator.ledger.characters import FORCED_SOLVERS, Character
 from tests.simulator.ledger.market import draw
 
@@ -63,5 +65,18 @@ FORCED_FOUL = replace(
     ],
 )
 """Solvers that do not keep to what they sealed."""
+WATCHED = replace(
+    CALM,
+    parameters=msgspec.structs.replace(CALM.parameters, watch_bps=10_000),
+    characters=[
+        *HONEST,
+        *[Character()] * 2,
+        Character(verifier="unrevealing"),
+        Character(verifier="blind"),
+        Character("wrong", "lying"),
+    ],
+)
+"""Every instalment has a watch, if somebody is left; some who are drawn never show, or say that nothing is served."""
+FORCED_WATCHED = replace(FORCED_ERRORS, parameters=msgspec.structs.replace(FORCED_ERRORS.parameters, watch_bps=10_000))
 SILENCE = replace(CALM, characters=[Character(), *[Character(verifier="silent")] * 4])
 """Next to nobody verifies."""
