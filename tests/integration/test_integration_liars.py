@@ -17,6 +17,7 @@ import pytest
 from integration_net import recompute, wait_for
 
 from consensus.ledger.messages import TaskSpec
+from consensus.ledger.parameters import devnet_parameters
 from consensus.ledger.schedule import bid_price
 from gensyn_node.config.home import Home
 from gensyn_node.devnet.account_book import Book, Line, addresses, draw_up, read_book, rewards_between, whole
@@ -163,7 +164,7 @@ def evening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evening]:
 
 
 def bid(spec: TaskSpec, gas_per_step: int) -> int:
-    return bid_price(spec, gas_per_step)
+    return bid_price(spec, gas_per_step, watch_bps=devnet_parameters().watch_bps)
 
 
 def test_everybody_honest_is_whole_and_no_liar_is(evening: Evening) -> None:

@@ -193,8 +193,8 @@ def test_quotes_count_who_can(
 def test_quotes_price_the_work() -> None:
     quote = make_quote(SPEC, GAS, devnet_parameters(), [provider(), provider(ask_price_nano=100_000_000)])
     assert quote.train_gas == 600 * GAS
-    assert quote.verify_gas == 2 * 2 * 2 * 50 * GAS
-    assert (quote.low_nano, quote.high_nano) == (50_000_000, 100_000_000)
+    assert quote.verify_gas == (2 * 2 * 2 + 2) * 50 * GAS, "with a drawn watch an instalment"
+    assert (quote.low_nano, quote.high_nano) == (50_000_000, 110_000_000)
     check_quote(make_quote(SPEC, GAS, devnet_parameters(), [provider()] * 3))
 
 

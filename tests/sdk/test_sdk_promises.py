@@ -22,6 +22,7 @@ def test_the_promise_of_a_task_as_json_is_that_of_its_spec() -> None:
         "solver_price_nano": ASK,
         "bid_price_nano": 1,
         "gas_per_step": GAS,
+        "watch_bps": mainnet_parameters().watch_bps,
         "spec": to_json(SPEC),
     }
     shown = promise_of({"record": record}, mainnet_parameters())
@@ -29,11 +30,14 @@ def test_the_promise_of_a_task_as_json_is_that_of_its_spec() -> None:
     assert shown.solver_stake_nano == 9 * 1_000 * GAS * ASK // 10**9
     waiting = promise_of({"record": {**record, "solver": "", "bid_price_nano": ASK}}, mainnet_parameters())
     assert waiting == shown
+    before = promise_of({"record": {**record, "watch_bps": 0}}, mainnet_parameters())
+    assert (before.watch_bps, shown.watch_bps) == (0, 2_500), "what the chain drew at its submission counts"
 
 
 def test_words() -> None:
     lines = dict(promise_lines(guarantee(SPEC, GAS, ASK, mainnet_parameters())))
     assert lines["Checked"] == "4 to 8 of 20 segments"
+    assert lines["Looked at again"] == "25 % of the instalments: one verified segment, by a drawn whistleblower"
     assert lines["Chance to catch"] == "one wrong segment 36.0 %, a tenth of them 59.0 %"
     assert lines["Cheat's stake"] == "450 GSN; one wrong segment must be worth more than 253.125 GSN to pay"
     full = TaskSpec(
