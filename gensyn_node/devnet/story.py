@@ -42,7 +42,7 @@ from gensyn_node.sdk.ledger_reader import LedgerReader
 from gensyn_node.sdk.quote import check_quote
 from gensyn_node.sdk.task_build import BuiltTask, build_task
 from gensyn_node.sdk.task_file import TaskFile, read_task_file
-from gensyn_node.sdk.task_flow import download_verified, follow_task, quote_task, submit_task
+from gensyn_node.sdk.task_flow import download_verified, poll_task, quote_task, submit_task
 from gensyn_node.sdk.verify import Verified
 
 Json = dict[str, Any]
@@ -50,7 +50,7 @@ Tell = Callable[[str, Any], None]
 """tell(kind, data): what happens, as it happens. Kinds: network, started, quote, submitted, task, chain, move, killed,
 verified, evaluated."""
 PROVIDERS_S = 90.0
-_POLL_S = 0.3
+_POLL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,15 +248,16 @@ class _Story:
         told: dict[str, int] = {}
         end = self.started + self.scenario.time_limit_s
         view: Json = {}
-        for view in follow_task(self.client, task_id, _POLL_S):
+        for seen in poll_task(self.client, task_id, end, _POLL_S):
             self._tell_news(task_id, told, chronicle)
-            self.tell("task", view)
+            if seen != view:
+                self.tell("task", seen)
+            view = seen
             self._kill_solver(view)
             check_alive(self.devnet, but=self.killed)
-            if time.monotonic() > end:
-                raise Rejection(
-                    reasons.STORY_FAILED, f"the task is {view['state']} after {self.scenario.time_limit_s} s"
-                )
+        if not view or not view["final"]:
+            state = view["state"] if view else "submitted"
+            raise Rejection(reasons.STORY_FAILED, f"the task is {state} after {self.scenario.time_limit_s} s")
         self._tell_news(task_id, told, chronicle)
         return view
 

@@ -68,20 +68,16 @@ def cancel_task(client: NodeClient, key: SecretKey, task_id: bytes) -> Outcome:
 def follow_task(client: NodeClient, task_id: bytes, poll_s: float = POLL_S) -> Iterator[Json]:
     """The task each time something changed, until it is over. A node that is away for a while is waited for."""
     before: Json | None = None
-    while True:
-        task = _patient(lambda: client.call("task", task_id=task_id.hex()))
+    for task in poll_task(client, task_id, poll_s=poll_s):
         if task != before:
             yield task
             before = task
-        if task["final"]:
-            return
-        time.sleep(poll_s)
 
 
 def wait_task(client: NodeClient, task_id: bytes, timeout_s: float | None = None) -> Json:
     """The finished task; TASK_NOT_FINISHED when it ended otherwise, STILL_RUNNING when the time is over."""
     end = None if timeout_s is None else time.monotonic() + timeout_s
-    for task in _ticking(client, task_id, end):
+    for task in poll_task(client, task_id, end):
         if task["final"]:
             if task["state"] != TASK_FINISHED:
                 raise Rejection(reasons.TASK_NOT_FINISHED, f"the task ended as {task['state']}")
@@ -122,10 +118,14 @@ def download_verified(
     return found, verify_certificate(read_certificate(found.certificate), trusted=trusted, model=found.model)
 
 
-def _ticking(client: NodeClient, task_id: bytes, end: float | None) -> Iterator[Json]:
+def poll_task(client: NodeClient, task_id: bytes, end: float | None = None, poll_s: float = POLL_S) -> Iterator[Json]:
+    """The task again and again, changed or not, until it is over or time (monotonic) is `end`."""
     while end is None or time.monotonic() < end:
-        yield _patient(lambda: client.call("task", task_id=task_id.hex()))
-        time.sleep(POLL_S)
+        task = _patient(lambda: client.call("task", task_id=task_id.hex()))
+        yield task
+        if task["final"]:
+            return
+        time.sleep(poll_s)
 
 
 def _patient(ask: Callable[[], Json], attempts: int = 20) -> Json:
