@@ -21,7 +21,7 @@ from consensus.ledger.records import (
     TASK_WAITING,
     Task,
 )
-from consensus.ledger.schedule import solver_bond
+from consensus.ledger.schedule import instalment_steps, solver_bond
 from consensus.ledger.view import State
 from proofs.dataset import dataset_root
 from proofs.sampling import task_seed
@@ -154,7 +154,8 @@ def replace_solver(state: State, height: int, task_id: bytes) -> None:
     task = state.task(task_id)
     release_solver(state, height, task_id)
     removed = (*task.removed_solvers, task.solver) if task.solver else task.removed_solvers
-    state.change_task(task_id, removed_solvers=removed, committed=task.settled, closing="")
+    resumes_at, _ = instalment_steps(state.spec(task_id), task.settled)
+    state.change_task(task_id, removed_solvers=removed, committed=task.settled, closing="", step=resumes_at)
     if height >= task.deadline_height:
         end(state, height, task_id, TASK_EXPIRED)
     else:

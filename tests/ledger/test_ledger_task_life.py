@@ -47,6 +47,8 @@ def test_a_cheating_solver_is_caught_slashed_and_replaced_at_the_last_settled_in
     cheat = world.solver_of(task_id)
     cheat.faults = (9,)
     before = world.worth(cheat.name)
+    world.until(lambda: world.task(task_id).attempt == 2)
+    assert (world.task(task_id).settled, world.task(task_id).step) == (1, 6), "not where the one before had come to"
     task = world.finish(task_id)
     assert task.state == "finished"
     assert cheat.address in task.removed_solvers
