@@ -17,6 +17,13 @@ DevnetHome = Annotated[Path, typer.Option("--home", help="Folder of the devnet."
 DEFAULT = Path("~/.gensyn-devnet")
 
 
+def _end_in_order() -> None:
+    """Told to end, it stops its nodes like after Ctrl-C; a terminal that closes says the same with SIGHUP."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
 @app.command()
 def up(
     nodes: Annotated[int, typer.Option("-n", "--nodes", help="Number of nodes.", min=1, max=32)] = 4,
@@ -36,10 +43,7 @@ def up(
     """Start a network: genesis, homes, faucet, processes. Ctrl-C stops all of it."""
     from gensyn_node.devnet import layout, processes
 
-    # Told to end, it stops its nodes like after Ctrl-C; a terminal that closes says the same with SIGHUP.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+    _end_in_order()
     path = home.expanduser()
     if (path / layout.MANIFEST).exists():
         devnet = layout.open_devnet(path)
@@ -137,6 +141,7 @@ def scenario(
     from gensyn_node.devnet import scenario as files
     from gensyn_node.rpc.json_view import to_json
 
+    _end_in_order()
     path = files.find_scenario(name)
     told = files.read_scenario(path)
     folder = Path(tempfile.mkdtemp(prefix=f"gensyn-{told.name}-"))

@@ -89,7 +89,13 @@ def run_crowd(scenario: Scenario, folder: Path, workdir: Path, tell: Tell = lamb
     workdir.mkdir(parents=True, exist_ok=True)
     network = scenario.network
     plans = plans_with_cheats(network.nodes, network.cheats)
-    devnet = create_devnet(workdir / "net", plans, parameters=parameters_of(network), block_ms=network.block_ms)
+    devnet = create_devnet(
+        workdir / "net",
+        plans,
+        parameters=parameters_of(network),
+        block_ms=network.block_ms,
+        validators=network.validators or None,
+    )
     task_file = workdir / "task.toml"
     shutil.copyfile(folder / scenario.task, task_file)
     task = read_task_file(task_file)

@@ -24,6 +24,8 @@ class Network(Table, frozen=True):
     """`[network]`."""
 
     nodes: Annotated[int, Meta(ge=1, le=32)] = 4
+    validators: Annotated[int, Meta(ge=0, le=32)] = 0
+    """So many of the first nodes validate; 0: all."""
     cheats: tuple[str, ...] = ()
     """The last nodes cheat, one each."""
     block_ms: Annotated[int, Meta(ge=50, le=60_000)] = 500

@@ -124,7 +124,9 @@ def run_story(scenario: Scenario, folder: Path, workdir: Path, tell: Tell = lamb
     network = scenario.network
     plans = plans_of(network)
     parameters = parameters_of(network)
-    devnet = create_devnet(workdir / "net", plans, parameters=parameters, block_ms=network.block_ms)
+    devnet = create_devnet(
+        workdir / "net", plans, parameters=parameters, block_ms=network.block_ms, validators=network.validators or None
+    )
     cheats = {home.path.name: plan.cheat for home, plan in zip(devnet.homes, plans, strict=True) if plan.cheat}
     providers = sum(plan.role != "none" for plan in plans)
     task_file = workdir / "task.toml"

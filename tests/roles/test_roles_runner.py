@@ -244,3 +244,28 @@ def test_it_stops_when_the_task_is_no_longer_its_own(tmp_path: Path) -> None:
 
     trio.run(main)
     assert chain.sent == []
+
+
+def test_the_files_of_a_task_stay_as_long_as_it_is_audited(tmp_path: Path) -> None:
+    """Its last window may end meanwhile: the audit then wrote into a folder that was gone."""
+    world = World()
+    world.crew("alice", "bob", "carol")
+    task_id = world.submit(spec(instalments=1))
+    assert world.finish(task_id).state == "finished"
+    chain = FakeChain(world)
+
+    async def play() -> None:
+        runner, done = make_runner(chain, tmp_path, "whistleblower"), trio.Event()
+        looks = [SimpleNamespace(audit=SimpleNamespace(task_id=task_id))]
+        runner._whistleblower.next_look = lambda *_: looks.pop() if looks else None  # type: ignore[method-assign, assignment]
+        runner._whistleblower.audit = lambda _: done.wait()  # type: ignore[method-assign]
+        folder = runner._materials.task_folder(task_id)
+        folder.mkdir(parents=True)
+        async with running(runner):
+            await blocks(chain, 3)
+            assert folder.exists() and not looks
+            done.set()
+            await blocks(chain, 2)
+            assert not folder.exists()
+
+    trio.run(play)
