@@ -273,8 +273,8 @@ class RoleRunner:
         if self._mask & ROLE_WHISTLEBLOWER and not self._worker.busy and not self._accelerator_is_wanted():
             look = self._whistleblower.next_look(self._chooser.machine, self._chooser.seen, height)
             if look is not None and not any(key[0] == "audit" for key in self._running):
-                key = ("audit", look.audit.task_id)  # Names the task: its files stay for as long.
-                self._start(nursery, height, key, partial(self._whistleblower.audit, look))
+                audited = ("audit", look.audit.task_id)  # Names the task: its files stay for as long.
+                self._start(nursery, height, audited, partial(self._whistleblower.audit, look))
 
     def _accelerator_is_wanted(self) -> bool:
         """Whether a duty that needs it is under way, waiting included: audits are for idle hours."""
