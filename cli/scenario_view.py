@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cli.output import facts, say, short, table
+from consensus.ledger.records import ENDED_BY_ANOTHER, ENDED_BY_CLOCK, ENDED_BY_MOVE
 from gensyn_node.devnet.account_book import Line, rewards_between
 from gensyn_node.devnet.crowd import Crowd
 from gensyn_node.devnet.story import Dispute, Ending
@@ -65,7 +66,7 @@ def show_ending(ending: Ending) -> None:
     )
     if ending.disputes:
         rows = [
-            (short(one.dispute_id), one.outcome, _where(one), one.moves, one.bytes, f"{one.seconds:.1f} s")
+            (short(one.dispute_id), one.outcome or "moot", _where(one), one.moves, one.bytes, f"{one.seconds:.1f} s")
             for one in ending.disputes
         ]
         table("Disputes", ("Dispute", "Outcome", "First wrong", "Moves #", "Bytes #", "Took"), rows, "none")
@@ -104,8 +105,17 @@ def show_crowd(crowd: Crowd) -> None:
     _show_failures(crowd.failures)
 
 
+_HOW = {
+    ENDED_BY_CLOCK: "by the clock",
+    ENDED_BY_MOVE: "by a move that proves nothing",
+    ENDED_BY_ANOTHER: "another one was decided first",
+}
+
+
 def _where(dispute: Dispute) -> str:
-    return f"step {dispute.step}, {dispute.operator}" if dispute.operator else "by the clock"
+    if dispute.outcome and dispute.operator:
+        return f"step {dispute.step}, {dispute.operator}"
+    return _HOW.get(dispute.how, dispute.how)
 
 
 def _show_money(lines: tuple[Line, ...], told: Ending | Crowd) -> None:

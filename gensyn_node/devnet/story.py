@@ -59,6 +59,9 @@ class Dispute:
 
     dispute_id: str
     outcome: str
+    """`defender_wrong`, `challenger_wrong`, `both_wrong`; empty when another dispute was decided first."""
+    how: str
+    """How it ended: `arbitration`, `move`, `clock` or `another_dispute`."""
     replayed_outcome: str
     """What playing it again on this machine came to; empty when a clock decided."""
     step: int | None
@@ -313,6 +316,7 @@ class _Story:
         return Dispute(
             dispute_id=dispute["dispute_id"],
             outcome=dispute["outcome"],
+            how=record["how"],
             replayed_outcome=replay.outcome,
             step=replay.step,
             operator=replay.operator,
