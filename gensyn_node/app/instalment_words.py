@@ -18,6 +18,7 @@ from consensus.ledger.records import (
     INSTALMENT_UNSERVED,
     INSTALMENT_UNVERIFIABLE,
     INSTALMENT_VERIFYING,
+    INSTALMENT_WATCHING,
     INSTALMENT_WINDOW,
     INSTALMENT_WITHHELD,
     OUTCOME_FORCED,
@@ -36,6 +37,7 @@ _WORDS = {
     INSTALMENT_WINDOW: "anybody bonded may announce a challenge until block {due}",
     INSTALMENT_UNSEALING: "verdicts and challenges are in; its solver has to show the secret by block {due}, "
     "which tells whether an error was shown on purpose",
+    INSTALMENT_WATCHING: "verdicts are bound; a watch, if one is drawn, looks again at a segment by block {due}",
     INSTALMENT_CLOSING: "challenges that were announced may be shown until block {due}",
     INSTALMENT_READY: "nothing is left to be checked: it settles after its disputes and the instalments before it",
     INSTALMENT_FORCED: "it was shown with an error on purpose; the right roots are verified next",
@@ -50,7 +52,7 @@ _WORDS = {
 
 def instalment_text(one: Instalment) -> InstalmentText:
     """An instalment's state, and what that means."""
-    text = _WORDS[one.state].format(due=one.due_height)
+    text = _WORDS.get(one.state, one.state).format(due=one.due_height)
     if one.redrawn and one.state in (INSTALMENT_DRAWING, INSTALMENT_VERIFYING):
         text += "; a first set of verifiers could not fetch its states"
     if one.outcome == OUTCOME_FORCED and one.second_round:

@@ -105,6 +105,7 @@ _SENTENCES: dict[str, Callable[[str, Fields, Named], str]] = {
     "instalment_invalid": _part("instalment {instalment} of attempt {attempt} falls"),
     "states_unavailable": _part("{verifiers} verifiers of instalment {instalment} could not fetch its states"),
     "verifier_drawn": _part("{verifier} is drawn to verify instalment {instalment}"),
+    "watch_drawn": _part("{verifier} is drawn to look again at segment {segment} of instalment {instalment}"),
     "verifier_missed": _part("{verifier} missed its verdict on instalment {instalment}"),
     "verdict_revealed": _verdict,
     "challenge_committed": _part("{challenger} announces a challenge of instalment {instalment}"),

@@ -139,8 +139,8 @@ class InstalmentText(View, frozen=True):
 
     number: int
     state: str
-    """sealed, opening, drawing, verifying, revealing, window, unsealing, closing, ready, forced, withheld, unserved,
-    unverifiable, settled or invalid."""
+    """sealed, opening, drawing, verifying, watching, revealing, window, unsealing, closing, ready, forced, withheld,
+    unserved, unverifiable, settled or invalid."""
     due_height: int
     """Last block of this state; 0 when it waits for something else."""
     explanation: str

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import structlog
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, RawData
@@ -43,6 +44,8 @@ from gensyn_node.rpc.subscriptions import CONSENSUS_KINDS, Subscriptions
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
+
+log = structlog.get_logger()
 
 BODY_TIMEOUT_S = 5.0
 SEND_TIMEOUT_S = 5.0
@@ -244,7 +247,8 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    """A failure of ours: told without details; the server logs the exception."""
+    """A failure of ours: told without details; the log has them."""
+    log.error("answer_failed", path=request.url.path, exc_info=error)
     rejection = Rejection(reasons.INTERNAL, "the node could not answer; its log says why")
     return JSONResponse({"jsonrpc": "2.0", "id": None, "error": error_object(rejection)}, 500, _HEADERS)
 

@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import trio
 from rpc_fake_node import TOKEN, FakeNode, serving
+from structlog.testing import capture_logs
 
 READ = b'{"jsonrpc":"2.0","id":1,"method":"status"}'
 WRITE = b'{"jsonrpc":"2.0","id":1,"method":"submit_transaction","params":{"transaction":"00"}}'
@@ -230,7 +231,7 @@ def test_foreign_websocket_is_refused(headers: str, node: FakeNode) -> None:
     assert not node.senders
 
 
-def test_failure_of_ours_tells_nothing(node: FakeNode) -> None:
+def test_failure_of_ours_tells_nothing_and_the_log_everything(node: FakeNode) -> None:
     body = b'{"jsonrpc":"2.0","id":1,"method":"dispute","params":{"dispute_id":"' + b"00" * 32 + b'"}}'
 
     async def main() -> tuple[tuple[int, bytes], tuple[int, bytes]]:
@@ -238,7 +239,11 @@ def test_failure_of_ours_tells_nothing(node: FakeNode) -> None:
             failed = await exchange(address, filled(post(body, JSON), address))
             return failed, await exchange(address, filled(post(READ, JSON), address))
 
-    (status, answer), after = trio.run(main)
+    with capture_logs() as told:
+        (status, answer), after = trio.run(main)
+    assert [(one["event"], str(one["exc_info"])) for one in told] == [
+        ("answer_failed", "the secret of the node is 1234")
+    ]
     assert status == 500
     assert json.loads(answer)["error"]["data"]["code"] == "E1714"
     assert b"1234" not in answer
