@@ -15,6 +15,7 @@ import torch
 
 from ml.kernels.table import kernel
 from ml.plan import Plan
+from ml.samples import Collector
 from proofs.program.operators import OPERATORS
 from proofs.program.types import ITEM_BYTES, Node, Program
 from proofs.program.validate import validate_program
@@ -50,6 +51,33 @@ class Interpreter:
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """One step, the fused way: (state', loss)."""
         return self._plan().step([*state, *batch, torch.tensor(step_index, dtype=torch.int64)])
+
+    def sampled_step(
+        self, state: Sequence[torch.Tensor], batch: Sequence[torch.Tensor], step_index: int, collector: Collector
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """A `step` of which drawn tiles are taken."""
+        plan = self._plan()
+        watched = collector.values - {*self.program.state_outputs, self.program.loss}
+        if not all(plan.makes(value) for value in watched):
+            return self._observed_sample(state, batch, step_index, collector)
+        inputs = [*state, *batch, torch.tensor(step_index, dtype=torch.int64)]
+        after, loss = plan.step(inputs, watched, collector.whole)
+        collector.results(self.program, after, loss)
+        return after, loss
+
+    def _observed_sample(
+        self, state: Sequence[torch.Tensor], batch: Sequence[torch.Tensor], step_index: int, collector: Collector
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """The same of a value that the fused way does not write: value by value, with the same bits."""
+
+        def observe(number: int, value: torch.Tensor) -> torch.Tensor:
+            if number in collector.values:
+                collector.whole(number, value)
+            return value
+
+        after, loss = self.observed_step(state, batch, step_index, observe)
+        collector.results(self.program, after, loss)
+        return after, loss
 
     def step_bytes(self) -> int:
         """What a fused step holds beside its inputs."""

@@ -34,6 +34,16 @@ class Reexecution:
             roots.append(state_roots.of(stepper.step, stepper.state))
         return roots
 
+    def evidence(self, first_step: int, steps: int, key: bytes) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """See `Execution`."""
+        stepper = start_of(self._run, self._directory, first_step)
+        state_roots, samples = StateRoots(self._run.program), list[bytes]()
+        roots = [state_roots.of(stepper.step, stepper.state)]
+        for _ in range(steps):
+            samples.append(stepper.advance_sampled(key)[1])
+            roots.append(state_roots.of(stepper.step, stepper.state))
+        return roots, samples
+
     def values(self, step: int) -> Sequence[Array]:
         """See `Execution`. Holds all values of the step in memory."""
         values = start_of(self._run, self._directory, step).values()

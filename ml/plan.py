@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -30,6 +30,7 @@ from ml.kernels.pool import TASK_WORDS, execute, helpers
 from ml.kernels.recipe import Recipe
 from ml.kernels.strided import copy_call
 from ml.kernels.table import full, kernel
+from ml.samples import Look
 from proofs.program.types import ITEM_BYTES, U8, Node, Program, TensorType
 
 LINE = 64
@@ -115,6 +116,10 @@ class _Ready:
     frees: list[list[int]]
     """For each part, the tensors made that nothing needs after it."""
     stretches: list[_Stretch | Task]
+    part_of: list[int]
+    """For each task, the part of the step that it is in."""
+    row_of: list[int]
+    """For each task, the number of compiled tasks up to it."""
     threads: int = 0
 
 
@@ -142,15 +147,27 @@ class Plan:
             self._places[number] = Place(self._buffer(types[number], "input", number), meta(types[number]))
         self._own = own or {}
         self._budget = CompileBudget()
+        self._finished: dict[int, int] = {}
+        """Number of tasks after which a value has been made."""
         for piece in fuse(program, types):
             self._add(piece)
+            self._finished.update(dict.fromkeys(piece.outputs or piece.values, len(self._tasks)))
         self._outputs = _Outputs(self)
         self._arena_bytes = self._assign()
         self._ready: _Ready | None = None
         self._lock = threading.Lock()
 
-    def step(self, inputs: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """(state', loss) from the state, the batch and the step index."""
+    def makes(self, value: int) -> bool:
+        """Whether a step writes a value to memory, where it can be looked at."""
+        return value in self._places and self._finished.get(value, 0) > 0
+
+    def step(
+        self, inputs: Sequence[torch.Tensor], watched: Collection[int] = (), look: Look | None = None
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """(state', loss) from the state, the batch and the step index.
+
+        `look` sees each value of `watched`, all of which the step `makes`, right after it was made.
+        """
         addresses, held = [], []
         for item, type_ in zip(inputs, self.types, strict=False):
             if item.shape != type_.shape or item.dtype is not TORCH_DTYPES[type_.dtype] or item.device.type != "cpu":
@@ -168,14 +185,30 @@ class Plan:
             bases = np.array([*addresses, aligned(block)], np.int64)
             ready.words[ready.patched] = bases[ready.patch_sources] + ready.patch_offsets
             made: dict[int, torch.Tensor] = {}
-            for part, freed in zip(ready.stretches, ready.frees, strict=True):
-                if isinstance(part, _Stretch):
-                    execute(ready.tasks + part.first * TASK_WORDS * 8, part.count)
-                else:
+            stops = self._stops(ready, watched)
+            for place, (part, freed) in enumerate(zip(ready.stretches, ready.frees, strict=True)):
+                done = part.first if isinstance(part, _Stretch) else 0
+                if not isinstance(part, _Stretch):
                     self._run(part, ready, held, block, made)
+                for row, value in stops.get(place, ()):
+                    if isinstance(part, _Stretch) and row > done:
+                        execute(ready.tasks + done * TASK_WORDS * 8, row - done)
+                        done = row
+                    if look is not None:
+                        look(value, self._tensor(self._places[value], ready, held, block, made))
+                if isinstance(part, _Stretch) and part.first + part.count > done:
+                    execute(ready.tasks + done * TASK_WORDS * 8, part.first + part.count - done)
                 for number in freed:
                     del made[number]
             return self._outputs.tensors(block, held)
+
+    def _stops(self, ready: _Ready, watched: Collection[int]) -> dict[int, list[tuple[int, int]]]:
+        """For each part, after how many compiled tasks of the step there is something to look at, and which value."""
+        stops: dict[int, list[tuple[int, int]]] = {}
+        for value in sorted(watched, key=lambda value: (self._finished[value], value)):
+            task = self._finished[value] - 1
+            stops.setdefault(ready.part_of[task], []).append((ready.row_of[task], value))
+        return stops
 
     @property
     def step_bytes(self) -> int:
@@ -380,12 +413,13 @@ class Plan:
                     patched.append((at + number, self._given, buffer.offset + place.offset))
             at += len(call.numbers)
         stretches: list[_Stretch | Task] = []
-        part_of = []
+        part_of, row_of = list[int](), list[int]()
         row = 0
         for task in self._tasks:
             if task.call is None:
                 stretches.append(task)
                 part_of.append(len(stretches) - 1)
+                row_of.append(row)
                 continue
             if not stretches or not isinstance(stretches[-1], _Stretch):
                 stretches.append(_Stretch(row, 0))
@@ -394,13 +428,27 @@ class Plan:
                 last.count += 1
             part_of.append(len(stretches) - 1)
             row += 1
+            row_of.append(row)
         frees: list[list[int]] = [[] for _ in stretches]
         for item in self._buffers:
             if item.kind == "made":
                 frees[part_of[item.last]].append(item.number)
         table = np.array(patched, np.int64).reshape(-1, 3).T.copy()
         rows = words[:header].reshape(-1, TASK_WORDS)
-        return _Ready(memory, words, words.ctypes.data, rows, table[0], table[1], table[2], in_made, frees, stretches)
+        return _Ready(
+            memory,
+            words,
+            words.ctypes.data,
+            rows,
+            table[0],
+            table[1],
+            table[2],
+            in_made,
+            frees,
+            stretches,
+            part_of,
+            row_of,
+        )
 
     def _cut(self, ready: _Ready) -> None:
         """Cut the tasks for the number of threads."""

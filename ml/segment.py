@@ -16,7 +16,7 @@ from ml.kernels.threads import a_core_is_free
 from ml.trainer import Run, Stepper, initial_state
 from ml.worker.messages import state_path
 from proofs.program.types import Program
-from proofs.state import evidence_root
+from proofs.state import evidence_root, keyed_evidence_root
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Verification:
 
     step_roots: tuple[bytes, ...]
     """R_0 … R_k."""
+    samples: tuple[bytes, ...] = ()
+    """What the key drew in each step; empty without a key."""
 
     @property
     def end_root(self) -> bytes:
@@ -33,8 +35,8 @@ class Verification:
 
     @property
     def evidence_root(self) -> bytes:
-        """Binds all step roots."""
-        return evidence_root(self.step_roots)
+        """Binds all step roots and samples."""
+        return keyed_evidence_root(self.step_roots, self.samples) if self.samples else evidence_root(self.step_roots)
 
 
 class Rooting:
@@ -71,23 +73,33 @@ class Rooting:
 
 
 def verify_segment(
-    run: Run, directory: Path, first_step: int, steps: int, start_root: bytes, on_step: Callable[[int, float], None]
+    run: Run,
+    directory: Path,
+    first_step: int,
+    steps: int,
+    start_root: bytes,
+    on_step: Callable[[int, float], None],
+    evidence_key: bytes = b"",
 ) -> Verification:
-    """Re-execute a segment from the agreed state in `directory` (step 0: from the seed).
+    """Re-execute a segment from the agreed state in `directory` (step 0: from the seed), with samples if a key says so.
 
     Raises Rejection BAD_CHECKPOINT when the state is not the agreed one.
     """
     if first_step < 0 or not 1 <= steps <= SEGMENT_STEPS_MAX:
         raise Rejection(reasons.BAD_REQUEST, f"a segment of {steps} steps from {first_step}")
     stepper = Stepper(run, start_state(run, directory, first_step, start_root), first_step)
-    roots = [start_root]
+    roots, samples = [start_root], list[bytes]()
     with Rooting(run.program) as rooting:
         for _ in range(steps):
-            loss = stepper.advance()
+            if evidence_key:
+                loss, sample = stepper.advance_sampled(evidence_key)
+                samples.append(sample)
+            else:
+                loss = stepper.advance()
             roots += rooting.after(stepper.step, stepper.state)
             on_step(stepper.step - 1, loss)
         roots += rooting.last()
-    return Verification(tuple(roots))
+    return Verification(tuple(roots), tuple(samples))
 
 
 def start_state(run: Run, directory: Path, step: int, root: bytes) -> State:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,12 @@ from ml.interpreter import Interpreter, canonical
 from ml.kernels.threads import set_threads
 from ml.microbatch.parts import interpreter_of
 from ml.native.interpreter import NativeInterpreter
+from ml.samples import Collector
 from ml.worker.messages import Fault, Job, state_path
 from proofs.classes import NATIVE, REP_V1
 from proofs.program.initial import initial_tensor
 from proofs.program.types import Given, Program
+from proofs.samples import points, sample_of, sampled_values
 
 AnyInterpreter = Interpreter | NativeInterpreter | DeviceInterpreter
 
@@ -53,6 +56,11 @@ class Run:
     def program(self) -> Program:
         """The program."""
         return self.interpreter.program
+
+    @cached_property
+    def sampled_values(self) -> tuple[int, ...]:
+        """The values of which an evidence's key draws tiles."""
+        return sampled_values(self.program)
 
 
 @dataclass(frozen=True)
@@ -151,6 +159,34 @@ class Stepper:
             self.state, loss = interpreter.step(self.state, batch, self.step)
         self.step += 1
         return float(loss)
+
+    def advance_sampled(self, key: bytes) -> tuple[float, bytes]:
+        """One step; its loss and the sample that the key draws in it. A step left out has none: that of no tiles.
+
+        Raises Rejection BAD_REQUEST for vendor kernels, whose values no two machines share.
+        """
+        interpreter, fault, step = self.run.interpreter, self.run.fault, self.step
+        if isinstance(interpreter, NativeInterpreter):
+            raise Rejection(reasons.BAD_REQUEST, "evidence of a native task has no samples")
+        if fault is not None and fault.step == step and fault.skip:
+            return self.advance(), sample_of(key, step, ())
+        drawn = points(key, step, self.run.sampled_values, interpreter.info.types)
+        collector = Collector(drawn, interpreter.info.types)
+        batch = self.run.dataset.batch(self.run.program, self.run.seed, step)
+        if fault is not None and fault.step == step:
+
+            def observe(number: int, value: torch.Tensor) -> torch.Tensor:
+                value = flipped(value, fault) if number == fault.value else value
+                if number in collector.values:
+                    collector.whole(number, value)
+                return value
+
+            self.state, loss = interpreter.observed_step(self.state, batch, step, observe)
+            collector.results(self.run.program, self.state, loss)
+        else:
+            self.state, loss = interpreter.sampled_step(self.state, batch, step, collector)
+        self.step += 1
+        return float(loss), sample_of(key, step, collector.tiles())
 
     def observed(self) -> list[torch.Tensor]:
         """One step; every value of it by value number, canonical."""

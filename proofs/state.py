@@ -48,7 +48,17 @@ def verify_checkpoint_entry(
     return entries is not None and tagged_hash("gensyn/checkpoint/1", entries) == checkpoint
 
 
+def keyed_evidence_root(state_roots: Sequence[bytes], samples: Sequence[bytes]) -> bytes:
+    """What a verifier's evidence commits to: R_0, then each later state root with the sample of the step before it.
+
+    `samples` are `proofs.samples.sample_of` each of the k steps.
+    """
+    ends = zip(state_roots[1:], samples, strict=True)
+    leaves = [merkle.SHA256.leaf(data) for data in (state_roots[0], *(root + sample for root, sample in ends))]
+    return tagged_hash("gensyn/evidence/2", len(leaves).to_bytes(8, "little"), merkle.fold(merkle.SHA256, leaves))
+
+
 def evidence_root(state_roots: Sequence[bytes]) -> bytes:
-    """The root over the k + 1 state roots R_0 … R_k of a segment: what a verifier's evidence commits to."""
+    """The same of a native task: the root over the k + 1 state roots R_0 … R_k alone."""
     leaves = [merkle.SHA256.leaf(root) for root in state_roots]
     return tagged_hash("gensyn/evidence/1", len(leaves).to_bytes(8, "little"), merkle.fold(merkle.SHA256, leaves))

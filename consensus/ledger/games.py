@@ -15,7 +15,7 @@ from proofs.native.types import Justify, NativeClaim, NativeGame, NativeMove
 from proofs.pinpoint import Claim, Game, Move
 from proofs.pinpoint import game as exact
 from proofs.pinpoint.context import Context
-from proofs.pinpoint.types import Arbitrate
+from proofs.pinpoint.types import Arbitrate, OpenSample
 
 AnyGame = Game | NativeGame
 
@@ -63,4 +63,4 @@ def forfeit(game: AnyGame, loser: int, why: str) -> AnyGame:
 
 def how_ended(move: Move | NativeMove) -> str:
     """The word for how a game ended with this move."""
-    return ENDED_BY_ARBITRATION if isinstance(move, Arbitrate | Justify) else ENDED_BY_MOVE
+    return ENDED_BY_ARBITRATION if isinstance(move, Arbitrate | OpenSample | Justify) else ENDED_BY_MOVE

@@ -16,6 +16,7 @@ from ml.interpreter import Interpreter, Observer
 from ml.kernels.budget import CompileBudget
 from ml.kernels.elementwise import TORCH_DTYPES, Group, single
 from ml.reference.operators import REFERENCE, Call
+from ml.samples import Collector
 from proofs.program.operators import OPERATORS
 from proofs.program.types import Node, Program, TensorType
 
@@ -47,6 +48,25 @@ class DeviceInterpreter:
 
     def step(self, state: Tensors, batch: Tensors, step_index: int) -> tuple[list[torch.Tensor], torch.Tensor]:
         """One step: (state', loss) on the device. See `Interpreter.step`."""
+        return self._run(state, batch, step_index, None)
+
+    def sampled_step(
+        self, state: Tensors, batch: Tensors, step_index: int, collector: Collector
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """See `Interpreter.sampled_step`."""
+        if self._instructions is None:
+            self._instructions = self._planned()
+        made = {number for instruction in self._instructions for number in instruction.outputs}
+        results = {*self.program.state_outputs, self.program.loss}
+        if not collector.values <= made | results:
+            return self._host.sampled_step(_on_host(state), _on_host(batch), step_index, collector)
+        after, loss = self._run(state, batch, step_index, collector)
+        collector.results(self.program, after, loss)
+        return after, loss
+
+    def _run(
+        self, state: Tensors, batch: Tensors, step_index: int, collector: Collector | None
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
         if self._instructions is None:
             self._instructions = self._planned()
         device = self._backend.device
@@ -56,6 +76,8 @@ class DeviceInterpreter:
             results = instruction.run([values[number] for number in instruction.inputs])
             for number, result in zip(instruction.outputs, results, strict=True):
                 values[number] = result
+                if collector is not None and number in collector.values:
+                    collector.whole(number, result)
             for number in instruction.frees:
                 del values[number]
         return [values[number].contiguous() for number in self.program.state_outputs], values[self.program.loss]

@@ -10,8 +10,9 @@ from gensyn_node.primitives.errors import Rejection
 from ml import reasons
 from ml.interpreter import Interpreter, canonical
 from ml.kernels.elementwise import TORCH_DTYPES
-from ml.microbatch.records import MixesRecords, find_records
-from ml.microbatch.sections import Cutter, Key, Section
+from ml.microbatch.records import Along, MixesRecords, find_records
+from ml.microbatch.sections import Cutter, Key
+from ml.samples import Collector
 from proofs.program.types import ITEM_BYTES, Program, TensorType
 
 
@@ -36,6 +37,17 @@ class PartsInterpreter(Interpreter):
         """See `Interpreter.step`: the same bits."""
         return self._cut(strict).step(state, batch, step_index)
 
+    def sampled_step(
+        self, state: Sequence[torch.Tensor], batch: Sequence[torch.Tensor], step_index: int, collector: Collector
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """See `Interpreter.sampled_step`."""
+        cut = self._cut(strict=False)
+        if not cut.makes(collector):
+            return self._observed_sample(state, batch, step_index, collector)
+        after, loss = cut.step(state, batch, step_index, collector)
+        collector.results(self.program, after, loss)
+        return after, loss
+
     def memory_bytes(self) -> int:
         """What comes in, what leaves, sums, and the memory of the sections."""
         given = sum(bytes_of(type_) for type_ in self.info.types[: self.program.first_node_value])
@@ -44,32 +56,55 @@ class PartsInterpreter(Interpreter):
     def _cut(self, strict: bool) -> _Cut:
         if strict not in self._cuts:
             cutter = Cutter(self.program, self.info.types, self._found, self.records)
-            self._cuts[strict] = _Cut(cutter, self.program, self.records, strict)
+            self._cuts[strict] = _Cut(cutter, self.program, self.records, strict, self._found.marks)
         return self._cuts[strict]
 
 
 class _Cut:
-    def __init__(self, cutter: Cutter, program: Program, rows: int, strict: bool) -> None:
+    def __init__(
+        self, cutter: Cutter, program: Program, rows: int, strict: bool, marks: Sequence[Along | None]
+    ) -> None:
         self._program = program
         self._rows = rows
         self._strict = strict
         self._place = cutter.place
         self._before, self._middle, self._after = cutter.cut(strict)
         self._sums = cutter.sums
+        self._marks = marks
+        self._results = {*program.state_outputs, program.loss}
 
     def memory_bytes(self) -> int:
         sections = (self._before, self._middle, self._after)
         running = sum(bytes_of(item.running) for item in self._sums.values())
         return running + sum(section.plan.memory_bytes for section in sections)
 
+    def makes(self, collector: Collector) -> bool:
+        """Whether everything that is to be sampled is written to memory somewhere."""
+        whole, parts = self._watched(collector)
+        before = all(self._before.makes(key) or self._after.makes(key) for key in whole)
+        return before and all(self._middle.makes(key) for key in parts)
+
+    def _watched(self, collector: Collector) -> tuple[list[Key], list[Key]]:
+        """What is to be looked at outside the middle section, and in it; sums and results are at hand without."""
+        watched = collector.values - self._results - self._sums.keys()
+        whole = [Key("whole", value) for value in sorted(watched) if self._marks[value] is None]
+        return whole, [Key("part", value) for value in sorted(watched) if self._marks[value] is not None]
+
     def step(
-        self, state: Sequence[torch.Tensor], batch: Sequence[torch.Tensor], step_index: int
+        self,
+        state: Sequence[torch.Tensor],
+        batch: Sequence[torch.Tensor],
+        step_index: int,
+        collector: Collector | None = None,
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         program, first_batch = self._program, len(self._program.state)
         whole = {Key("whole", number): value for number, value in enumerate([*state, *batch])}
         whole[Key("whole", program.step_index_value)] = torch.tensor(step_index, dtype=torch.int64)
+        outside, inside = self._watched(collector) if collector is not None else ([], [])
+        look = collector.whole if collector is not None else None
+        early = [key for key in outside if self._before.makes(key)]
         if self._before.outputs:
-            whole |= zip(self._before.outputs, _run(self._before, whole), strict=True)
+            whole |= zip(self._before.outputs, self._before.run(whole.__getitem__, early, look), strict=True)
         running = {
             value: torch.zeros(item.running.shape, dtype=TORCH_DTYPES[item.running.dtype])
             for value, item in self._sums.items()
@@ -86,18 +121,22 @@ class _Cut:
             each = key.along.each
             return value.narrow(key.along.axis, self._place[0] * each, self._rows * each)
 
+        def look_at_part(value: int, tensor: torch.Tensor) -> None:
+            mark = self._marks[value]
+            if collector is not None and mark is not None:
+                collector.part(value, tensor, mark.axis, self._place[0] * mark.each)
+
         for start in range(0, program.batch_size, self._rows):
             self._place[0] = start
-            self._middle.run(value_of)
+            self._middle.run(value_of, inside, look_at_part)
         for value, item in self._sums.items():
             total = item.finish(running.pop(value))
             whole[Key("whole", value)] = canonical(total) if self._strict else total
-        results = _run(self._after, whole)
+            if collector is not None and value in collector.values - self._results:
+                collector.whole(value, total)
+        late = [key for key in outside if key not in early]
+        results = self._after.run(whole.__getitem__, late, look)
         return results[:-1], results[-1]
-
-
-def _run(section: Section, whole: dict[Key, torch.Tensor]) -> list[torch.Tensor]:
-    return section.run(whole.__getitem__)
 
 
 def bytes_of(type_: TensorType) -> int:

@@ -19,9 +19,11 @@ from ml.kernels.table import kernel
 from ml.microbatch.accumulate import ACCUMULATORS, Accumulator
 from ml.microbatch.records import Along, Records, aligned
 from ml.plan import Plan
+from ml.samples import Look
 from proofs.arithmetic.generators import uniform
 from proofs.program.operators import OPERATORS
 from proofs.program.types import BOOL, I64, Fill, Node, Program, StateEntry, TensorType
+from proofs.samples import needed_values
 
 DONE = torch.zeros((), dtype=torch.bool)
 """What a node gives that adds to a running sum."""
@@ -83,10 +85,23 @@ class Section:
         program = Program(1, entries, 1, (), tuple(nodes), results, step_index)
         self.plan = Plan(program, tuple(types), own)
         self._step_index = torch.zeros((), dtype=torch.int64)
+        self._numbers = numbers
 
-    def run(self, values: Callable[[Key], torch.Tensor]) -> list[torch.Tensor]:
-        """The outputs from the inputs."""
-        return self.plan.step([*(values(key) for key in self.inputs), self._step_index])[0]
+    def makes(self, key: Key) -> bool:
+        """Whether it writes a value to memory."""
+        return key in self._numbers and self.plan.makes(self._numbers[key])
+
+    def run(
+        self, values: Callable[[Key], torch.Tensor], watched: Sequence[Key] = (), look: Look | None = None
+    ) -> list[torch.Tensor]:
+        """The outputs from the inputs. `look` sees each of `watched`, which it `makes`, by the value's number."""
+        seen = {self._numbers[key]: key.value for key in watched}
+
+        def see(number: int, value: torch.Tensor) -> None:
+            if look is not None:
+                look(seen[number], value)
+
+        return self.plan.step([*(values(key) for key in self.inputs), self._step_index], seen, see)[0]
 
 
 def _strictly(node: Node, inputs: tuple[TensorType, ...], output: TensorType) -> Kernel:
@@ -114,7 +129,7 @@ class Cutter:
     def cut(self, strict: bool) -> tuple[Section, Section, Section]:
         """Before, for every part, after."""
         middle = _Line()
-        needed = _needed(self._program)
+        needed = needed_values(self._program)
         for position, node in enumerate(self._program.nodes):
             value = self._first + position
             if value in self._records.sums and value in needed:
@@ -323,12 +338,3 @@ def _smaller(node: Node, mark: Along | None, type_: TensorType, rows: int) -> No
 def _summed(node: Node, type_: TensorType, mark: Along) -> int:
     """Elements of the summed axis for each record."""
     return mark.each * (prod(type_.shape[mark.axis + 1 : -1]) if node.operator == "sum_first" else 1)
-
-
-def _needed(program: Program) -> set[int]:
-    """Values that something comes from that leaves the step."""
-    needed = {*program.state_outputs, program.loss}
-    for value in range(program.value_count - 1, program.first_node_value - 1, -1):
-        if value in needed:
-            needed.update(program.nodes[value - program.first_node_value].inputs)
-    return needed

@@ -86,6 +86,8 @@ class Verify(Struct, tag=1):
     start_root: bytes
     """The committed root of the start state; the state file must match it."""
     claimed_end_root: bytes
+    evidence_key: bytes = b""
+    """What draws the samples of the evidence; empty: it is made of the state roots alone."""
 
 
 class Respond(Struct, tag=2):
@@ -273,7 +275,7 @@ class Verified(Struct, tag=20):
     """State roots R_0 … R_k of the segment, k + 1 of them, as re-executed."""
     end_root: bytes
     evidence_root: bytes
-    """Binds all of `step_roots`: what a verifier that approves commits to."""
+    """Binds all of `step_roots`, and the samples: what a verifier that approves commits to."""
 
 
 class Responded(Struct, tag=21):

@@ -14,6 +14,7 @@ import torch
 
 from gensyn_node.primitives.codec import decode, encode
 from gensyn_node.primitives.errors import Reason, Rejection
+from gensyn_node.primitives.hashing import HASH_BYTES
 from gensyn_node.primitives.limits import PROGRAM_BYTES_MAX
 from ml import reasons
 from ml.checkpoint import load_state
@@ -174,6 +175,9 @@ def _verify(request: Verify, send: Send, cancelled: threading.Event) -> Verified
     run = open_run(request.job)
     report = _Reporter(send, cancelled, 1)
     directory = Path(request.states_directory)
-    found = verify_segment(run, directory, request.first_step, request.steps, request.start_root, report.timed)
+    if len(request.evidence_key) not in (0, HASH_BYTES):
+        raise Rejection(reasons.BAD_REQUEST, f"a key of {len(request.evidence_key)} bytes")
+    place = (directory, request.first_step, request.steps, request.start_root)
+    found = verify_segment(run, *place, report.timed, request.evidence_key)
     agrees = found.end_root == request.claimed_end_root
     return Verified(agrees, found.step_roots, found.end_root, found.evidence_root)

@@ -18,6 +18,7 @@ from proofs.pinpoint.context import Context, step_index_array
 from proofs.program.initial import initial_tile
 from proofs.program.types import ITEM_BYTES, Given, TensorType
 from proofs.reasons import BAD_TILE
+from proofs.samples import Point, sample_of
 from proofs.sampling import indices_at
 from proofs.state import verify_checkpoint_entry
 from proofs.tensors import Array
@@ -79,6 +80,39 @@ def rule(claim: t.Claim, phase: t.AwaitEvidence, move: t.Arbitrate, context: Con
     if found == phase.span.challenger:
         return t.Finished(t.DEFENDER_WRONG, "the recomputed piece is the challenger's")
     return t.Finished(t.BOTH_WRONG, "the recomputed piece is neither party's")
+
+
+def rule_on_sample(
+    key: bytes, phase: t.NameValue | t.NameChunk, sample: t.DisputedSample, move: t.OpenSample, context: Context
+) -> t.Finished:
+    """The outcome over a step's sample when the values of the step are agreed."""
+    points = context.points(key, phase.step)
+    if len(move.tiles) != len(points):
+        return t.Finished(t.CHALLENGER_WRONG, f"{len(move.tiles)} tiles, the key draws {len(points)}")
+    try:
+        for point, opened in zip(points, move.tiles, strict=True):
+            root = _sampled_root(phase, point, opened, context)
+            tensors.verify_tile(root, context.types[point.value], point.tile, opened.data, _path(opened.path))
+    except Rejection as error:
+        return t.Finished(t.CHALLENGER_WRONG, f"the drawn tiles are not these: {error}"[:200])
+    found = sample_of(key, phase.step, [opened.data for opened in move.tiles])
+    if found == sample.defender:
+        return t.Finished(t.CHALLENGER_WRONG, "the drawn tiles give the defender's sample")
+    if found == sample.challenger:
+        return t.Finished(t.DEFENDER_WRONG, "the drawn tiles give the challenger's sample")
+    return t.Finished(t.BOTH_WRONG, "the drawn tiles give neither party's sample")
+
+
+def _sampled_root(phase: t.NameValue | t.NameChunk, point: Point, opened: t.SampledTile, context: Context) -> bytes:
+    """The agreed root of a drawn tile's value; where values come in chunks it is opened along with the tile."""
+    index = context.list_index_of(point.value)
+    if index is None:
+        return context.unlisted_root(phase.step, point.value, split_hashes(phase.entry_roots))
+    if isinstance(phase, t.NameValue):
+        return split_hashes(phase.value_roots)[index]
+    if not chunk_holds(phase.chunks, index, opened.root, opened.root_path, context.listed_values):
+        raise Rejection(BAD_TILE, f"the root of value {point.value} is not in its chunk")
+    return opened.root
 
 
 def _recompute(claim: t.Claim, phase: t.AwaitEvidence, move: t.Arbitrate, context: Context) -> bytes:

@@ -14,6 +14,7 @@ from proofs.dataset import DatasetTensor
 from proofs.program.operators import infer
 from proofs.program.types import I64, Given, Node, Program, TensorType, program_id
 from proofs.reasons import BAD_CLAIM
+from proofs.samples import Point, points, sampled_values
 from proofs.state import state_root
 
 
@@ -49,6 +50,15 @@ class Context:
         for node in program.nodes:
             types.append(infer(node.operator, tuple(types[value] for value in node.inputs), node.attributes))
         return tuple(types)
+
+    @cached_property
+    def sampled_values(self) -> tuple[int, ...]:
+        """The values of which an evidence's key draws tiles."""
+        return sampled_values(self.program)
+
+    def points(self, key: bytes, step: int) -> tuple[Point, ...]:
+        """The tiles that the key draws in a step."""
+        return points(key, step, self.sampled_values, self.types)
 
     @property
     def listed_values(self) -> int:

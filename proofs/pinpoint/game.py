@@ -18,7 +18,7 @@ from proofs.pinpoint.context import Context
 from proofs.program.types import Given
 from proofs.reasons import BAD_CLAIM, GAME_OVER, MOVE_TOO_LARGE, NOT_YOUR_TURN, WRONG_MOVE
 from proofs.sampling import RECORDS_MAX
-from proofs.state import evidence_root
+from proofs.state import keyed_evidence_root
 
 FIRST_STEP_MAX = 1 << 40
 """With the largest batch, positions in the data stay below 2^63."""
@@ -34,6 +34,8 @@ def open_game(claim: t.Claim, context: Context) -> t.Game:
     lengths = [len(root) for root in (claim.start_root, claim.end_root, claim.evidence, claim.challenger_root)]
     if lengths != [0 if initial else HASH_BYTES, HASH_BYTES, HASH_BYTES if evidence else 0, HASH_BYTES]:
         raise Rejection(BAD_CLAIM, f"roots of {lengths} bytes")
+    if len(claim.key) != (HASH_BYTES if evidence else 0):
+        raise Rejection(BAD_CLAIM, f"a key of {len(claim.key)} bytes")
     if claim.challenger_root == (claim.evidence if evidence else claim.end_root):
         raise Rejection(BAD_CLAIM, "both parties claim the same")
     if initial and not context.checkpoint and any(isinstance(entry.initial, Given) for entry in context.program.state):
@@ -57,7 +59,8 @@ def play(game: t.Game, mover: int, move: t.Move, context: Context) -> t.Game:
         raise Rejection(
             NOT_YOUR_TURN, "the defender has to move" if game.turn == t.DEFENDER else "the challenger has to move"
         )
-    size, limit = len(encode(move)), ARBITRATION_BYTES_MAX if isinstance(move, t.Arbitrate) else t.MOVE_BYTES_MAX
+    opens = isinstance(move, t.Arbitrate | t.OpenSample)
+    size, limit = len(encode(move)), ARBITRATION_BYTES_MAX if opens else t.MOVE_BYTES_MAX
     if size > limit:
         raise Rejection(MOVE_TOO_LARGE, f"{size} bytes, at most {limit}")
     return t.Game(game.claim, game.moves + 1, _answer(game.claim, game.phase, move, context))
@@ -88,6 +91,10 @@ def _answer(claim: t.Claim, phase: t.Phase, move: t.Move, context: Context) -> t
             return _states_posted(claim, move)
         case t.NameState(), t.Name():
             return _state_named(claim, phase, move)
+        case t.NameState(), t.NameSample() if claim.kind == t.EVIDENCE:
+            return _sample_named(claim, phase, move)
+        case ((t.NameValue() | t.NameChunk()), t.OpenSample()) if phase.sample is not None:
+            return arbitration.rule_on_sample(claim.key, phase, phase.sample, move, context)
         case t.AwaitValues(), t.PostValues() if context.listed_values <= t.VALUES_PER_MOVE_MAX:
             return _values_posted(phase, move, context)
         case t.AwaitValues(), t.PostChunks() if context.listed_values > t.VALUES_PER_MOVE_MAX:
@@ -118,7 +125,7 @@ def _answer(claim: t.Claim, phase: t.Phase, move: t.Move, context: Context) -> t
             raise Rejection(WRONG_MOVE, f"{type(move).__name__} does not answer {type(phase).__name__}")
 
 
-def _differs(move: t.Name, posted: list[bytes]) -> bool:
+def _differs(move: t.Name | t.NameSample, posted: list[bytes]) -> bool:
     """Whether the move names an item that exists, with another hash than the posted one."""
     return 0 <= move.index < len(posted) and len(move.hash) == HASH_BYTES and move.hash != posted[move.index]
 
@@ -129,9 +136,12 @@ def _states_posted(claim: t.Claim, move: t.PostStates) -> t.Phase:
         return _defender_lost("the list of state roots has a wrong length")
     if roots[0] != claim.start_root or roots[-1] != claim.end_root:
         return _defender_lost("the state roots do not lead from the agreed start to the claimed end")
-    if claim.kind == t.EVIDENCE and evidence_root(roots) != claim.evidence:
-        return _defender_lost("the state roots are not those of the evidence")
-    return t.NameState(move.roots)
+    samples = walk.exactly(move.samples, claim.steps if claim.kind == t.EVIDENCE else 0)
+    if samples is None:
+        return _defender_lost("the list of samples has a wrong length")
+    if claim.kind == t.EVIDENCE and keyed_evidence_root(roots, samples) != claim.evidence:
+        return _defender_lost("the state roots and samples are not those of the evidence")
+    return t.NameState(move.roots, move.samples)
 
 
 def _state_named(claim: t.Claim, phase: t.NameState, move: t.Name) -> t.Phase:
@@ -141,6 +151,14 @@ def _state_named(claim: t.Claim, phase: t.NameState, move: t.Name) -> t.Phase:
     if claim.kind == t.SEGMENT and move.index == claim.steps and move.hash != claim.challenger_root:
         return _challenger_lost("the end root that was named is not the one that was claimed")
     return t.AwaitValues(claim.first_step + move.index - 1, roots[move.index - 1], roots[move.index])
+
+
+def _sample_named(claim: t.Claim, phase: t.NameState, move: t.NameSample) -> t.Phase:
+    roots, samples = merkle.split_hashes(phase.roots), merkle.split_hashes(phase.samples)
+    if not _differs(move, samples):
+        return _challenger_lost("no differing sample was named")
+    sample = t.DisputedSample(samples[move.index], move.hash)
+    return t.AwaitValues(claim.first_step + move.index, roots[move.index], roots[move.index + 1], sample)
 
 
 def _values_posted(phase: t.AwaitValues, move: t.PostValues, context: Context) -> t.Phase:
@@ -156,7 +174,7 @@ def _values_posted(phase: t.AwaitValues, move: t.PostValues, context: Context) -
         outputs.append(context.unlisted_root(phase.step, value, entries) if index is None else values[index])
     if context.state_root(phase.step + 1, outputs) != phase.end_root:
         return _defender_lost("the values do not produce the claimed next state")
-    return t.NameValue(phase.step, move.entry_roots, b"", 0, move.value_roots)
+    return t.NameValue(phase.step, move.entry_roots, b"", 0, move.value_roots, phase.sample)
 
 
 def _chunks_posted(phase: t.AwaitValues, move: t.PostChunks, context: Context) -> t.Phase:
@@ -172,7 +190,7 @@ def _chunks_posted(phase: t.AwaitValues, move: t.PostChunks, context: Context) -
     for value, root in zip(context.program.state_outputs, outputs, strict=True):
         if context.list_index_of(value) is None and root != context.unlisted_root(phase.step, value, entries):
             return _defender_lost("an entry that the step leaves as it is has changed")
-    return t.NameChunk(phase.step, move.entry_roots, move.output_roots, move.chunks)
+    return t.NameChunk(phase.step, move.entry_roots, move.output_roots, move.chunks, phase.sample)
 
 
 def _chunk_named(phase: t.NameChunk, move: t.Name) -> t.Phase:

@@ -21,6 +21,10 @@ class Oracle(Protocol):
         """The steps + 1 state roots before `first_step` … after the last step."""
         ...
 
+    def evidence(self, first_step: int, steps: int, key: bytes) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """Those state roots, and the sample that the key draws in each of the steps."""
+        ...
+
     def entry_roots(self, step: int) -> Sequence[bytes]:
         """The tensor root of each state entry before `step`."""
         ...
@@ -53,6 +57,10 @@ class Execution(Protocol):
         """As `Oracle.state_roots`."""
         ...
 
+    def evidence(self, first_step: int, steps: int, key: bytes) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """As `Oracle.evidence`."""
+        ...
+
     def values(self, step: int) -> Sequence[Array]:
         """Every value of `step` by value number: state entries before it, batch values, step index, nodes."""
         ...
@@ -78,6 +86,10 @@ class ArrayOracle:
     def state_roots(self, first_step: int, steps: int) -> Sequence[bytes]:
         """See `Oracle`."""
         return self._execution.state_roots(first_step, steps)
+
+    def evidence(self, first_step: int, steps: int, key: bytes) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """See `Oracle`."""
+        return self._execution.evidence(first_step, steps, key)
 
     def entry_roots(self, step: int) -> Sequence[bytes]:
         """See `Oracle`."""

@@ -21,17 +21,19 @@ def respond(game: t.Game, oracle: Oracle, context: Context) -> t.Move | None:
     claim, phase = game.claim, game.phase
     match phase:
         case t.AwaitStates():
-            return t.PostStates(b"".join(oracle.state_roots(claim.first_step, claim.steps)))
+            roots, samples = _shown(claim, oracle)
+            return t.PostStates(b"".join(roots), b"".join(samples))
         case t.NameState():
-            return _first_difference(phase.roots, oracle.state_roots(claim.first_step, claim.steps))
+            return _name_state(claim, phase, oracle)
         case t.AwaitValues():
             return _post_values(phase.step, oracle, context)
         case t.NameChunk():
-            return _name_chunk(phase, oracle, context)
+            return _name_chunk(claim, phase, oracle, context)
         case t.AwaitChunk():
             return t.OpenChunk(b"".join(_chunks(oracle.value_roots(phase.step))[phase.chunk]))
         case t.NameValue():
-            return _first_difference(phase.value_roots, oracle.value_roots(phase.step)[phase.first :])
+            named = _first_difference(phase.value_roots, oracle.value_roots(phase.step)[phase.first :])
+            return named or (_open_sample(claim, phase, oracle, context) if phase.sample is not None else None)
         case t.AwaitEntries():
             return t.PostEntries(b"".join(oracle.entry_roots(0)))
         case t.NameEntry():
@@ -58,6 +60,37 @@ def _first_difference(posted: bytes, own: Sequence[bytes]) -> t.Name | None:
     return None
 
 
+def _shown(claim: t.Claim, oracle: Oracle) -> tuple[Sequence[bytes], Sequence[bytes]]:
+    """State roots and, of an evidence, samples of the segment."""
+    if claim.kind == t.EVIDENCE:
+        return oracle.evidence(claim.first_step, claim.steps, claim.key)
+    return oracle.state_roots(claim.first_step, claim.steps), ()
+
+
+def _name_state(claim: t.Claim, phase: t.NameState, oracle: Oracle) -> t.Move | None:
+    roots, samples = _shown(claim, oracle)
+    named = _first_difference(phase.roots, roots)
+    sampled = _first_difference(phase.samples, samples)
+    # A sample is made on the way to the state after it: where both differ, that state is what they play about.
+    if sampled is None or (named is not None and named.index <= sampled.index + 1):
+        return named
+    return t.NameSample(sampled.index, sampled.hash)
+
+
+def _open_sample(claim: t.Claim, phase: t.NameValue | t.NameChunk, oracle: Oracle, context: Context) -> t.OpenSample:
+    """The drawn tiles of a step with the paths that tie them to its agreed values."""
+    opened, values = [], oracle.value_roots(phase.step)
+    for value, tile in context.points(claim.key, phase.step):
+        data = tensors.tile_bytes(oracle.tile(phase.step, value, tile))
+        path = b"".join(tensors.prove_tile(oracle.tile_leaves(phase.step, value), tile))
+        index = context.list_index_of(value)
+        if index is None or isinstance(phase, t.NameValue):
+            opened.append(t.SampledTile(data, path))
+        else:
+            opened.append(t.SampledTile(data, path, values[index], _path_in_chunk(values, index)))
+    return t.OpenSample(tuple(opened))
+
+
 def _chunks(roots: Sequence[bytes]) -> list[Sequence[bytes]]:
     return [roots[first : first + t.VALUES_PER_MOVE_MAX] for first in range(0, len(roots), t.VALUES_PER_MOVE_MAX)]
 
@@ -74,7 +107,7 @@ def _post_values(step: int, oracle: Oracle, context: Context) -> t.Move:
     return t.PostChunks(b"".join(entries), b"".join(outputs), chunks)
 
 
-def _name_chunk(phase: t.NameChunk, oracle: Oracle, context: Context) -> t.Move | None:
+def _name_chunk(claim: t.Claim, phase: t.NameChunk, oracle: Oracle, context: Context) -> t.Move | None:
     values = oracle.value_roots(phase.step)
     named = _first_difference(phase.chunks, [merkle.root(chunk) for chunk in _chunks(values)])
     if named is not None:
@@ -83,7 +116,7 @@ def _name_chunk(phase: t.NameChunk, oracle: Oracle, context: Context) -> t.Move 
         index = context.list_index_of(context.program.state_outputs[entry])
         if index is not None and values[index] != posted:
             return t.ShowContradiction(entry, values[index], _path_in_chunk(values, index))
-    return None
+    return _open_sample(claim, phase, oracle, context) if phase.sample is not None else None
 
 
 def _path_in_chunk(values: Sequence[bytes], index: int) -> bytes:
@@ -191,6 +224,10 @@ def _initial_evidence(entry: int, oracle: Oracle, context: Context) -> t.Arbitra
     names = [context.entry_names[number] for number in given]
     path = checkpoint_path(names, [roots[number] for number in given], given.index(entry))
     return t.Arbitrate(None, (t.InputRoot(0, roots[entry], b"".join(path)),), ())
+
+
+SAMPLE_MOVES = 4
+"""Moves of a game that ends with an opened sample: states, the sample named, values or chunks, the drawn tiles."""
 
 
 def expected_moves(claim: t.Claim, context: Context, step: int, value: int, tile: int = 0, piece: int = 0) -> int:

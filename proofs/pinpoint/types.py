@@ -41,15 +41,18 @@ class Claim(Struct):
     end_root: bytes
     """State root that the defender stands for: the segment's end (EVIDENCE: that it approved), or the initial one."""
     evidence: bytes
-    """EVIDENCE: the defender's `state.evidence_root` over R_0 … R_k; empty otherwise."""
+    """EVIDENCE: the defender's `state.keyed_evidence_root`; empty otherwise."""
     challenger_root: bytes
     """What the challenger says instead of `end_root`, or of `evidence` when there is one."""
+    key: bytes = b""
+    """EVIDENCE: the segment's `samples.evidence_key`; empty otherwise."""
 
 
 class PostStates(Struct, tag=0):
-    """Defender: the state roots R_0 … R_k of the segment."""
+    """Defender: the state roots R_0 … R_k of the segment; EVIDENCE: and the sample of each of its k steps."""
 
     roots: bytes
+    samples: bytes = b""
 
 
 class PostValues(Struct, tag=1):
@@ -141,6 +144,30 @@ class Arbitrate(Struct, tag=9):
     tiles: tuple[InputTile, ...]
 
 
+class NameSample(Struct, tag=10):
+    """Challenger of an EVIDENCE claim: the first step whose sample differs, all before it agreed, and its own there."""
+
+    index: int
+    """The step's number in the segment, from 0."""
+    hash: bytes
+
+
+class SampledTile(Struct):
+    """One of the tiles that the key draws, with its Merkle path."""
+
+    data: bytes
+    path: bytes
+    root: bytes = b""
+    root_path: bytes = b""
+    """Where values come in chunks: the root of the tile's value, with its path inside its chunk."""
+
+
+class OpenSample(Struct, tag=11):
+    """Challenger: the drawn tiles of the step, whose values both agree on; the chain hashes them."""
+
+    tiles: tuple[SampledTile, ...]
+
+
 Move: TypeAlias = (
     PostStates
     | PostValues
@@ -152,6 +179,8 @@ Move: TypeAlias = (
     | Name
     | ShowContradiction
     | Arbitrate
+    | NameSample
+    | OpenSample
 )
 
 
@@ -176,14 +205,22 @@ class Span(Struct):
     challenger: bytes
 
 
+class DisputedSample(Struct):
+    """The two claims about a step's sample, when that is what they differ in: they agree on the states around it."""
+
+    defender: bytes
+    challenger: bytes
+
+
 class AwaitStates(Struct, tag=0):
     """Defender has to post the segment's state roots."""
 
 
 class NameState(Struct, tag=1):
-    """Challenger has to name the first state root that differs."""
+    """Challenger has to name the first state root, or sample, that differs."""
 
     roots: bytes
+    samples: bytes = b""
 
 
 class AwaitValues(Struct, tag=2):
@@ -192,15 +229,17 @@ class AwaitValues(Struct, tag=2):
     step: int
     start_root: bytes
     end_root: bytes
+    sample: DisputedSample | None = None
 
 
 class NameChunk(Struct, tag=3):
-    """Challenger has to name the first chunk that differs, or to show a contradiction."""
+    """Challenger has to name the first chunk that differs, to show a contradiction, or to open a disputed sample."""
 
     step: int
     entry_roots: bytes
     output_roots: bytes
     chunks: bytes
+    sample: DisputedSample | None = None
 
 
 class AwaitChunk(Struct, tag=4):
@@ -214,13 +253,15 @@ class AwaitChunk(Struct, tag=4):
 
 
 class NameValue(Struct, tag=5):
-    """Challenger has to name the first value that differs; `first` is the list index of the first root here."""
+    """Challenger has to name the first value that differs, or to open a disputed sample."""
 
     step: int
     entry_roots: bytes
     chunks: bytes
     first: int
+    """List index of the first root here."""
     value_roots: bytes
+    sample: DisputedSample | None = None
 
 
 class AwaitEntries(Struct, tag=6):

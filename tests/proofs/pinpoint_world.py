@@ -21,12 +21,14 @@ from proofs.program.initial import initial_tensor
 from proofs.program.operators import infer
 from proofs.program.types import F32, I64, BatchInput, Fill, Given, Node, Program, Seed, StateEntry, TensorType, Uniform
 from proofs.program.validate import validate_program
+from proofs.samples import sample_of
 from proofs.sampling import batch_indices
-from proofs.state import checkpoint_root, evidence_root
+from proofs.state import checkpoint_root, keyed_evidence_root
 from proofs.tiled import TiledTensor, tiled
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SEED = bytes(range(32))
+KEY = b"\x4b" * 32
 BOUND = int(np.float32(0.5).view(np.uint32))
 
 
@@ -49,6 +51,8 @@ class Run:
     arrays: list[Array]
     faults: tuple[Fault, ...] = ()
     steps: list[list[Array]] = field(default_factory=list)
+    made_up: dict[int, bytes] = field(default_factory=dict)
+    """Samples that it does not take from its steps."""
 
     def values(self, step: int) -> Sequence[Array]:
         while len(self.steps) <= step:
@@ -57,6 +61,15 @@ class Run:
 
     def state_roots(self, first_step: int, steps: int) -> Sequence[bytes]:
         return [self.state_root(step) for step in range(first_step, first_step + steps + 1)]
+
+    def evidence(self, first_step: int, steps: int, key: bytes) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        samples = [self.made_up.get(step) or self._sample(key, step) for step in range(first_step, first_step + steps)]
+        return self.state_roots(first_step, steps), samples
+
+    def _sample(self, key: bytes, step: int) -> bytes:
+        values = self.values(step)
+        drawn = [tensors.tile_of(values[value], tile) for value, tile in self.context.points(key, step)]
+        return sample_of(key, step, [tensors.tile_bytes(tile) for tile in drawn])
 
     def state_root(self, step: int) -> bytes:
         return self.context.state_root(step, [tensors.root_of(array) for array in self._state(step)])
@@ -243,8 +256,8 @@ def segment_claim(steps: int, defender: Run, challenger: Run, first: int = 0) ->
 
 def evidence_claim(steps: int, defender: Run, challenger: Run) -> t.Claim:
     """Two different evidences of the same segment."""
-    mine, other = (evidence_root(run.state_roots(0, steps)) for run in (defender, challenger))
-    return t.Claim(t.EVIDENCE, 0, steps, defender.state_root(0), defender.state_root(steps), mine, other)
+    mine, other = (keyed_evidence_root(*run.evidence(0, steps, KEY)) for run in (defender, challenger))
+    return t.Claim(t.EVIDENCE, 0, steps, defender.state_root(0), defender.state_root(steps), mine, other, KEY)
 
 
 def initial_claim(defender: Run, challenger: Run) -> t.Claim:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pinpoint_world import (
     BOUND,
+    KEY,
     SEED,
     Array,
     Builder,
@@ -108,7 +109,7 @@ def test_evidence_that_is_not_of_the_steps(seed: int, defender_lies: bool) -> No
 def test_evidence_that_nobody_can_open_loses() -> None:
     world = random_world(5)
     truth = world.run()
-    claim = t.Claim(t.EVIDENCE, 0, STEPS, truth.state_root(0), truth.state_root(STEPS), bytes(32), b"\x01" * 32)
+    claim = t.Claim(t.EVIDENCE, 0, STEPS, truth.state_root(0), truth.state_root(STEPS), bytes(32), b"\x01" * 32, KEY)
     players = [honest(world.oracle(truth), world.context)] * 2
     game = play_out(claim, world.context, *players)
     assert (game.outcome, game.moves) == (t.DEFENDER_WRONG, 1)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pinpoint_world import (
+    KEY,
     Array,
     Fault,
     Player,
@@ -32,10 +33,12 @@ from proofs.pinpoint import types as t
 from proofs.pinpoint.game import open_game, play
 
 STEPS = 2
+SAMPLES = 3
+"""Beside the kinds of claims: evidence in which a sample is the lie."""
 SLOW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 SEEDS = st.integers(0, 1 << 32)
 LISTS = {
-    t.PostStates: ("roots",),
+    t.PostStates: ("roots", "samples"),
     t.PostValues: ("entry_roots", "value_roots"),
     t.PostChunks: ("entry_roots", "output_roots", "chunks"),
     t.OpenChunk: ("value_roots",),
@@ -72,7 +75,7 @@ def _spoil_list(data: bytes, rng: Random) -> bytes:
             return data[32:] + data[:32]
 
 
-def _spoil_name(move: t.Name, rng: Random) -> t.Move:
+def _spoil_name(move: t.Name, rng: Random) -> t.Name:
     """Another place, another hash, a hash of a wrong length, or a place that does not exist."""
     match int(rng.integers(0, 6)):
         case 0:
@@ -114,10 +117,31 @@ def _spoil_evidence(move: t.Arbitrate, rng: Random) -> t.Move:
     return t.Arbitrate(move.accumulator, move.inputs, tuple(tiles))
 
 
+def _spoil_sample(move: t.OpenSample, rng: Random) -> t.Move:
+    """Drawn tiles missing, in another order, changed, or with other paths and roots."""
+    tiles = list(move.tiles)
+    at, name = int(rng.integers(0, len(tiles))), str(rng.choice(["data", "path", "root", "root_path"]))
+    match int(rng.integers(0, 4)):
+        case 0:
+            del tiles[at]
+        case 1:
+            tiles.append(tiles[at])
+        case 2:
+            tiles = [*tiles[1:], tiles[0]]
+        case _:
+            tiles[at] = msgspec.structs.replace(tiles[at], **{name: _flip(getattr(tiles[at], name), rng)})
+    return t.OpenSample(tuple(tiles))
+
+
 def spoil(move: t.Move, rng: Random) -> t.Move:
     """A lie of the same kind as an otherwise good move."""
     if isinstance(move, t.Name):
         return _spoil_name(move, rng)
+    if isinstance(move, t.NameSample):
+        spoiled = _spoil_name(t.Name(move.index, move.hash), rng)
+        return t.NameSample(spoiled.index, spoiled.hash)
+    if isinstance(move, t.OpenSample):
+        return _spoil_sample(move, rng)
     if isinstance(move, t.Arbitrate):
         return _spoil_evidence(move, rng)
     if isinstance(move, t.ShowContradiction):
@@ -136,6 +160,8 @@ def liar(base: Player, rng: Random, rate: float) -> Player:
             match game.phase:
                 case t.NameChunk() if rng.random() < 0.5:
                     return t.ShowContradiction(int(rng.integers(0, 7)), rng.bytes(32), rng.bytes(64))
+                case t.NameState() if rng.random() < 0.5:
+                    return t.NameSample(int(rng.integers(0, 4)), rng.bytes(32))
                 case _:
                     return t.Name(int(rng.integers(0, 4)), rng.bytes(32))
         return spoil(move, rng) if rng.random() < rate else move
@@ -170,17 +196,29 @@ def _false_claim(kind: int, world: World, defender_lies: bool, rng: Random) -> t
     return claim, honest(world.oracle(faulty if rng.random() < 0.7 else truth), world.context)
 
 
+def _made_up_sample(world: World, defender_lies: bool, rng: Random) -> tuple[t.Claim, Player]:
+    """Evidence with a sample that no step gives, or that another step gives; the state roots are right."""
+    truth, lie = world.run(), world.run()
+    step = int(rng.integers(0, STEPS))
+    lie.made_up[step] = rng.bytes(32) if rng.random() < 0.5 else truth.evidence(0, STEPS, KEY)[1][1 - step]
+    claim = evidence_claim(STEPS, *((lie, truth) if defender_lies else (truth, lie)))
+    return claim, honest(world.oracle(lie), world.context)
+
+
 @SLOW
 @given(
     seed=SEEDS,
-    kind=st.sampled_from([t.SEGMENT, t.EVIDENCE, t.INITIAL]),
+    kind=st.sampled_from([t.SEGMENT, t.EVIDENCE, t.INITIAL, SAMPLES]),
     defender_lies=st.booleans(),
     rate=st.sampled_from([0.0, 0.15, 0.5, 1.0]),
     chunk=st.sampled_from([4, 2048]),
 )
 def test_no_lie_wins(seed: int, kind: int, defender_lies: bool, rate: float, chunk: int) -> None:
     world, rng = random_world(seed % 40), np.random.default_rng(seed)
-    claim, base = _false_claim(kind, world, defender_lies, rng)
+    if kind == SAMPLES:
+        claim, base = _made_up_sample(world, defender_lies, rng)
+    else:
+        claim, base = _false_claim(kind, world, defender_lies, rng)
     assume(claim.challenger_root != (claim.evidence or claim.end_root))
     truthful = honest(world.oracle(world.run()), world.context)
     lying = liar(base, rng, rate)
@@ -194,10 +232,12 @@ def _phases(kind: int, chunk: int) -> list[tuple[World, t.Game, t.Move]]:
     """Every position of one game with its good move."""
     world = random_world(8)
     fault = Fault(0, 0, 0, 30) if kind == t.INITIAL else Fault(0, world.context.program.first_node_value, 5, 29)
-    truth, lie = world.run(), world.run(fault)
+    truth, lie = world.run(), world.run(*([] if kind == SAMPLES else [fault]))
+    if kind == SAMPLES:
+        lie.made_up[1] = bytes(32)
     oracles, positions = [world.oracle(lie), world.oracle(truth)], []
     with mock.patch.object(walk, "FAN_OUT", 4), mock.patch.object(t, "VALUES_PER_MOVE_MAX", chunk):
-        game = open_game(_claim(kind, lie, truth), world.context)
+        game = open_game(_claim(t.EVIDENCE if kind == SAMPLES else kind, lie, truth), world.context)
         while game.turn is not None:
             move = strategy.respond(game, oracles[game.turn], world.context)
             assert move is not None
@@ -209,7 +249,14 @@ def _phases(kind: int, chunk: int) -> list[tuple[World, t.Game, t.Move]]:
 
 POSITIONS = [
     (chunk, *position)
-    for kind, chunk in [(t.SEGMENT, 2048), (t.SEGMENT, 4), (t.EVIDENCE, 2048), (t.INITIAL, 2048)]
+    for kind, chunk in [
+        (t.SEGMENT, 2048),
+        (t.SEGMENT, 4),
+        (t.EVIDENCE, 2048),
+        (t.INITIAL, 2048),
+        (SAMPLES, 2048),
+        (SAMPLES, 4),
+    ]
     for position in _phases(kind, chunk)
 ]
 INTEGERS = st.one_of(st.integers(-3, 40), st.sampled_from([-(1 << 63), (1 << 64) - 1, 1 << 31, 1024]))
@@ -224,6 +271,8 @@ MOVES = st.one_of(
     *(st.builds(kind, *[BYTES] * len(names)) for kind, names in LISTS.items()),
     st.builds(t.Name, INTEGERS, BYTES),
     st.builds(t.ShowContradiction, INTEGERS, BYTES, BYTES),
+    st.builds(t.NameSample, INTEGERS, BYTES),
+    st.builds(t.OpenSample, st.lists(st.builds(t.SampledTile, BYTES, BYTES, BYTES, BYTES), max_size=5).map(tuple)),
     st.builds(
         t.Arbitrate,
         st.none() | ACCUMULATORS,
@@ -244,7 +293,7 @@ def test_invented_moves_have_no_effect_or_lose(position: tuple[int, World, t.Gam
         except Rejection:
             return
         needs_no_evidence = isinstance(move, t.Arbitrate) and game.claim.kind == t.INITIAL
-        if not isinstance(move, t.Name) and not needs_no_evidence:
+        if not isinstance(move, t.Name | t.NameSample) and not needs_no_evidence:
             assert after.outcome == (t.DEFENDER_WRONG if game.turn == t.DEFENDER else t.CHALLENGER_WRONG)
         encode(after)
 
@@ -268,7 +317,9 @@ def test_every_flipped_byte_of_a_defenders_list_loses(number: int) -> None:
                 data[place] ^= 1 << int(rng.integers(0, 8))
                 spoiled = msgspec.structs.replace(move, **{name: bytes(data)})
                 after = play(game, t.DEFENDER, spoiled, world.context)
-                pinned = not (isinstance(game.phase, t.AwaitStates | t.AwaitValues) and name in ("roots", "chunks"))
+                pinned = not (
+                    isinstance(game.phase, t.AwaitStates | t.AwaitValues) and name in ("roots", "samples", "chunks")
+                )
                 values = name == "value_roots" and isinstance(move, t.PostValues)
                 assert after.outcome == t.DEFENDER_WRONG or not pinned or values
 
