@@ -14,6 +14,7 @@ import msgspec
 
 from consensus.ledger import disclosure, games, keys, money, settlement
 from consensus.ledger.call import Call
+from consensus.ledger.evidence_keys import evidence_key_of
 from consensus.ledger.messages import ARITHMETIC_NATIVE, DisputeMove
 from consensus.ledger.programs import decode_program, program_record
 from consensus.ledger.providers import end_duty
@@ -82,7 +83,7 @@ def open_dispute(
             state, other, challenger
         ):
             return other_id
-    counters, task = state.counters, state.task(instalment.task_id)
+    counters, task, spec = state.counters, state.task(instalment.task_id), state.spec(instalment.task_id)
     number = counters.disputes
     dispute_id = tagged_hash("gensyn/dispute/1", task.task_id, number.to_bytes(8, "little"))
     clock = state.parameters.move_clock_blocks
@@ -110,6 +111,7 @@ def open_dispute(
         resolved_height=0,
         moves=(),
         how="",
+        evidence_key=evidence_key_of(spec, instalment, segment) if kind == DISPUTE_EVIDENCE else b"",
     )
     state.put(keys.dispute(dispute_id), record)
     state.count(disputes=number + 1)
@@ -158,7 +160,7 @@ def claim_of(state: State, dispute: DisputeRecord) -> Claim | NativeClaim:
         said = None if evidence else disclosure.find(state, instalment, dispute.segment)
         states, values = (said.states, said.values) if said else (b"", b"")
         return NativeClaim(first_step, steps, start, b"" if evidence else end, evidence, states, values)
-    return Claim(kind, first_step, steps, start, end, evidence, dispute.challenger_root)
+    return Claim(kind, first_step, steps, start, end, evidence, dispute.challenger_root, dispute.evidence_key)
 
 
 def game_context(state: State, task_id: bytes) -> Context:

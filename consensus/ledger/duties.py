@@ -5,6 +5,7 @@ from __future__ import annotations
 from consensus.ledger import disclosure, keys, life, profile_slots
 from consensus.ledger.block import Reader
 from consensus.ledger.challenges import CHALLENGEABLE
+from consensus.ledger.evidence_keys import evidence_key_of
 from consensus.ledger.fields import Count, Endpoints, Hash, OptionalHash, Small, Text
 from consensus.ledger.messages import TaskSpec
 from consensus.ledger.profile_records import PROFILE_COMMITTING, PROFILE_REVEALING
@@ -79,6 +80,8 @@ class SegmentWork(Struct):
     end_root: OptionalHash
     """What the solver claims."""
     end_blob: OptionalHash
+    evidence_key: OptionalHash = b""
+    """What draws the samples of the evidence; empty before verifiers are drawn, and in a native task."""
 
 
 class Duty(Struct):
@@ -207,6 +210,7 @@ def segment_work(state: State, spec: TaskSpec, instalment: Instalment, segment: 
         start_blob=start_blob,
         end_root=instalment.segment_roots[position],
         end_blob=blobs[position] if blobs else b"",
+        evidence_key=evidence_key_of(spec, instalment, segment),
     )
 
 

@@ -246,6 +246,7 @@ def verify_right_roots(state: State, height: int, instalment: Instalment) -> Non
         second_round=True,
         redrawn=False,
         first_set=(),
+        evidence_beacon=b"",
         draws=0,
         give_up_height=give_up_height(state, height, task_id),
     )

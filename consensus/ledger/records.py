@@ -351,6 +351,8 @@ class Instalment(Struct):
     """`redrawn`: who could not fetch the states the first time."""
     finder: bytes = b""
     """OUTCOME_FORCED: the first challenger with the right root; it wins its share of what approvers lose."""
+    evidence_beacon: OptionalHash = b""
+    """Of the block that drew its verifiers first: what their evidence samples follows from it, see `evidence_keys`."""
 
     @property
     def end_root(self) -> bytes:
@@ -473,6 +475,8 @@ class DisputeRecord(Struct):
     how: Text
     """One of the ENDED_BY words, empty while open. Sentences are made when shown: what is stored is the same in every
     release, however it words them."""
+    evidence_key: OptionalHash = b""
+    """DISPUTE_EVIDENCE: what the verifier's samples were drawn by; empty in a native task."""
 
 
 # --- the certificate's content

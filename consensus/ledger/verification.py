@@ -93,6 +93,8 @@ def draw_verifiers(state: State, context: BlockContext, instalment: Instalment) 
     if len(sortition.candidates) < sortition.count and height < instalment.give_up_height:
         enter(state, instalment, INSTALMENT_DRAWING, height + state.parameters.retry_blocks - 1)
         return
+    if not instalment.evidence_beacon:
+        instalment = state.change_instalment(task_id, instalment.number, evidence_beacon=context.beacon)
     purpose = (b"verifier", task_id, (instalment.attempt * 64 + instalment.number).to_bytes(8, "little"))
     for provider in sortition.draw(context.beacon, *purpose):
         ask, answers = provider.ask_price_nano, task.solver_bond_nano
@@ -323,6 +325,7 @@ def _draw_second_set(state: State, height: int, instalment: Instalment) -> None:
         verifications=kept,
         first_set=tuple(slot.verifier for slot in watching.verifiers_of(instalment)),
         redrawn=True,
+        evidence_beacon=b"",
         draws=0,
         give_up_height=give_up_height(state, height, instalment.task_id),
     )

@@ -239,7 +239,8 @@ class Verifier:
         if not await self._fetch_start(task, line, work):
             return None
         states = self._materials.states(task.task_id, line)
-        request = Verify(job, str(states), work.first_step, work.steps, work.start_root, work.end_root)
+        segment = (work.first_step, work.steps, work.start_root, work.end_root)
+        request = Verify(job, str(states), *segment, work.evidence_key)
         try:
             found = await self._worker.final(request)
         except Rejection as refusal:

@@ -14,7 +14,8 @@ import trio
 
 from consensus.ledger import queries
 from consensus.ledger.block import Reader
-from consensus.ledger.duties import Duty, audits
+from consensus.ledger.duties import Duty, SegmentWork, audits
+from consensus.ledger.evidence_keys import evidence_key_of
 from consensus.ledger.messages import (
     APPROVED,
     DISAGREED,
@@ -114,7 +115,7 @@ class Whistleblower:
             await self._announce(
                 instalment, SegmentChallenge(instalment.number, instalment.attempt, work.segment, own.root)
             )
-        elif own.verdict == APPROVED:
+        elif own.verdict == APPROVED and self._same_key(instalment, work):
             await self._compare(instalment, (own,))
 
     async def cross_check(self, task_id: bytes, number: int) -> None:
@@ -128,6 +129,12 @@ class Whistleblower:
                 return
             own = await self._verifier.own_findings(instalment)
             await self._compare(instalment, own)
+
+    def _same_key(self, instalment: Instalment, work: SegmentWork) -> bool:
+        """Whether evidence shown in the instalment has the samples that this work has: not after another draw."""
+        spec = queries.spec(self._chain.view(), instalment.task_id)
+        key = evidence_key_of(spec, instalment, work.segment) if spec is not None else b""
+        return key == work.evidence_key != b""
 
     def _is_native(self, task_id: bytes) -> bool:
         """Honest evidence differs there, and a solver shows its values to drawn verifiers alone."""

@@ -206,7 +206,8 @@ class Audit:
             made = worker.ask(Train(job, str(states), 0, 0, 1, 1))
             if isinstance(made, Trained) and made.initial_root != self.task.initial_root:
                 return INITIAL_DIFFERS, made.initial_root, b"", "the seed gives another initial state"
-        found = worker.ask(Verify(job, str(states), work.first_step, work.steps, work.start_root, work.end_root))
+        place = (work.first_step, work.steps, work.start_root, work.end_root)
+        found = worker.ask(Verify(job, str(states), *place, work.evidence_key))
         if isinstance(found, Failed):
             return UNAVAILABLE, b"", b"", f"{found.code} {found.message}"
         if not isinstance(found, Verified):

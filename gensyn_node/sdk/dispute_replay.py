@@ -55,7 +55,7 @@ class Replay:
     step: int | None
     """Disputed step, once known."""
     operator: str
-    """Operator whose result is disputed, once known; `batch` or `initial` for inputs."""
+    """Operator whose result is disputed, once known; `batch` or `initial` for inputs, `sample` of an evidence."""
     outcome: str
     """`defender_wrong`, `challenger_wrong`, `both_wrong`, or empty: undecided, or decided by a clock."""
     why: str
@@ -89,12 +89,14 @@ def replay_dispute(client: NodeClient, dispute: Json) -> Replay:
         started = time.perf_counter()
         game = play(game, mover, move, context)
         taken_ms = (time.perf_counter() - started) * 1000
-        arbitration = isinstance(move, t.Arbitrate)
+        arbitration = isinstance(move, t.Arbitrate | t.OpenSample)
         moves.append(
             ReplayedMove(entry["height"], entry["turn"], description, entry["bytes"], arbitration, round(taken_ms, 3))
         )
         if target := getattr(game.phase, "target", None):
             step, operator = target.step, operator_of(target.value, context)
+        elif getattr(game.phase, "sample", None) is not None:
+            step, operator = getattr(game.phase, "step", step), "sample"
     outcome = _OUTCOMES[game.outcome] if game else ""
     return Replay(tuple(moves), step, operator, outcome, game.why if game else "")
 
@@ -130,7 +132,12 @@ def describe(move: t.Move, game: t.Game, context: Context) -> str:
     claim, phase = game.claim, game.phase
     match move, phase:
         case t.PostStates(), _:
-            return f"posts the state roots of steps {claim.first_step} to {claim.first_step + claim.steps}"
+            samples = " and the samples between them" if claim.kind == t.EVIDENCE else ""
+            return f"posts the state roots of steps {claim.first_step} to {claim.first_step + claim.steps}{samples}"
+        case t.NameSample(), _:
+            return f"agrees up to step {claim.first_step + move.index}, but not on the sample of that step"
+        case t.OpenSample(), _:
+            return f"opens the {len(move.tiles)} tiles that the key draws there; the chain hashes them itself"
         case t.Name(), t.NameState():
             return f"agrees up to step {claim.first_step + move.index - 1}; what that step makes of the state is wrong"
         case t.PostValues(), t.AwaitValues():
@@ -191,7 +198,8 @@ def _claim(record: Json, spec: Json, first: t.PostStates | t.PostEntries) -> t.C
     start = first.roots[:_HASH_BYTES]
     if record["kind"] == DISPUTE_EVIDENCE:
         end = first.roots[-_HASH_BYTES:]
-        return t.Claim(t.EVIDENCE, first_step, steps, start, end, defender_root, challenger_root)
+        key = bytes.fromhex(record["evidence_key"])
+        return t.Claim(t.EVIDENCE, first_step, steps, start, end, defender_root, challenger_root, key)
     return t.Claim(t.SEGMENT, first_step, steps, start, defender_root, b"", challenger_root)
 
 

@@ -10,7 +10,7 @@ import pytest
 from ledger_world import GSN, Actor, Run, World, key, spec
 
 from consensus.ledger import games, queries
-from consensus.ledger.duties import audits, duties
+from consensus.ledger.duties import audits, duties, segment_work
 from consensus.ledger.execute import execute_block
 from consensus.ledger.messages import (
     Challenge,
@@ -28,9 +28,9 @@ from consensus.ledger.messages import (
 )
 from consensus.ledger.parameters import Parameters, devnet_parameters
 from consensus.ledger.schedule import game_blocks_max
+from consensus.ledger.view import State
 from gensyn_node.primitives.codec import encode
 from proofs.pinpoint.types import Finished, Game, Name, Phase, PostStates
-from proofs.state import evidence_root
 
 CREW = ("alice", "bob", "carol", "dave")
 SALT = bytes(32)
@@ -62,6 +62,12 @@ def challenge(world: World, who: Actor, task_id: bytes, what: Challenge) -> None
     """Announce and show a challenge."""
     commit(world, who, task_id, what)
     world.do(who.name, OpenChallengeReveal(task_id, what, SALT))
+
+
+def own_evidence(world: World, task_id: bytes, segment: int) -> bytes:
+    """The evidence that a segment of instalment 0 has."""
+    task, order, instalment = world.task(task_id), queries.spec(world.ledger, task_id), world.instalment(task_id)
+    return Run(task.seed).evidence_root(segment_work(State(world.ledger), order, instalment, segment))
 
 
 def commit(world: World, who: Actor, task_id: bytes, what: Challenge, instalment: int = 0) -> None:
@@ -112,7 +118,7 @@ def test_evidence_that_a_lazy_verifier_made_up_costs_its_bond_and_the_solver_not
     slot = world.instalment(task_id).verifications[0]
     finder = next(a for a in world.actors.values() if a.address not in (solver.address, slot.verifier))
     segment = slot.segments[0]
-    own = evidence_root(Run(world.task(task_id).seed).state_roots(2 * segment, 2))
+    own = own_evidence(world, task_id, segment)
     before = world.worth(finder.name)
     challenge(world, finder, task_id, EvidenceChallenge(0, 1, segment, slot.verifier, own))
     task = world.finish(task_id)
@@ -518,7 +524,7 @@ def test_a_challenge_that_another_ones_proof_overtook_costs_nothing() -> None:
     first, second = [a for a in world.actors.values() if a.address not in (solver.address, slot.verifier)][:2]
     made = []
     for segment in slot.segments:
-        own = evidence_root(Run(world.task(task_id).seed).state_roots(2 * segment, 2))
+        own = own_evidence(world, task_id, segment)
         made.append(EvidenceChallenge(0, 1, segment, slot.verifier, own))
     commit(world, second, task_id, made[1])
     challenge(world, first, task_id, made[0])

@@ -21,10 +21,10 @@ from proofs.program.initial import initial_tensor
 from proofs.program.operators import infer
 from proofs.program.types import F32, I64, BatchInput, Fill, Given, Node, Program, Seed, StateEntry, TensorType, Uniform
 from proofs.program.validate import validate_program
-from proofs.samples import sample_of
 from proofs.sampling import batch_indices
 from proofs.state import checkpoint_root, keyed_evidence_root
 from proofs.tiled import TiledTensor, tiled
+from tests.evidence_of_runs import samples_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SEED = bytes(range(32))
@@ -63,13 +63,9 @@ class Run:
         return [self.state_root(step) for step in range(first_step, first_step + steps + 1)]
 
     def evidence(self, first_step: int, steps: int, key: bytes) -> tuple[Sequence[bytes], Sequence[bytes]]:
-        samples = [self.made_up.get(step) or self._sample(key, step) for step in range(first_step, first_step + steps)]
-        return self.state_roots(first_step, steps), samples
-
-    def _sample(self, key: bytes, step: int) -> bytes:
-        values = self.values(step)
-        drawn = [tensors.tile_of(values[value], tile) for value, tile in self.context.points(key, step)]
-        return sample_of(key, step, [tensors.tile_bytes(tile) for tile in drawn])
+        samples = samples_of(self, first_step, steps, key)
+        own = [self.made_up.get(step, sample) for step, sample in enumerate(samples, first_step)]
+        return self.state_roots(first_step, steps), own
 
     def state_root(self, step: int) -> bytes:
         return self.context.state_root(step, [tensors.root_of(array) for array in self._state(step)])

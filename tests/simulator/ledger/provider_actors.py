@@ -26,10 +26,9 @@ from consensus.ledger.view import State
 from gensyn_node.primitives.codec import encode
 from proofs.pinpoint import strategy
 from proofs.pinpoint.types import Name, PostStates
-from proofs.state import evidence_root
 from tests.simulator.ledger import forced_actors
 from tests.simulator.ledger.characters import HONEST, Character
-from tests.simulator.ledger.toy_program import ASK, GSN, Execution, History, StateStore, execution
+from tests.simulator.ledger.toy_program import ASK, GSN, Execution, History, StateStore, Told, execution
 from tests.simulator.ledger.wallets import Wallet
 
 Intent = tuple[object, m.Message]
@@ -236,8 +235,11 @@ class ProviderActor:
         roots = run.state_roots(work.first_step, work.steps)
         if roots[-1] != work.end_root:
             return m.Finding(work.segment, m.DISAGREED, roots[-1])
-        self.store.serve(roots[-1], run.faults)
-        return m.Finding(work.segment, m.APPROVED, evidence_root(roots))
+        if kind == "told":
+            run = Told(task.seed, run.faults)
+        else:
+            self.store.serve(roots[-1], run.faults)
+        return m.Finding(work.segment, m.APPROVED, run.evidence_root(work))
 
     def _rerun(self, task: Task, start_root: bytes, first_step: int) -> Execution | None:
         """An honest execution from a state that is served (step 0 of the right initial state needs no serving)."""
@@ -287,7 +289,9 @@ class ProviderActor:
         assert spec is not None
         position = dispute.segment - instalment.first_segment
         start_root = instalment.segment_roots[position - 1] if position else instalment.start_root
-        return execution(task.seed, self.store.remember(start_root) or ())
+        history = self.store.remember(start_root) or ()
+        told = dispute.defender == self.address and self.character.verifier == "told"
+        return Told(task.seed, history) if told else execution(task.seed, history)
 
     # --- watching
 
@@ -339,7 +343,8 @@ class ProviderActor:
             roots = run.state_roots(work.first_step, work.steps)
             if roots[-1] != work.end_root:
                 return m.SegmentChallenge(audit.instalment, audit.attempt, work.segment, roots[-1])
-            evidences[work.segment] = evidence_root(roots)
+            if work.evidence_key:
+                evidences[work.segment] = run.evidence_root(work)
         for slot in State(reader).instalment(audit.task_id, audit.instalment).verifications:
             for finding in slot.findings if slot.state == "revealed" else ():
                 known = evidences.get(finding.segment)

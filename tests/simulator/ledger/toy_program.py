@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from consensus.ledger.duties import SegmentWork
 from consensus.ledger.messages import Challenge, TaskSpec
 from gensyn_node.primitives.money import NANO_PER_GSN
 from proofs import tensors
@@ -18,7 +19,9 @@ from proofs.pinpoint.oracle import ArrayOracle
 from proofs.program.initial import initial_tensor
 from proofs.program.types import BatchInput, Node, Program, StateEntry, TensorType, Uniform, program_id
 from proofs.sampling import batch_indices
+from proofs.state import keyed_evidence_root
 from proofs.tiled import TiledTensor, tiled
+from tests.evidence_of_runs import made_up_samples, samples_of
 
 GSN = NANO_PER_GSN
 ASK = 10**14
@@ -130,9 +133,26 @@ class Execution:
         """Roots of the states before, between and after some steps."""
         return [self.root(step) for step in range(first_step, first_step + steps + 1)]
 
+    def evidence(self, first_step: int, steps: int, key: bytes) -> tuple[list[bytes], list[bytes]]:
+        """Those roots, and what a key draws in the steps."""
+        return self.state_roots(first_step, steps), samples_of(self, first_step, steps, key)
+
+    def evidence_root(self, work: SegmentWork) -> bytes:
+        """The evidence of a segment."""
+        return keyed_evidence_root(*self.evidence(work.first_step, work.steps, work.evidence_key))
+
     def dataset(self, batch_input: int) -> TiledTensor:
         """The records of a batch input."""
         return tiled(DATA)
+
+
+@dataclass
+class Told(Execution):
+    """What a verifier stands for that was told the state roots and did no work: its samples are made up."""
+
+    def evidence(self, first_step: int, steps: int, key: bytes) -> tuple[list[bytes], list[bytes]]:
+        """See `Execution`."""
+        return self.state_roots(first_step, steps), made_up_samples(first_step, steps, key)
 
 
 @lru_cache(maxsize=64)
