@@ -41,6 +41,7 @@ class _Remembered:
     def __init__(self, execution: Reexecution) -> None:
         self.state_roots = lru_cache(maxsize=1)(execution.state_roots)
         self.values = lru_cache(maxsize=1)(execution.values)
+        self.evidence = lru_cache(maxsize=1)(execution.evidence)
         self.dataset = execution.dataset
 
 

@@ -169,6 +169,10 @@ class LazyOracle:
             for step in range(first_step, first_step + steps + 1)
         ]
 
+    def evidence(self, first_step: int, steps: int, key: bytes) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """These disputes are about segments."""
+        raise NotImplementedError
+
     def entry_roots(self, step: int) -> Sequence[bytes]:
         """See `Oracle`."""
         return [self.value_root] if step else [_agreed_hash(-1)]

@@ -33,6 +33,7 @@ def test_the_honest_party_wins_every_dispute_over_random_faults(tmp_path: Path) 
     figures = campaign(Worlds(tmp_path, SHORT), seed=20_260_101, first=0, count=16)
     assert figures.games == 32 and figures.faults == 16
     assert len(figures.operators) >= 8, figures.operators
+    assert figures.opened_samples == 32 and figures.sample_games > 32 + 16
     print(f"\n{figures.as_json()}")
 
 
@@ -40,7 +41,7 @@ def test_the_honest_party_wins_every_dispute_over_random_faults(tmp_path: Path) 
 def test_random_faults_over_all_architectures(tmp_path: Path) -> None:
     count = int(os.environ.get("SOAK_SECONDS", "600"))
     figures = campaign(Worlds(tmp_path), seed=1, first=0, count=count)
-    assert figures.games == 2 * count
+    assert figures.games == figures.opened_samples == 2 * count
     print(f"\n{figures.as_json()}")
 
 
