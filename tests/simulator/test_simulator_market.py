@@ -13,6 +13,7 @@ from tests.simulator.ledger.market import Market, draw, run
 from tests.simulator.ledger.stories import (
     DESERTED_CLAIMS,
     LAZINESS,
+    LEAKS,
     OFFENCES,
     QUARRELS,
     SELECTIVE_SERVING,
@@ -27,6 +28,7 @@ STORIES = (
     (SLOW_QUARRELS, 1),
     (DESERTED_CLAIMS, 2),
     (LAZINESS, 2),
+    (LEAKS, 1),
     (OFFENCES, 4),
     (SELECTIVE_SERVING, 2),
     (SILENCE, 1),

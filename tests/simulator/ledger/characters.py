@@ -12,9 +12,11 @@ starts; does everything in the last block that counts."""
 FORCED_SOLVERS = ("secretive", "twisted", "contrary", "unopened")
 """With forced errors: never shows a secret; seals garbage and opens the truth where an error is drawn; opens an error
 where none is drawn, and none where one is; never opens."""
-VERIFIERS = ("lazy", "told", "copying", "lying", "blind", "silent", "unrevealing", "double")
-"""Approves without looking; knows the state roots and makes the samples up; copies another's commitment; disagrees with
-what is right; says that states cannot be had; commits nothing; commits and never reveals; says everything twice."""
+TOLD = "told"
+"""A verifier that knows every state root from the solver, and makes the samples up; in stories of its own."""
+VERIFIERS = ("lazy", "copying", "lying", "blind", "silent", "unrevealing", "double")
+"""Approves without looking; copies another's commitment; disagrees with what is right; says that states cannot be had;
+commits nothing; commits and never reveals; says everything twice."""
 DISPUTANTS = ("stalling", "silent", "garbage", "hasty")
 """Moves in the last block of its time; never; makes moves that prove nothing; moves twice, and after the end."""
 WATCHERS = ("none", "false", "griefing", "thief")

@@ -12,6 +12,7 @@ RARE_STATES = (
     "dispute over segment",
     "dispute over initial",
     "dispute over evidence",
+    "a sample was opened",
     "a challenger took over",
     "two disputes over one instalment at once",
     "challenge_moot",

@@ -27,7 +27,7 @@ from gensyn_node.primitives.codec import encode
 from proofs.pinpoint import strategy
 from proofs.pinpoint.types import Name, PostStates
 from tests.simulator.ledger import forced_actors
-from tests.simulator.ledger.characters import HONEST, Character
+from tests.simulator.ledger.characters import HONEST, TOLD, Character
 from tests.simulator.ledger.toy_program import ASK, GSN, Execution, History, StateStore, Told, execution
 from tests.simulator.ledger.wallets import Wallet
 
@@ -235,7 +235,7 @@ class ProviderActor:
         roots = run.state_roots(work.first_step, work.steps)
         if roots[-1] != work.end_root:
             return m.Finding(work.segment, m.DISAGREED, roots[-1])
-        if kind == "told":
+        if kind == TOLD:
             run = Told(task.seed, run.faults)
         else:
             self.store.serve(roots[-1], run.faults)
@@ -290,7 +290,7 @@ class ProviderActor:
         position = dispute.segment - instalment.first_segment
         start_root = instalment.segment_roots[position - 1] if position else instalment.start_root
         history = self.store.remember(start_root) or ()
-        told = dispute.defender == self.address and self.character.verifier == "told"
+        told = dispute.defender == self.address and self.character.verifier == TOLD
         return Told(task.seed, history) if told else execution(task.seed, history)
 
     # --- watching

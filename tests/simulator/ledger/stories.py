@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import msgspec
 
-from tests.simulator.ledger.characters import FORCED_SOLVERS, Character
+from tests.simulator.ledger.characters import FORCED_SOLVERS, TOLD, Character
 from tests.simulator.ledger.market import draw
 
 HONEST = [Character(watcher="honest")] * 2
@@ -46,6 +46,8 @@ DESERTED_CLAIMS = replace(
 LAZINESS = replace(
     CALM, loss=0.5, slow=0.4, characters=[*[Character(verifier="lazy")] * 3, *[Character(watcher="honest")] * 4]
 )
+LEAKS = replace(CALM, characters=[*[Character(verifier=TOLD)] * 3, *[Character(watcher="honest")] * 4])
+"""Solvers that tell their accomplices all state roots."""
 SELECTIVE_SERVING = replace(CALM, characters=[*HONEST, *[Character("wrong", "blind")] * 4])
 """Cheats whose accomplices say that the states cannot be had."""
 FORCED_ERRORS = replace(
