@@ -17,6 +17,10 @@ class Assumptions:
     """An honest machine asks for so much more than its work costs it."""
     verify_cost_bps: int = 10_500
     """What re-executing a segment costs, beside training it: states are fetched and hashed on top."""
+    leaked_work_bps: int = 6_000
+    """What a verifier still computes when its hand trained the segment and kept the state of every step: up to the
+    products of which tiles are drawn, of the work of re-executing. Of a GPT 60 % (`proofs.samples`); keeping is free.
+    """
     capital_bps_per_year: int = 1_000
     """What locked money would earn elsewhere."""
     block_seconds: int = 6
@@ -45,6 +49,7 @@ class Assumptions:
         return [
             f"An honest machine asks {self.margin_bps / 100:g} % more than its work costs; a cheat asks the same.",
             f"Re-executing a segment costs {self.verify_cost_bps / 100:g} % of training it.",
+            f"A verifier whose hand kept every step's state computes {self.leaked_work_bps / 100:g} % of that.",
             f"Locked money costs {self.capital_bps_per_year / 100:g} % a year; a block takes {self.block_seconds} s.",
             f"A whistleblower looks into {self.audit_bps / 100:g} % of the instalments: one approved segment, drawn.",
             "Evidence that differs from a verifier's own, or from another's over the same segment, is challenged.",

@@ -372,6 +372,8 @@ class Play:
             slot.approved, slot.fakes = True, work.bad & frozenset(slot.segments)
         elif act == "leak" and friend:
             slot.approved = True
+            cost = self._check_cost(duty.agent, len(slot.segments))
+            duty.profit_nano -= cost * self.assumptions.leaked_work_bps // BASIS_POINTS
         elif not work.served:
             slot.unavailable = True
         else:

@@ -61,7 +61,7 @@ CHEATS: tuple[Strategy, ...] = (
              solver="own", outsider="own"),
     Strategy("role-hopping", "cheats in whatever role it is drawn for: skips one, approves unseen", COALITION,
              solver="one", verifier="lazy"),
-    Strategy("leaked evidence", "trains rightly and gives verifiers of the same hand the evidence", COALITION,
+    Strategy("leaked evidence", "trains rightly and keeps every step's state for verifiers of the same hand", COALITION,
              verifier="leak", free_riding=True),
     Strategy("leaked forced errors", "tells an accomplice each forced error, who claims the jackpot", COALITION,
              solver="tell", free_riding=True),

@@ -157,7 +157,7 @@ def segment_figures(subject: Subject, steps: int = SEGMENT_STEPS) -> dict[str, A
             end = going.state
 
         def verify() -> None:
-            found = verify_segment(run, folder, 0, steps, root, lambda *_: None)
+            found = verify_segment(run, folder, 0, steps, root, lambda *_: None, SEED)
             if found.end_root != root_of_state(run.program, steps, end):
                 raise InvariantViolation("verification came to another state than training")
 

@@ -14,7 +14,9 @@ must know), `strategy` (honest play).
 
 Phases: states (k + 1 roots) → values (batch values and nodes, one level of chunks above 2,048) → tiles (1,024 children
 a move) → pieces (accumulators, when a tile has several) → evidence. In each the defender posts a list that must lead to
-what it stands for already, and the challenger names the first difference with its own hash there.
+what it stands for already, and the challenger names the first difference with its own hash there. Of an evidence the
+first difference may be the sample of a step between agreed states: when its values are agreed, too, the drawn tiles are
+opened (`proofs.samples`).
 """
 
 from proofs.pinpoint.types import BOTH_WRONG, CHALLENGER, CHALLENGER_WRONG, DEFENDER, DEFENDER_WRONG, Claim, Game, Move

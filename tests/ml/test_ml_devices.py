@@ -20,6 +20,7 @@ from ml.devices.self_test import differing_operators, differing_operators_of_cpu
 from ml.devices.source import EMITTED, KernelSource, walks_of
 from ml.kernels.emit import FUSIBLE
 from ml.presets import Built
+from ml.segment import verify_segment
 from ml.trainer import Stepper, initial_state, open_run, train
 from proofs.program.operators import OPERATORS
 from proofs.program.types import Program
@@ -128,6 +129,10 @@ def test_training_on_a_device_is_training(
     before = backend.launches
     there = [one.root for one in train(device_run, tmp_path / "device", 0, steps, 2, lambda *_: None)]
     assert there == here and backend.launches > before + 20 * steps
+    roots = [
+        verify_segment(each, tmp_path / "no", 0, 2, here[0], lambda *_: None, bytes(32)) for each in (run, device_run)
+    ]
+    assert roots[0] == roots[1] and len(roots[0].samples) == 2, "a device's evidence is the CPU's"
     # Values of one step, as a dispute needs them: by the CPU, the same bits.
     left, right = (Stepper(each, initial_state(each), 0) for each in (run, device_run))
     assert all(torch.equal(a, b) or a.isnan().any() for a, b in zip(left.values(), right.values(), strict=True))

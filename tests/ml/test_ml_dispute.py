@@ -90,10 +90,10 @@ def test_false_evidence_loses(mlp_sgd: Built, table_data: Path, tmp_path: Path) 
     honest = run_of(mlp_sgd, table_data)
     faulty = run_of(mlp_sgd, table_data, fault=Fault(2, node_outputs(mlp_sgd, "mul")[-1], 3, 28))
     own = segment_roots(honest, tmp_path / "honest", 5, 5)
-    true = verify_segment(honest, tmp_path / "honest", 0, 5, own[0], quiet)
-    false = verify_segment(faulty, tmp_path / "faulty", 0, 5, own[0], quiet)
+    true = verify_segment(honest, tmp_path / "honest", 0, 5, own[0], quiet, bytes(32))
+    false = verify_segment(faulty, tmp_path / "faulty", 0, 5, own[0], quiet, bytes(32))
     assert true.evidence_root != false.evidence_root
-    claim = Claim(EVIDENCE, 0, 5, own[0], false.end_root, false.evidence_root, true.evidence_root)
+    claim = Claim(EVIDENCE, 0, 5, own[0], false.end_root, false.evidence_root, true.evidence_root, bytes(32))
     game = played(claim, (faulty, tmp_path / "faulty"), (honest, tmp_path / "honest"))
     assert game.outcome == DEFENDER_WRONG, game.why
 

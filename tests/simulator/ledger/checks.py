@@ -350,6 +350,8 @@ class LedgerChecks:
                 self.seen[f"dispute over {event.get('kind')}"] += 1
                 at_once = state.instalment(task_id, record.instalment).open_disputes
                 self.seen["two disputes over one instalment at once"] += len(at_once) > 1
+            case "dispute_moved":
+                self.seen["a sample was opened"] += event.get("move") == "OpenSample"
 
     def _all_missed(self, state: State, place: tuple[bytes, int]) -> bool:
         slots = state.instalment(*place).verifications
