@@ -14,7 +14,7 @@ import msgspec
 
 from consensus.ledger import disclosure, games, keys, money, settlement
 from consensus.ledger.call import Call
-from consensus.ledger.evidence_keys import evidence_key_of
+from consensus.ledger.evidence_keys import shown_key
 from consensus.ledger.messages import ARITHMETIC_NATIVE, DisputeMove
 from consensus.ledger.programs import decode_program, program_record
 from consensus.ledger.providers import end_duty
@@ -84,6 +84,7 @@ def open_dispute(
         ):
             return other_id
     counters, task, spec = state.counters, state.task(instalment.task_id), state.spec(instalment.task_id)
+    slot = settlement.slot_of(instalment, defender)
     number = counters.disputes
     dispute_id = tagged_hash("gensyn/dispute/1", task.task_id, number.to_bytes(8, "little"))
     clock = state.parameters.move_clock_blocks
@@ -111,7 +112,7 @@ def open_dispute(
         resolved_height=0,
         moves=(),
         how="",
-        evidence_key=evidence_key_of(spec, instalment, segment) if kind == DISPUTE_EVIDENCE else b"",
+        evidence_key=shown_key(spec, instalment, segment, slot) if slot and kind == DISPUTE_EVIDENCE else b"",
     )
     state.put(keys.dispute(dispute_id), record)
     state.count(disputes=number + 1)

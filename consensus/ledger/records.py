@@ -245,6 +245,8 @@ class Verification(Struct):
     """Paid for it."""
     watch: bool = False
     """The drawn watch: it looks again at a segment of another slot, and counts for no majority."""
+    evidence_beacon: OptionalHash = b""
+    """What its samples follow from: the instalment's when it was drawn."""
 
 
 INSTALMENT_SEALED = "sealed"

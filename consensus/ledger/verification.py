@@ -114,6 +114,7 @@ def draw_verifiers(state: State, context: BlockContext, instalment: Instalment) 
             findings=(),
             initial_root=b"",
             fee_nano=0,
+            evidence_beacon=instalment.evidence_beacon,
         )
         slots = (*state.instalment(task_id, instalment.number).verifications, slot)
         instalment = state.change_instalment(task_id, instalment.number, verifications=slots)

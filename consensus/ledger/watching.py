@@ -80,6 +80,7 @@ def draw_watch(state: State, context: BlockContext, instalment: Instalment) -> b
             initial_root=b"",
             fee_nano=0,
             watch=True,
+            evidence_beacon=instalment.evidence_beacon,
         )
         changed = state.change_instalment(task_id, number, verifications=(*instalment.verifications, slot))
         state.emit("watch_drawn", task_id, instalment=number, verifier=provider.address, segment=segment)

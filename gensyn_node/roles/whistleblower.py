@@ -15,7 +15,7 @@ import trio
 from consensus.ledger import queries
 from consensus.ledger.block import Reader
 from consensus.ledger.duties import Duty, SegmentWork, audits
-from consensus.ledger.evidence_keys import evidence_key_of
+from consensus.ledger.evidence_keys import comparable, evidence_key_of
 from consensus.ledger.messages import (
     APPROVED,
     DISAGREED,
@@ -217,11 +217,11 @@ def _has_challenged(view: Reader, instalment: Instalment, address: bytes) -> boo
 
 
 def _approvals(instalment: Instalment) -> list[tuple[bytes, Finding]]:
-    """(verifier, finding) of everything that was approved and stands."""
+    """(verifier, finding) of everything that was approved and stands, with evidence that one's own is held against."""
     return [
         (slot.verifier, finding)
         for slot in instalment.verifications
-        if slot.state == VERIFICATION_REVEALED
+        if slot.state == VERIFICATION_REVEALED and comparable(instalment, slot)
         for finding in slot.findings
         if finding.verdict == APPROVED
     ]

@@ -23,6 +23,7 @@ import psutil
 from consensus.ledger import queries
 from consensus.ledger.challenges import CHALLENGEABLE
 from consensus.ledger.duties import SegmentWork, segment_work
+from consensus.ledger.evidence_keys import comparable
 from consensus.ledger.guarantee import caught
 from consensus.ledger.messages import APPROVED, ARITHMETIC_REP_V1, TaskSpec
 from consensus.ledger.records import INSTALMENT_INVALID, VERIFICATION_REVEALED, Instalment, ProgramRecord, Task
@@ -214,7 +215,7 @@ class Audit:
             raise Rejection(reasons.NODE_ERROR, f"the worker answered {type(found).__name__} to Verify")
         if not found.agrees:
             return DIFFERS, found.end_root, b"", ""
-        for slot in instalment.verifications:
+        for slot in (one for one in instalment.verifications if comparable(instalment, one)):
             roots = {one.segment: one.root for one in slot.findings if one.verdict == APPROVED}
             shown = roots.get(work.segment, found.evidence_root)
             if slot.state == VERIFICATION_REVEALED and shown != found.evidence_root:

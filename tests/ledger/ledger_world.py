@@ -11,7 +11,7 @@ import numpy as np
 
 from consensus.ledger import keys, queries, sealed, staking
 from consensus.ledger.block import BlockContext, BlockDelta, BlockSignature, Event, TransactionResult
-from consensus.ledger.duties import Duty, SegmentWork, duties
+from consensus.ledger.duties import Duty, SegmentWork, duties, segment_work
 from consensus.ledger.events import EVENTS
 from consensus.ledger.execute import execute_block
 from consensus.ledger.fees import fee_for
@@ -492,3 +492,9 @@ class World:
 def id_of(data: bytes) -> bytes:
     """Id of an encoded transaction."""
     return transaction_id(data)
+
+
+def own_evidence(world: World, task_id: bytes, segment: int) -> bytes:
+    """The evidence that a segment of instalment 0 has."""
+    task, order, instalment = world.task(task_id), queries.spec(world.ledger, task_id), world.instalment(task_id)
+    return Run(task.seed).evidence_root(segment_work(State(world.ledger), order, instalment, segment))

@@ -7,10 +7,10 @@ from typing import get_args
 
 import msgspec
 import pytest
-from ledger_world import GSN, Actor, Run, World, key, spec
+from ledger_world import GSN, Actor, Run, World, key, own_evidence, spec
 
 from consensus.ledger import games, queries
-from consensus.ledger.duties import audits, duties, segment_work
+from consensus.ledger.duties import audits, duties
 from consensus.ledger.execute import execute_block
 from consensus.ledger.messages import (
     Challenge,
@@ -28,7 +28,6 @@ from consensus.ledger.messages import (
 )
 from consensus.ledger.parameters import Parameters, devnet_parameters
 from consensus.ledger.schedule import game_blocks_max
-from consensus.ledger.view import State
 from gensyn_node.primitives.codec import encode
 from proofs.pinpoint.types import Finished, Game, Name, Phase, PostStates
 
@@ -62,12 +61,6 @@ def challenge(world: World, who: Actor, task_id: bytes, what: Challenge) -> None
     """Announce and show a challenge."""
     commit(world, who, task_id, what)
     world.do(who.name, OpenChallengeReveal(task_id, what, SALT))
-
-
-def own_evidence(world: World, task_id: bytes, segment: int) -> bytes:
-    """The evidence that a segment of instalment 0 has."""
-    task, order, instalment = world.task(task_id), queries.spec(world.ledger, task_id), world.instalment(task_id)
-    return Run(task.seed).evidence_root(segment_work(State(world.ledger), order, instalment, segment))
 
 
 def commit(world: World, who: Actor, task_id: bytes, what: Challenge, instalment: int = 0) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from ledger_world import GSN, Actor, Run, World, spec
-from test_ledger_disputes import CREW, challenge, own_evidence, play
+from ledger_world import GSN, Actor, Run, World, own_evidence, spec
+from test_ledger_disputes import CREW, challenge, play
 from test_ledger_forced_errors import crowd, forced_spec, shown
+from test_ledger_watch import split_crowd
 
 from consensus.ledger import queries
 from consensus.ledger.duties import Audit, audits, duties, segment_work
-from consensus.ledger.evidence_keys import evidence_key_of
+from consensus.ledger.evidence_keys import comparable, evidence_key_of, shown_key
 from consensus.ledger.messages import ARITHMETIC_NATIVE, EvidenceChallenge
 from consensus.ledger.records import Instalment
 from consensus.ledger.view import State
@@ -105,6 +106,22 @@ def test_a_second_set_of_verifiers_has_new_keys() -> None:
     world.until(lambda: world.instalment(task_id).state == "window")
     after = keys_of(world, world.instalment(task_id))
     assert not {*before} & {*after} and world.finish(task_id).state == "finished"
+
+
+def test_a_watch_that_keeps_its_place_answers_for_the_key_that_it_was_drawn_with() -> None:
+    world = split_crowd()
+    for name in ("alice", "bob", "carol"):
+        world.actors[name].blind = True
+    task_id = world.submit(spec(instalments=1, deadline_blocks=400))
+    world.until(lambda: world.task(task_id).committed and world.instalment(task_id).redrawn)
+    world.until(lambda: world.instalment(task_id).evidence_beacon != b"")
+    instalment = world.instalment(task_id)
+    kept = next(slot for slot in instalment.verifications if slot.watch)
+    order, segment = queries.spec(world.ledger, task_id), kept.segments[0]
+    before, now = shown_key(order, instalment, segment, kept), evidence_key_of(order, instalment, segment)
+    assert before and now and before != now and not comparable(instalment, kept)
+    work = msgspec.structs.replace(segment_work(State(world.ledger), order, instalment, segment), evidence_key=before)
+    assert kept.findings[0].root == Run(world.task(task_id).seed).evidence_root(work)
 
 
 def test_right_roots_after_a_forced_error_have_new_keys() -> None:

@@ -8,7 +8,7 @@ from hashlib import sha256
 
 import msgspec
 import pytest
-from ledger_world import ASK, GSN, Actor, Run, World, key, spec
+from ledger_world import ASK, GSN, Actor, World, key, own_evidence, spec
 from native_world import native_parameters, native_spec
 
 from consensus.ledger import queries, watching
@@ -32,7 +32,6 @@ from consensus.ledger.schedule import (
     watch_gas_max,
     work_gas_max,
 )
-from proofs.state import evidence_root
 
 ALWAYS = 10_000
 CREW = ("alice", "bob", "carol", "dave", "erin")
@@ -262,7 +261,7 @@ def test_a_lazy_verifier_is_compared_with_it_even_where_it_is_the_only_one(verif
         for finding in slot.findings
         if not slot.watch and finding.segment == watch.segments[0]
     ]
-    own = evidence_root(Run(world.task(task_id).seed).state_roots(2 * watch.segments[0], 2))
+    own = own_evidence(world, task_id, watch.segments[0])
     assert watch.findings[0].root == own and all(root != own for _, root in claims)
     challenge = EvidenceChallenge(0, 1, watch.segments[0], claims[0][0], own)
     commitment = challenge_commitment(key("erin").address, task_id, challenge, SALT)

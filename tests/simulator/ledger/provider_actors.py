@@ -12,6 +12,7 @@ from consensus.ledger import keys, queries
 from consensus.ledger import messages as m
 from consensus.ledger.block import Reader
 from consensus.ledger.duties import Audit, Duty, SegmentWork, audits, duties
+from consensus.ledger.evidence_keys import comparable
 from consensus.ledger.records import (
     DISPUTE_EVIDENCE,
     DISPUTE_INITIAL,
@@ -345,8 +346,9 @@ class ProviderActor:
                 return m.SegmentChallenge(audit.instalment, audit.attempt, work.segment, roots[-1])
             if work.evidence_key:
                 evidences[work.segment] = run.evidence_root(work)
-        for slot in State(reader).instalment(audit.task_id, audit.instalment).verifications:
-            for finding in slot.findings if slot.state == "revealed" else ():
+        instalment = State(reader).instalment(audit.task_id, audit.instalment)
+        for slot in instalment.verifications:
+            for finding in slot.findings if slot.state == "revealed" and comparable(instalment, slot) else ():
                 known = evidences.get(finding.segment)
                 if finding.verdict == m.APPROVED and known is not None and finding.root != known:
                     fields = (audit.instalment, audit.attempt, finding.segment, slot.verifier, known)
