@@ -128,6 +128,9 @@ def test_train_verify_evaluate(worker: Worker, mlp_sgd: Built, table_data: Path,
     assert isinstance(found, Verified) and found.agrees and found.end_root == own[3]
     lied = ask(worker, Verify(job, str(tmp_path), 20, 10, own[2], bytes(32)))
     assert isinstance(lied, Verified) and not lied.agrees and lied.evidence_root == found.evidence_root
+    keyed = ask(worker, Verify(job, str(tmp_path), 20, 10, own[2], own[3], bytes(32)))
+    assert isinstance(keyed, Verified) and keyed.agrees and keyed.step_roots == found.step_roots
+    assert keyed.evidence_root != found.evidence_root, "it shows what the key draws, too"
     before = ask(worker, Evaluate(job, str(state_path(tmp_path, 0)), 0, 3))
     after = ask(worker, Evaluate(job, str(state_path(tmp_path, 40)), 0, 3))
     assert isinstance(before, Evaluated) and isinstance(after, Evaluated) and after.loss < before.loss
@@ -176,6 +179,7 @@ def test_bad_requests_are_answered(worker: Worker, mlp_sgd: Built, table_data: P
         (Train(job, "/proc/nowhere/states", 0, 4, 2, 1), "E1903"),
         (Verify(job, str(tmp_path), 0, 2, bytes(32), bytes(32)), "E1902"),
         (Verify(job, str(tmp_path), 0, 0, bytes(32), bytes(32)), "E1903"),
+        (Verify(job, str(tmp_path), 0, 2, bytes(32), bytes(32), bytes(31)), "E1903"),
         (Respond(job, str(tmp_path), b"\x90"), "E1002"),
         (Evaluate(job, str(tmp_path / "none"), 0, 1), "E1902"),
     ]
