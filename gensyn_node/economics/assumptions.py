@@ -24,8 +24,11 @@ class Assumptions:
     capital_bps_per_year: int = 1_000
     """What locked money would earn elsewhere."""
     block_seconds: int = 6
-    audit_bps: int = 2_000
-    """Chance that a whistleblower looks into an instalment: one approved segment, drawn at random."""
+    audit_bps: int = 250
+    """Chance that a whistleblower looks into an instalment on its own: one approved segment, drawn at random.
+
+    A tenth of the drawn watches that mainnet has: what the program gives away of the time that it is paid for.
+    """
     moves: int = 5
     """Moves of each party in a dispute (7 to 9 together are usual, 13 the most that was measured)."""
     value_bps: int = 15_000
@@ -51,7 +54,7 @@ class Assumptions:
             f"Re-executing a segment costs {self.verify_cost_bps / 100:g} % of training it.",
             f"A verifier whose hand kept every step's state computes {self.leaked_work_bps / 100:g} % of that.",
             f"Locked money costs {self.capital_bps_per_year / 100:g} % a year; a block takes {self.block_seconds} s.",
-            f"A whistleblower looks into {self.audit_bps / 100:g} % of the instalments: one approved segment, drawn.",
+            f"Beside drawn watches, one looks into {self.audit_bps / 100:g} % of the instalments on its own account.",
             "Evidence that differs from a verifier's own, or from another's over the same segment, is challenged.",
             f"Each party of a dispute makes {self.moves} moves and re-executes the segment once.",
             f"A right result is worth {self.value_bps / 100:g} % of the price of its training; a wrong one nothing.",

@@ -51,8 +51,14 @@ class Fate(Protocol):
         """How a dispute ends for who disagreed unseen at a segment that is wrong indeed, with a root that is not right
         either: as WINS, LOSES or BOTH_WRONG, by where the two first differ."""
 
+    def rank(self, agent: int) -> tuple[int, int]:
+        """Whose dispute is decided first: the least."""
+
+    def watch(self, taken: Collection[int], claimed: Sequence[int], chance_bps: int) -> tuple[int, int] | None:
+        """The drawn watch and its segment; None without one."""
+
     def watcher(self, taken: Collection[int], approved: Sequence[int]) -> tuple[int, int] | None:
-        """A whistleblower and the segment that it re-executes."""
+        """A whistleblower that looks on its own, and the segment that it re-executes."""
 
     def griefers(self, taken: Collection[int]) -> list[int]:
         """Who challenges what is right."""
@@ -119,6 +125,17 @@ class Chance:
     def lie(self, agent: int) -> str:
         """See `Fate`. What is best for the liar."""
         return WINS
+
+    def rank(self, agent: int) -> tuple[int, int]:
+        """See `Fate`. As they were drawn."""
+        return 0, 0
+
+    def watch(self, taken: Collection[int], claimed: Sequence[int], chance_bps: int) -> tuple[int, int] | None:
+        """See `Fate`."""
+        if not claimed or self._rng.randrange(BASIS_POINTS) >= chance_bps:
+            return None
+        drawn = self._population.draw(1, taken, self._rng)
+        return (drawn[0], self._rng.choice(claimed)) if drawn else None
 
     def watcher(self, taken: Collection[int], approved: Sequence[int]) -> tuple[int, int] | None:
         """See `Fate`. A bad agent looks at nothing."""

@@ -24,7 +24,8 @@ class Point:
     verifiers: int = 2
     samples: int = 2
     forced_error_bps: int = 0
-    audit_bps: int | None = None
+    watch_bps: int | None = None
+    """With none, nobody looks on its own either."""
 
 
 POINTS = (
@@ -39,8 +40,9 @@ POINTS = (
     Point("4 samples", samples=4),
     Point("forced errors 5 %", forced_error_bps=500),
     Point("forced errors 10 %", forced_error_bps=1_000),
-    Point("no whistleblower", audit_bps=0),
-    Point("1 verifier, no whistleblower", verifiers=1, audit_bps=0),
+    Point("no drawn watch", watch_bps=0),
+    Point("every instalment watched", watch_bps=10_000),
+    Point("1 verifier, no drawn watch", verifiers=1, watch_bps=0),
 )
 
 
@@ -60,10 +62,11 @@ def region(
             name: max(1, getattr(parameters, name) * point.bonds_percent // 100)
             for name in ("solver_bond_bps", "solver_bond_min_nano", "verifier_bond_min_nano")
         }
-        assumed = assumptions if point.audit_bps is None else replace(assumptions, audit_bps=point.audit_bps)
+        watched = parameters.watch_bps if point.watch_bps is None else point.watch_bps
+        assumed = replace(assumptions, audit_bps=watched // 10)
         sizes = {"verifiers": point.verifiers, "samples": point.samples, "forced_error_bps": point.forced_error_bps}
         result = report(
-            msgspec.structs.replace(parameters, **scaled),
+            msgspec.structs.replace(parameters, watch_bps=watched, **scaled),
             assumed,
             tasks=tasks,
             seed=seed,

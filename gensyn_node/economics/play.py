@@ -54,6 +54,13 @@ class Slot:
     slashed: bool = False
     fakes: frozenset[int] = frozenset()
     """Segments approved with evidence that is not the right one."""
+    watch: bool = False
+    """Drawn after all verdicts are bound, over a segment of one of them; counts for no majority."""
+
+    @property
+    def spoke(self) -> bool:
+        """Whether it showed what came of its segments."""
+        return self.revealed and not self.unavailable
 
 
 @dataclass(slots=True)
@@ -104,7 +111,7 @@ class Play:
     def _check_cost(self, agent: int, segments: int) -> int:
         return segments * self._segment_cost(agent) * self.assumptions.verify_cost_bps // BASIS_POINTS
 
-    def _duty(self, agent: int, role: str, solver: Duty | None = None) -> Duty:
+    def _duty(self, agent: int, role: str, solver: Duty | None = None, watch: bool = False) -> Duty:
         """A new duty. What a coalition does for others' tasks counts as honest where it is."""
         strategy = self._strategy(agent)
         alone = (
@@ -113,7 +120,7 @@ class Play:
         if strategy.counts == role or (strategy.counts == COALITION and not alone):
             label = strategy.name
         else:
-            label = f"honest {'whistleblower' if role == OUTSIDER else role}"
+            label = f"honest {'whistleblower' if role == OUTSIDER or watch else role}"
         duty = Duty(label, agent)
         self.result.duties.append(duty)
         return duty
@@ -221,26 +228,15 @@ class Play:
         self, number: int, segments: int, solver: Duty, bond: int, work: Work, gone: set[int], error: int
     ) -> bool:
         """The first round, over roots with the error: finders share the jackpot, who approved it loses its bond."""
-        slots, _ = self._drawn(number, segments, solver, bond, set(gone), 0)
+        missed = set(gone)
+        slots, _ = self._drawn(number, segments, solver, bond, missed, 0)
         shown = Work(work.bad | {error}, work.done_bps, work.served)
-        claimants = []
         for slot in slots:
-            self._examine(slot, solver, shown)
-            if slot.worked and error in slot.segments and work.served:
-                claimants.append(slot.duty)
-        found = self.fate.watcher({solver.agent, *(slot.duty.agent for slot in slots)}, range(segments))
-        if found is not None:
-            watcher = self._duty(found[0], OUTSIDER)
-            self.result.checked += 1
-            watcher.profit_nano -= self._check_cost(found[0], 1)
-            if found[1] == error:
-                watcher.profit_nano -= self.fees.challenge
-                claimants.append(watcher)
-        if self._strategy(solver.agent).solver == "tell":
-            accomplice = self._accomplice(solver)
-            accomplice.profit_nano -= self.fees.challenge
-            claimants.append(accomplice)
-        self._pay_jackpot(claimants)
+            self._examine(slot, solver, shown, slots)
+        watch = self._watch(number, solver, bond, shown, slots, missed)
+        slots += [watch] if watch else []
+        self._pay_jackpot([slot.duty for slot in slots if slot.worked and error in slot.segments and work.served])
+        finder = self._finder_of_error(solver, slots, segments, error)
         for slot in slots:
             wrong = [segment for segment in slot.segments if segment in work.bad and segment != error]
             if slot.worked and wrong:
@@ -251,12 +247,32 @@ class Play:
             return False
         for slot in slots:
             if slot.approved and error in slot.segments:
-                self._slash(slot.duty, slot.bond_nano, None)
+                self._slash(slot.duty, slot.bond_nano, finder)
             elif (slot.worked or slot.approved) and not slot.slashed and not slot.unavailable:
                 fee = self.shape.segments_price(len(slot.segments), slot.ask_nano)
                 slot.duty.profit_nano += fee
                 self.result.submitter_nano -= fee
         return True
+
+    def _finder_of_error(self, solver: Duty, slots: list[Slot], segments: int, error: int) -> Duty | None:
+        """Who challenges the error: it takes its share of what approvers lose, and no jackpot. An accomplice is told.
+
+        It knows the verdicts when it announces: where nobody approved there is nothing to win.
+        """
+        approved = any(slot.approved and error in slot.segments for slot in slots)
+        finder = None
+        if approved and self._strategy(solver.agent).solver == "tell":
+            finder = self._accomplice(solver)
+            finder.profit_nano -= self.fees.challenge
+        found = self.fate.watcher({solver.agent, *(slot.duty.agent for slot in slots)}, range(segments))
+        if found is not None:
+            watcher = self._duty(found[0], OUTSIDER)
+            self.result.checked += 1
+            watcher.profit_nano -= self._check_cost(found[0], 1)
+            if found[1] == error:
+                watcher.profit_nano -= self.fees.challenge
+                finder = finder or watcher
+        return finder
 
     def _pay_jackpot(self, claimants: list[Duty]) -> None:
         """The pool is taken to hold enough for a whole jackpot."""
@@ -277,14 +293,19 @@ class Play:
 
     def _instalment(self, number: int, segments: int, solver: Duty, bond: int, work: Work, gone: set[int]) -> bool:
         """Verify, challenge, settle the verifiers; whether the instalment stands."""
-        missed, redrawn, draws = set(gone), False, 0
+        missed, redrawn, draws, watch, watched = set(gone), False, 0, None, False
         while True:
-            slots, late = self._drawn(number, segments, solver, bond, missed, draws)
+            out = missed | ({watch.duty.agent} if watch else set())
+            slots, late = self._drawn(number, segments, solver, bond, out, draws)
+            missed |= out
             draws += late
             if 2 * len(slots) <= self.shape.spec.verifiers:
                 return self._give_up(solver, slots, segments)
             for slot in slots:
-                self._examine(slot, solver, work)
+                self._examine(slot, solver, work, slots)
+            if not watched:
+                watched, drawn = self._watch_drawn(solver, slots, missed)
+                watch = self._watched(number, solver, bond, work, drawn, slots) if drawn else None
             revealed = [slot for slot in slots if slot.revealed]
             missed |= {slot.duty.agent for slot in slots if not slot.revealed}
             if not revealed:
@@ -298,6 +319,9 @@ class Play:
             for slot in revealed:  # released without pay; a second set tries
                 self._blame_blind(slots, slot)
             redrawn, draws = True, 0
+            if watch is None or not watch.spoke:  # one that had the states keeps its place
+                watch, watched = None, False
+        revealed += [watch] if watch and watch.revealed else []
         if not self._disputes(solver, bond, work, revealed):
             return False
         if served:
@@ -349,10 +373,40 @@ class Play:
             if not silent or draws + late >= parameters.verifier_draws_max:
                 return slots, late
 
+    def _watch_drawn(self, solver: Duty, slots: list[Slot], missed: set[int]) -> tuple[bool, tuple[int, int] | None]:
+        """(whether there is one, who and over which segment): by chance, after all verdicts are bound."""
+        taken = missed | {solver.agent, *(slot.duty.agent for slot in slots)}
+        claimed = [segment for slot in slots for segment in slot.segments]
+        drawn = self.fate.watch(taken, claimed, self.parameters.watch_bps)
+        return drawn is not None, drawn
+
+    def _watched(
+        self, number: int, solver: Duty, bond: int, work: Work, drawn: tuple[int, int], slots: list[Slot]
+    ) -> Slot | None:
+        """The watch does what its strategy says as a verifier; None when it is silent."""
+        agent, segment = drawn
+        duty = self._duty(agent, VERIFIER, solver, watch=True)
+        ask, gas = self._ask(agent), self.shape.gas_per_step
+        own_bond = schedule.slot_bond(self.shape.spec, gas, number, ask, bond, self.parameters)
+        slot = Slot(duty, self._strategy(agent).verifier, ask, own_bond, (segment,), watch=True)
+        if slot.act == "silent":
+            self._slash(duty, self._penalty(own_bond), None)
+            blocks = schedule.watch_blocks(self.shape.spec, gas, self.parameters)
+            duty.harm_nano += self.assumptions.capital(self._locked(bond), blocks)
+            return None
+        self._examine(slot, solver, work, slots)
+        return slot
+
+    def _watch(
+        self, number: int, solver: Duty, bond: int, work: Work, slots: list[Slot], missed: set[int]
+    ) -> Slot | None:
+        _, drawn = self._watch_drawn(solver, slots, missed)
+        return self._watched(number, solver, bond, work, drawn, slots) if drawn else None
+
     def _friends(self, one: Duty, other: Duty) -> bool:
         return one.label == other.label and self._strategy(one.agent).counts == COALITION
 
-    def _examine(self, slot: Slot, solver: Duty, work: Work) -> None:
+    def _examine(self, slot: Slot, solver: Duty, work: Work, slots: list[Slot]) -> None:
         """What the verifier does and says."""
         duty, act = slot.duty, slot.act
         duty.profit_nano -= self.fees.verdict
@@ -364,6 +418,13 @@ class Play:
             self._slash(duty, self._penalty(slot.bond_nano), None)
         elif act == "lazy":
             slot.approved, slot.fakes = True, frozenset(slot.segments)
+        elif act == "shared" and work.served:
+            others = {segment for other in slots if other is not slot for segment in other.segments}
+            done = [segment for segment in slot.segments if segment in others]
+            duty.profit_nano -= self._check_cost(duty.agent, len(done))
+            found = [segment for segment in done if segment in work.bad]
+            slot.disagreed = min(found) if found else None
+            slot.approved, slot.fakes = not found, frozenset(slot.segments) - set(done)
         elif act == "blind":
             slot.unavailable = True
         elif act == "lie":
@@ -386,7 +447,7 @@ class Play:
 
     def _disputes(self, solver: Duty, bond: int, work: Work, slots: list[Slot]) -> bool:
         """Play the disputes of negative verdicts; whether the solver's work stands."""
-        for slot in slots:
+        for slot in sorted(slots, key=lambda slot: self.fate.rank(slot.duty.agent)):
             if slot.disagreed is None:
                 continue
             slot.duty.profit_nano -= self.assumptions.moves * self.fees.move

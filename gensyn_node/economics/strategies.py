@@ -40,6 +40,8 @@ CHEATS: tuple[Strategy, ...] = (
     Strategy("deserts", "starts, keeps the task to the end of its time, commits nothing", SOLVER, solver="desert",
              griefing=True),
     Strategy("lazy verifying", "approves without looking, with made-up evidence", VERIFIER, verifier="lazy"),
+    Strategy("lazy where alone", "works where another verifier was drawn too, makes the rest up", VERIFIER,
+             verifier="shared"),
     Strategy("copying verifier", "commits to another verifier's commitment", VERIFIER, verifier="copy"),
     Strategy("lying verifier", "disagrees with what is right", VERIFIER, verifier="lie", griefing=True),
     Strategy("silent verifier", "is drawn and says nothing", VERIFIER, verifier="silent", griefing=True),
@@ -73,6 +75,6 @@ BY_NAME = {one.name: one for one in STRATEGIES}
 HONEST_ROLES = {
     "honest solver": "trains what it is drawn for",
     "honest verifier": "re-executes what it is drawn for, and compares evidence",
-    "honest whistleblower": "re-executes one approved segment of an instalment",
+    "honest whistleblower": "takes drawn watches, and looks on its own a tenth as often",
     "honest submitter": "pays for what is settled",
 }

@@ -172,17 +172,29 @@ class Recorded:
         return None
 
     def verifiers(self, count: int, out: Collection[int], solver: int) -> list[int]:
-        """In the order in which they showed their verdicts, whoever stayed silent first."""
-        known = [self.chain.agent(slot.verifier) for slot in self.now.verifications]
+        """In the order in which they were drawn."""
+        known = self._known()
         second = (self.attempt, True) in self.chain.snapshots
         if self.slots and second and set(known) <= set(self.slots):  # a second set was drawn
             self.redrawn, self.slots = True, []
-            known = [self.chain.agent(slot.verifier) for slot in self.now.verifications]
+            known = self._known()
         fresh = [agent for agent in known if agent not in self.slots][:count]
         self.slots += fresh
-        return sorted(fresh, key=self._rank)
+        return fresh
 
-    def _rank(self, agent: int) -> tuple[int, int]:
+    def _known(self) -> list[int]:
+        return [self.chain.agent(slot.verifier) for slot in self.now.verifications if not slot.watch]
+
+    def watch(self, taken: Collection[int], claimed: Sequence[int], chance_bps: int) -> tuple[int, int] | None:
+        """Of the present set of verifiers."""
+        for slot in self.now.verifications:
+            agent = self.chain.agent(slot.verifier)
+            if slot.watch and agent not in taken:
+                assert chance_bps and slot.segments[0] in claimed
+                return agent, slot.segments[0]
+        return None
+
+    def rank(self, agent: int) -> tuple[int, int]:
         """The order of reveals, and before all that the order in which disputes were decided."""
         address = self.chain.actors[agent].address
         shown = [e.get("verifier") for e in self.chain.events if e.kind == "verdict_revealed"]
