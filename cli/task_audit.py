@@ -146,6 +146,6 @@ def _show(value: dict[str, Any]) -> None:
         say(f"The dispute {value['dispute']['dispute_id']} ended: {value['dispute']['state']}.")
         say(f"See it: gensyn dispute show {value['dispute']['dispute_id']}")
     elif value["forced_error"]:
-        say("It was an error that the network had planted: you share its jackpot when the instalment goes on.")
+        say("It was an error that the network had planted: its first finder gets a share of what approvers of it lose.")
     elif value["wrong"]:
         say("No challenge was filed: the window is over, or --no-challenge was given.")

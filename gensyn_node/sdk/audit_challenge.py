@@ -29,6 +29,7 @@ from consensus.ledger.records import (
     DISPUTE_OPEN,
     INSTALMENT_CLOSING,
     INSTALMENT_WINDOW,
+    OUTCOME_FORCED,
     DisputeRecord,
     PendingChallenge,
     Provider,
@@ -76,7 +77,7 @@ class Filing:
         self._tell = tell
         self._task_id = audit.task.task_id
         self.forced_error = False
-        """What was found was planted there: no dispute comes of it, but a share of the jackpot."""
+        """What was found was planted there: no dispute comes of it; the first finder wins of what approvers lose."""
 
     # --- the bond
 
@@ -177,8 +178,9 @@ class Filing:
                 self._tell(f"waiting: the instalment is {waiting} until block {instalment.due_height} at most")
             time.sleep(POLL_S)
         self._audit.reader.forget()
-        claimants = State(self._audit.reader).instalment(self._task_id, filed.instalment).claimants
-        self.forced_error = self._key.address in claimants
+        instalment = State(self._audit.reader).instalment(self._task_id, filed.instalment)
+        found = filed.challenge.segment if isinstance(filed.challenge, SegmentChallenge) else None
+        self.forced_error = instalment.outcome == OUTCOME_FORCED and found == instalment.forced_segment
         return self._dispute(filed) is not None
 
     # --- the game
