@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -22,6 +22,7 @@ from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.pubsub.rpc_queue import RpcQueue
 from libp2p.tools.anyio_service import background_trio_service
+from libp2p.tools.timed_cache.last_seen_cache import LastSeenCache
 
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from p2p import bounds, reasons
@@ -62,6 +63,8 @@ def check_library() -> None:
         (pubsub_module, "env_to_send_in_RPC"),
         (gossipsub_module, "env_to_send_in_RPC"),
         (Pubsub, "push_msg"),
+        (Pubsub, "publish"),
+        (LastSeenCache, "has"),
         (Pubsub, "get_message_id"),
         (Pubsub, "stream_handler"),
         (Pubsub, "notify_subscriptions"),
@@ -163,11 +166,16 @@ def _no_sender_record(host: Any) -> tuple[bytes, bool]:
 
 
 def message_id(message: Any) -> bytes:
-    """20 bytes of topic and content: whoever wrote it, it is the same message."""
+    """Whoever wrote it, it is the same message."""
+    return content_id(message.topicIDs, message.data)
+
+
+def content_id(topics: Iterable[str], data: bytes) -> bytes:
+    """20 bytes of topic and content."""
     hasher = hashlib.sha256()
-    for topic in message.topicIDs:
+    for topic in topics:
         hasher.update(topic.encode() + b"\x00")
-    hasher.update(b"\x00" + message.data)
+    hasher.update(b"\x00" + data)
     return hasher.digest()[:20]
 
 
@@ -240,6 +248,16 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]
                     self._hooks.counters["gossip_bulk_lost"] += 1
                 return
         await self._push(msg_forwarder, msg)
+
+    async def publish(self, topic_id: str | list[str], data: bytes) -> None:
+        """Publish, also what was published before: neighbours who had it drop it, those who came since have not.
+
+        The library drops it here, and asking whether it knows a message makes it remember that one for longer.
+        """
+        topics = [topic_id] if isinstance(topic_id, str) else topic_id
+        with self.seen_messages.lock:
+            self.seen_messages.cache.pop(content_id(topics, data), None)
+        await super().publish(topic_id, data)
 
     async def run_bulk(self) -> None:
         """Take bulk messages one after the other, until cancelled."""
