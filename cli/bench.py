@@ -123,7 +123,8 @@ def show_economics(found: dict[str, Any]) -> None:
     table("What each strategy earns, GSN", columns, rows, "No strategy.", whole=1)
     for name, one in found["strategies"].items():
         if "more_than_honest" in one:
-            say(f"{name}: {one['more_than_honest']:+.3f} GSN a task beside honest work of as many.")
+            more, high = one["more_than_honest"], one["more_high"]
+            say(f"{name}: {more:+.3f} GSN a task beside honest work of as many, at most {high:+.3f}.")
     split = [
         (f"{one['share_bps'] / 100:g} %", *(f"{one[key]:+.3f}" for key in ("one", "many", "gain", "low", "high")))
         for one in found["splitting"]

@@ -55,7 +55,7 @@ def region(
     seed: int = 1,
     told: Callable[[int, int], None] = lambda done, of: None,
 ) -> list[dict[str, Any]]:
-    """Every point with what fails there: cheats whose mean is above 0, honest roles whose mean is below."""
+    """Every point with what fails there: cheats whose mean is above 0 (above honest work), honest roles below."""
     found = []
     for number, point in enumerate(POINTS, 1):
         scaled = {
@@ -74,9 +74,16 @@ def region(
             shapes=tuple(shape(*size, **sizes) for size in SIZES),
             processes=processes,
         )
-        means = {name: one["mean"] for name, one in result["strategies"].items() if one["mean"] is not None}
+        strategies = result["strategies"].items()
+        means = {name: one.get("more_than_honest", one["mean"]) for name, one in strategies}
+        means = {name: mean for name, mean in means.items() if mean is not None}
         honest = {name: one["honest"] for name, one in result["strategies"].items()}
-        fails = [name for name, mean in means.items() if (mean <= 0 if honest[name] else mean >= 0)]
+        riding = {name for name, one in strategies if "more_than_honest" in one}
+        fails = [
+            name
+            for name, mean in means.items()
+            if (mean <= 0 if honest[name] else mean > 0 or (mean == 0 and name not in riding))
+        ]
         found.append({"point": point.name, "fails": fails, "means": means})
         told(number, len(POINTS))
     return found

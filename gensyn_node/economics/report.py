@@ -10,6 +10,7 @@ from typing import Any
 
 from consensus.ledger.parameters import Parameters
 from gensyn_node.economics.assumptions import Assumptions
+from gensyn_node.economics.gain import gain
 from gensyn_node.economics.shape import SHAPES, Shape
 from gensyn_node.economics.simulate import Campaign, Tally, campaign
 from gensyn_node.economics.strategies import BY_NAME, CHEATS, HAND, HONEST_ROLES, Strategy
@@ -98,6 +99,13 @@ def report(
     strategies = {name: _honest(name, what, found, shares_bps) for name, what in HONEST_ROLES.items()}
     split = splitting(parameters, assumptions, tasks=2 * tasks, shares_bps=shares_bps, shapes=shapes, seed=seed)
     strategies |= {one.name: _cheat(one, found, shares_bps) for one in CHEATS}
+    sizes = {"agents": agents, "shapes": shapes, "seed": seed}
+    for one in (one for one in CHEATS if one.free_riding):
+        gains = [gain(one, share, tasks, parameters, assumptions, **sizes) for share in shares_bps]
+        most = max(gains, key=lambda tally: tally.mean + tally.margin)
+        bound = most.mean + most.margin
+        strategies[one.name] |= {"more_than_honest": round(most.mean, 6), "more_high": round(bound, 6)}
+        strategies[one.name]["holds"] = bound <= 0
     return {
         "tasks": sum(one.tasks for one in done),
         "agents": agents,
@@ -142,9 +150,6 @@ def _cheat(strategy: Strategy, found: dict[tuple[str, int], Campaign], shares: t
     best = max(by_share.values(), key=lambda one: one["high"] if one["high"] is not None else -math.inf)
     value: dict[str, Any] = {"honest": False, "what": strategy.what, **best, "by_share_bps": by_share}
     value["holds"] = best["high"] is not None and best["high"] < 0
-    if strategy.free_riding:
-        honest = {share: found[HAND.name, share].tally(HAND.name).mean for share in shares}
-        value["more_than_honest"] = max(round(tallies[share].mean - honest[share], 6) for share in shares)
     if strategy.griefing:
         ratios = [-tally.total / tally.harm for tally in tallies.values() if tally.harm > 0]
         value["loss_per_harm"] = round(min(ratios), 3) if ratios else None

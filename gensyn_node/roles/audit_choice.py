@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from consensus.ledger.block import Reader
 from consensus.ledger.duties import Audit, SegmentWork
-from consensus.ledger.jackpots import share_nano
 from consensus.ledger.messages import APPROVED, ARITHMETIC_REP_V1, DISAGREED
 from consensus.ledger.money import work_price
 from consensus.ledger.parameters import BASIS_POINTS
@@ -22,7 +21,7 @@ from gensyn_node.roles.auto import PRIOR_FINDS, PRIOR_SEGMENTS, Machine
 from gensyn_node.roles.market import Market
 
 UNPAID_TIME_PERCENT = 10
-"""Of the time since a machine watches, that looks may take which are not expected to pay."""
+"""Of the time that paid drawn watches took, that looks may take which are not expected to pay."""
 UNPAID_START_S = 600.0
 """Of that time, given at once: a machine that has just begun may look a few times."""
 TIME_SHARE_PERCENT = 50
@@ -65,7 +64,6 @@ def looks(reader: Reader, audits: Sequence[Audit], machine: Machine, seen: Marke
                 continue
             kind = EVIDENCE if work.segment in looked_at else OTHER_SEGMENT
             pay = _pay(state, task, seen, kind, looked_at.get(work.segment, 0))
-            pay += _jackpot(state, task, instalment, seen) if kind == OTHER_SEGMENT else 0
             found.append(Look(audit, work, kind, gas, work_price(gas, machine.ask_price_nano), pay))
     return found
 
@@ -103,18 +101,6 @@ def _pay(state: State, task: Task, seen: Market, kind: str, approvals: int) -> i
     return bond * parameters.winner_bps * chance[0] // (BASIS_POINTS * chance[1] * sharers)
 
 
-def _jackpot(state: State, task: Task, instalment: Instalment, seen: Market) -> int:
-    """Expected jackpot of a segment that nobody looked at, while only the solver knows where an error was forced."""
-    rate = state.spec(task.task_id).forced_error_bps
-    if not rate or not instalment.secret_pending:
-        return 0
-    segments = len(instalment.segment_roots)
-    finders = 1 + seen.whistleblowers // segments
-    payout = state.parameters.forced_payout_bps
-    jackpot = share_nano(state.supply.jackpot_nano, instalment.tax_nano, rate, payout, finders)
-    return jackpot * rate // (BASIS_POINTS * segments)
-
-
 def pick(found: Sequence[Look], draw: int) -> Look | None:
     """One of them by a secret number: each with a chance by what it is expected to leave, and nobody with none."""
     if not found:
@@ -129,6 +115,9 @@ def pick(found: Sequence[Look], draw: int) -> Look | None:
     return found[-1]
 
 
-def may_look(look: Look, spent_s: float, watching_s: float) -> bool:
-    """Whether the machine may do it now: what pays, always; what does not, within the time that is given away."""
-    return look.pays or spent_s * 100 < (watching_s + UNPAID_START_S) * UNPAID_TIME_PERCENT
+def may_look(look: Look, spent_s: float, watched_s: float) -> bool:
+    """Whether the machine may do it now: what pays, always; what does not, within the time that is given away.
+
+    That is a share of its paid watches: whatever others do, what it gives away stays below what they leave it.
+    """
+    return look.pays or spent_s * 100 < (watched_s + UNPAID_START_S) * UNPAID_TIME_PERCENT

@@ -98,9 +98,9 @@ def words_of(mask: int) -> str:
 
 
 def audit_pay(seen: Market) -> int:
-    """What looking at one segment is expected to earn one more whistleblower, in nano."""
+    """What one more whistleblower is expected to earn a segment, by finds and by drawn watches, in nano."""
     chance = (seen.finds + PRIOR_FINDS, seen.segments + PRIOR_SEGMENTS)
-    return (seen.bounty_nano * chance[0] // chance[1] + seen.jackpot_nano) // (1 + seen.whistleblowers)
+    return (seen.bounty_nano * chance[0] // chance[1] + seen.watch_nano) // (1 + seen.whistleblowers)
 
 
 def _must_change(machine: Machine, before: Choice) -> bool:

@@ -14,7 +14,7 @@ from consensus.ledger.records import (
     TASK_ENDED,
     Task,
 )
-from consensus.ledger.schedule import segment_count, solver_bond, train_gas
+from consensus.ledger.schedule import segment_count, solver_bond, train_gas, watch_gas_max
 from consensus.ledger.view import State
 from gensyn_node.primitives.codec import Struct
 
@@ -49,8 +49,8 @@ class Market(Struct):
     """Solvers and verifiers of them that were proven wrong."""
     bounty_nano: int
     """What the finder of a wrong segment gets, the mean."""
-    jackpot_nano: int
-    """What forced errors are expected to pay for looking at one segment, to all who look at it together; the mean."""
+    watch_nano: int
+    """What drawn watches are expected to be paid a segment of these tasks, by all who watch together."""
 
 
 NO_MARKET = Market(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -63,14 +63,14 @@ def market(reader: Reader, address: bytes) -> Market:
     others = [one for one in queries.providers(reader) if one.address != address and one.state == PROVIDER_ACTIVE]
     tasks = queries.tasks(reader, TASKS_LOOKED_AT)
     counts = {role: sum(bool(one.roles & role) for one in others) for role in _ROLES}
-    gas, segments, verify_gas, bounties, jackpots = 0, 0, 0, 0, 0
+    gas, segments, verify_gas, bounties, watches = 0, 0, 0, 0, 0
     for task in tasks:
         spec = state.spec(task.task_id)
         gas += train_gas(spec, task.gas_per_step)
         segments += segment_count(spec)
         verify_gas = max(verify_gas, min(spec.samples, segment_count(spec)) * spec.segment_steps * task.gas_per_step)
         bounties += _bounty(state, task)
-        jackpots += _jackpots(state, task)
+        watches += _watches(state, task)
     return Market(
         solvers=counts[ROLE_SOLVER],
         verifiers=counts[ROLE_VERIFIER],
@@ -85,7 +85,7 @@ def market(reader: Reader, address: bytes) -> Market:
         segment_gas=gas // max(1, segments),
         finds=sum(_finds(state, task) for task in tasks),
         bounty_nano=bounties // max(1, len(tasks)),
-        jackpot_nano=jackpots // max(1, segments),
+        watch_nano=watches // max(1, segments),
     )
 
 
@@ -99,10 +99,11 @@ def _bounty(state: State, task: Task) -> int:
     return bond * parameters.winner_bps // BASIS_POINTS
 
 
-def _jackpots(state: State, task: Task) -> int:
-    """Expected jackpots of all its instalments: of each draw's tax so much comes back to finders, on average."""
-    price = work_price(train_gas(state.spec(task.task_id), task.gas_per_step), task.solver_price_nano)
-    return price * task.forced_tax_bps * state.parameters.forced_payout_bps // BASIS_POINTS**2
+def _watches(state: State, task: Task) -> int:
+    """Expected pay of its drawn watches, at its solver's price: a segment of each instalment that has one."""
+    spec = state.spec(task.task_id)
+    gas = watch_gas_max(spec, task.gas_per_step, task.watch_bps)
+    return work_price(gas, task.solver_price_nano) * task.watch_bps // BASIS_POINTS
 
 
 def _finds(state: State, task: Task) -> int:

@@ -83,6 +83,8 @@ class Verifier:
         self._worker = worker
         self._activity = activity
         self._cheats = cheats
+        self.watched_s = 0.0
+        """Time that drawn watches took, which are paid."""
         self._native = NativeVerifier(chain, account, materials, NativeValues(materials), worker)
 
     async def verify(self, duty: Duty) -> None:
@@ -90,8 +92,10 @@ class Verifier:
         slot = self._slot(duty)
         path = self._verdict_path(duty, slot)
         if not path.exists():
+            started_s = trio.current_time()
             made = self._made_up(duty) if self._cheats.idle_verifier else await self._examine(duty, slot)
             await trio.to_thread.run_sync(write_durably, path, encode(made))
+            self.watched_s += (trio.current_time() - started_s) * slot.watch
         verdict = await _read_verdict(path)
         commitment = verdict_commitment(
             self._account.address,

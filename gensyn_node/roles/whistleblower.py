@@ -68,7 +68,6 @@ class Whistleblower:
         """(task, instalment, line of states) whose evidence was compared with one's own."""
         self._looked: set[tuple[bytes, int, int, int]] = set()
         """(task, instalment, attempt, segment) already looked at."""
-        self._since_s: float | None = None
         self._spent_s = 0.0
         """Time that looks took which were not expected to pay."""
 
@@ -77,15 +76,12 @@ class Whistleblower:
 
         Before the window nobody's evidence is known, and this node may yet be drawn as a verifier itself.
         """
-        now_s = trio.current_time()
-        if self._since_s is None:
-            self._since_s = now_s
-        view, watching_s = self._chain.view(), now_s - self._since_s
+        view = self._chain.view()
         found = [
             look
             for look in looks(view, audits(view, self._account.address), machine, seen, height)
             if _key(look) not in self._looked
-            and may_look(look, self._spent_s, watching_s)
+            and may_look(look, self._spent_s, self._verifier.watched_s)
             and not self._is_native(look.audit.task_id)
         ]
         return pick(found, secrets.randbits(128))

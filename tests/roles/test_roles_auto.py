@@ -58,7 +58,7 @@ def seen(**changes: object) -> Market:
         segment_gas=FLOOR,
         finds=0,
         bounty_nano=GSN // 100,
-        jackpot_nano=0,
+        watch_nano=0,
     )
     return msgspec.structs.replace(base, **changes)
 
@@ -74,8 +74,8 @@ def first(one: Machine, there: Market) -> int:
         ("a server in a busy market with enough watchers", machine(), seen(), S | V),
         ("few watch", machine(), seen(whistleblowers=FEW_WATCHERS - 1), S | V | W),
         ("finds pay for the looking", machine(), seen(finds=80, bounty_nano=10 * GSN), S | V | W),
-        ("forced errors pay for the looking", machine(), seen(jackpot_nano=400_000), S | V | W),
-        ("forced errors, shared by too many", machine(), seen(jackpot_nano=400_000, whistleblowers=30), S | V),
+        ("drawn watches pay for the looking", machine(), seen(watch_nano=400_000), S | V | W),
+        ("drawn watches, shared by too many", machine(), seen(watch_nano=400_000, whistleblowers=30), S | V),
         ("many share the finds", machine(), seen(finds=80, bounty_nano=10 * GSN, whistleblowers=10_000), S | V),
         ("on battery nothing is begun", machine(has_battery=True, on_battery=True), seen(whistleblowers=0), 0),
         ("too slow to solve, fast enough to verify", machine(gas_per_block=FLOOR), seen(), V),
