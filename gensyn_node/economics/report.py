@@ -99,9 +99,11 @@ def report(
     strategies = {name: _honest(name, what, found, shares_bps) for name, what in HONEST_ROLES.items()}
     split = splitting(parameters, assumptions, tasks=2 * tasks, shares_bps=shares_bps, shapes=shapes, seed=seed)
     strategies |= {one.name: _cheat(one, found, shares_bps) for one in CHEATS}
-    sizes = {"agents": agents, "shapes": shapes, "seed": seed}
     for one in (one for one in CHEATS if one.free_riding):
-        gains = [gain(one, share, tasks, parameters, assumptions, **sizes) for share in shares_bps]
+        gains = [
+            gain(one, share, tasks, parameters, assumptions, agents=agents, shapes=shapes, seed=seed)
+            for share in shares_bps
+        ]
         most = max(gains, key=lambda tally: tally.mean + tally.margin)
         bound = most.mean + most.margin
         strategies[one.name] |= {"more_than_honest": round(most.mean, 6), "more_high": round(bound, 6)}
