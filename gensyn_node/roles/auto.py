@@ -26,6 +26,8 @@ SPEED_JOIN_PERCENT, SPEED_STAY_PERCENT = 125, 100
 """Of the speed that the chain waits for: to offer solving, and to go on offering it."""
 LAPTOP_SPEED_PERCENT = 200
 """Of that speed, for a machine with a battery and without an accelerator: it is used, gets hot, and is closed."""
+TRAIN_TIME_PERCENT = 50
+"""Of a solver's time that training the largest instalment seen may take a machine that is slower than asked."""
 VERIFY_TIME_PERCENT = 50
 """Of a verifier's time that its computing may take; the rest is for downloads."""
 FEW_WATCHERS, ENOUGH_WATCHERS = 2, 4
@@ -132,11 +134,22 @@ def _solving(machine: Machine, seen: Market, parameters: Parameters, held: bool)
     percent = SPEED_STAY_PERCENT if held else SPEED_JOIN_PERCENT
     percent = LAPTOP_SPEED_PERCENT if laptop else percent
     needed = parameters.train_gas_per_block * percent // 100
-    if machine.gas_per_block and machine.gas_per_block < needed:
+    slow = machine.gas_per_block and machine.gas_per_block < needed
+    if slow and (laptop or not _trains_in_time(machine, seen, parameters, held)):
         return RoleReason(SOLVING, False, f"it trains {machine.gas_per_block} gas a block; {needed} are asked of it")
     if laptop and not machine.gas_per_block:
         return RoleReason(SOLVING, False, "a laptop without an accelerator shows its speed as verifier first")
     return RoleReason(SOLVING, True, f"{_offers(seen.solvers, 'solves', 'solve')}; {seen.open_tasks} tasks are open")
+
+
+def _trains_in_time(machine: Machine, seen: Market, parameters: Parameters, held: bool) -> bool:
+    """Whether a machine below the speed asked is fast enough for what there is: a small task is given as long as any.
+
+    Where all machines are busy at once each of them measures itself slow; nobody would be left for tasks of seconds.
+    """
+    blocks = parameters.train_blocks_base + seen.train_gas_most // parameters.train_gas_per_block
+    percent = 100 if held else TRAIN_TIME_PERCENT
+    return 0 < seen.train_gas_most * 100 <= machine.gas_per_block * blocks * percent
 
 
 def _verifying(machine: Machine, seen: Market, parameters: Parameters, held: bool) -> RoleReason:

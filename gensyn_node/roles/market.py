@@ -51,6 +51,8 @@ class Market(Struct):
     """What the finder of a wrong segment gets, the mean."""
     watch_nano: int
     """What drawn watches are expected to be paid a segment of these tasks, by all who watch together."""
+    train_gas_most: int = 0
+    """Gas of the largest instalment of them."""
 
 
 NO_MARKET = Market(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -63,10 +65,11 @@ def market(reader: Reader, address: bytes) -> Market:
     others = [one for one in queries.providers(reader) if one.address != address and one.state == PROVIDER_ACTIVE]
     tasks = queries.tasks(reader, TASKS_LOOKED_AT)
     counts = {role: sum(bool(one.roles & role) for one in others) for role in _ROLES}
-    gas, segments, verify_gas, bounties, watches = 0, 0, 0, 0, 0
+    gas, segments, verify_gas, bounties, watches, train_gas_most = 0, 0, 0, 0, 0, 0
     for task in tasks:
         spec = state.spec(task.task_id)
         gas += train_gas(spec, task.gas_per_step)
+        train_gas_most = max(train_gas_most, -(-train_gas(spec, task.gas_per_step) // spec.instalments))
         segments += segment_count(spec)
         verify_gas = max(verify_gas, min(spec.samples, segment_count(spec)) * spec.segment_steps * task.gas_per_step)
         bounties += _bounty(state, task)
@@ -86,6 +89,7 @@ def market(reader: Reader, address: bytes) -> Market:
         finds=sum(_finds(state, task) for task in tasks),
         bounty_nano=bounties // max(1, len(tasks)),
         watch_nano=watches // max(1, segments),
+        train_gas_most=train_gas_most,
     )
 
 

@@ -79,6 +79,18 @@ def first(one: Machine, there: Market) -> int:
         ("many share the finds", machine(), seen(finds=80, bounty_nano=10 * GSN, whistleblowers=10_000), S | V),
         ("on battery nothing is begun", machine(has_battery=True, on_battery=True), seen(whistleblowers=0), 0),
         ("too slow to solve, fast enough to verify", machine(gas_per_block=FLOOR), seen(), V),
+        (
+            "too slow for large tasks, fast enough for what there is",
+            machine(gas_per_block=FLOOR // 4),
+            seen(train_gas_most=FLOOR * PARAMETERS.train_blocks_base // 8),
+            S | V,
+        ),
+        (
+            "a small task too large for half of its time",
+            machine(gas_per_block=FLOOR // 4),
+            seen(train_gas_most=FLOOR * PARAMETERS.train_blocks_base // 4),
+            V,
+        ),
         ("too slow for either", machine(gas_per_block=1_000), seen(whistleblowers=0), W),
         ("a laptop shows its speed first", machine(has_battery=True, gas_per_block=0), seen(), V),
         ("a laptop of twice the speed asked", machine(has_battery=True, gas_per_block=2 * FLOOR), seen(), S | V),
