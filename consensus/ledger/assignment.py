@@ -167,11 +167,12 @@ def solver_sortition(state: State, task: Task) -> Sortition:
 def verifier_sortition(state: State, task: Task, instalment: Instalment) -> Sortition:
     """The draw that fills the instalment's empty slots.
 
-    A second set is others than the first, where there are enough: it is to tell a dead link from a dead solver.
+    Whoever could not have its states is asked again only where there are not enough others, who are to tell a dead
+    link from a dead solver.
     """
     count = max(0, state.spec(task.task_id).verifiers - len(active_slots(instalment)))
     candidates = [one for one in _everybody(state) if verifier_exclusion(state, task, instalment, one) is None]
-    others = [one for one in candidates if one.address not in instalment.first_set]
+    others = [one for one in candidates if one.address not in instalment.refusers]
     candidates = others if len(others) >= count else candidates
     left_out = weight(state.provider(instalment.solver))
     weights = sortition.corrected([weight(one) for one in candidates], left_out)

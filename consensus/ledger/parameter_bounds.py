@@ -107,6 +107,8 @@ BOUNDS: dict[str, Bound] = {
     "verify_blocks_base": _blocks(2, _TIME),
     "reveal_blocks": _blocks(2, _TIME),
     "verifier_draws_max": Bound(1, 16, "verification ends"),
+    "refusals_max": Bound(2, 16, "no verifier alone blames a solver; verification ends"),
+    "unserved_bps": Bound(0, 100_000, "withholding must not pay; a crash is no proof of cheating"),
     "window_blocks": _blocks(2, _TIME),
     # disputes
     "move_clock_blocks": _blocks(10, "who is honest must have the time to answer"),

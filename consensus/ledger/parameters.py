@@ -111,7 +111,11 @@ class Parameters(Struct):
     reveal_blocks: Small
     """Blocks to reveal a verdict, and to reveal a challenge."""
     verifier_draws_max: Small
-    """Draws that fill a slot before verification goes on without it."""
+    """Times that verifiers are drawn because others kept silent, before verification goes on without them."""
+    refusals_max: Small
+    """So many verifiers one after the other must say of the same segments that their states cannot be had."""
+    unserved_bps: Small
+    """What the solver then loses, as a share of its instalment's price, from its bond."""
     window_blocks: Small
     """Blocks for challenges after the verdicts are known."""
     # disputes
@@ -221,7 +225,9 @@ def mainnet_parameters() -> Parameters:
         fetch_bytes_per_block=1_000_000,
         verify_blocks_base=600,
         reveal_blocks=100,
-        verifier_draws_max=4,
+        verifier_draws_max=12,
+        refusals_max=5,
+        unserved_bps=40_000,
         window_blocks=1_200,
         move_clock_blocks=1_200,
         move_extension_blocks=50,
@@ -299,7 +305,9 @@ def devnet_parameters() -> Parameters:
         fetch_bytes_per_block=1_000_000,
         verify_blocks_base=120,
         reveal_blocks=30,
-        verifier_draws_max=3,
+        verifier_draws_max=8,
+        refusals_max=4,
+        unserved_bps=40_000,
         window_blocks=10,
         move_clock_blocks=150,
         move_extension_blocks=20,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from consensus.ledger.records import Instalment
-from consensus.ledger.schedule import verify_blocks
+from consensus.ledger.schedule import patience_blocks, verify_blocks
 from consensus.ledger.view import State
 
 PHASE = "phase"
@@ -19,7 +19,7 @@ def enter(state: State, instalment: Instalment, phase: str, due_height: int) -> 
 
 
 def give_up_height(state: State, height: int, task_id: bytes) -> int:
-    """Last height at which slots of an instalment committed (or drawn anew) at `height` are filled."""
+    """Last height at which draws for an instalment committed (or put right) at `height` wait for candidates."""
     task, parameters = state.task(task_id), state.parameters
-    blocks = verify_blocks(state.spec(task_id), task.gas_per_step, parameters) + task.fetch_blocks
-    return height + parameters.verifier_draws_max * blocks
+    verify = verify_blocks(state.spec(task_id), task.gas_per_step, parameters) + task.fetch_blocks
+    return height + patience_blocks(verify, parameters)

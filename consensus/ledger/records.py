@@ -247,6 +247,16 @@ class Verification(Struct):
     """The drawn watch: it looks again at a segment of another slot, and counts for no majority."""
     evidence_beacon: OptionalHash = b""
     """What its samples follow from: the instalment's when it was drawn."""
+    refusals: Small = 0
+    """Verifiers before it who said of the same segments that their states cannot be had."""
+
+
+class Refused(Struct):
+    """Segments whose states somebody could not have: another is drawn to look at just these."""
+
+    segments: tuple[Small, ...]
+    times: Small
+    """Verifiers who said so, one after the other."""
 
 
 INSTALMENT_SEALED = "sealed"
@@ -315,12 +325,10 @@ class Instalment(Struct):
     draws: Small
     """Draws of verifiers so far."""
     give_up_height: Count
-    """Last height at which slots are filled."""
+    """Until then draws wait for candidates; later they take whoever there is."""
     verifications: tuple[Verification, ...]
     missed: tuple[Address, ...]
     """Verifiers replaced for missing their duty."""
-    redrawn: bool
-    """A first set of verifiers could not fetch the states; this is the second."""
     open_disputes: tuple[Hash, ...]
     pending_challengers: tuple[Address, ...]
     """Accounts whose challenge is committed and not yet revealed."""
@@ -348,9 +356,11 @@ class Instalment(Struct):
     second_round: bool = False
     """OUTCOME_FORCED: the right roots are under verification."""
     unserved: bool = False
-    """Its states could not be had; that counts once its secret is shown, for its verdicts come first."""
-    first_set: tuple[Address, ...] = ()
-    """`redrawn`: who could not fetch the states the first time."""
+    """Its states could not be had; with forced errors that counts once its secret is shown: verdicts come first."""
+    refused: tuple[Refused, ...] = ()
+    """What other verifiers have to look at again: the next that are drawn."""
+    refusers: tuple[Address, ...] = ()
+    """Who said that states cannot be had; others are asked where there are any."""
     finder: bytes = b""
     """OUTCOME_FORCED: the first challenger with the right root; it wins its share of what approvers lose."""
     evidence_beacon: OptionalHash = b""

@@ -158,6 +158,16 @@ def verify_blocks(spec: TaskSpec, gas_per_step: int, parameters: Parameters) -> 
     return NATIVE_PHASES * blocks if spec.arithmetic == ARITHMETIC_NATIVE else blocks
 
 
+def patience_blocks(verify: int, parameters: Parameters) -> int:
+    """Blocks for which draws of one instalment's verifiers, who have `verify` blocks each, wait for candidates."""
+    return (parameters.verifier_draws_max + 2) // 3 * verify
+
+
+def verifying_rounds_max(parameters: Parameters) -> int:
+    """Rounds of draws and verdicts of one instalment: in each somebody is silent, or every open slot gets a verdict."""
+    return parameters.verifier_draws_max + parameters.refusals_max
+
+
 def game_blocks_max(parameters: Parameters) -> int:
     """Blocks one game of a dispute can last."""
     return 2 * parameters.move_clock_blocks + parameters.game_moves_max * parameters.move_extension_blocks
@@ -166,21 +176,20 @@ def game_blocks_max(parameters: Parameters) -> int:
 def task_end_bound(spec: TaskSpec, gas_per_step: int, parameters: Parameters, fetching: int = 0) -> int:
     """Blocks after submission by which the task is paid or refunded, whatever anybody does or fails to do.
 
-    Work is accepted until the deadline; what was committed in its last block is drawn and verified (twice, when a first
-    set of verifiers cannot fetch the states), stands open to challenges, and its disputes are played to their end. With
-    forced errors the instalments are opened one after the other, each when the secret of the one before is known; one
-    that was shown with an error is verified once more. `fetching`: the task's `fetch_blocks`.
+    Work is accepted until the deadline; what was committed in its last block is drawn and verified (in rounds, while
+    verifiers are silent or cannot fetch the states), stands open to challenges, and its disputes are played to their
+    end. With forced errors the instalments are opened one after the other, each when the secret of the one before is
+    known; one that was shown with an error is verified once more. `fetching`: the task's `fetch_blocks`.
     """
     verify = verify_blocks(spec, gas_per_step, parameters) + fetching
-    one_set = (
-        (parameters.verifier_draws_max + 1) * (verify + parameters.retry_blocks + 3) + parameters.reveal_blocks + 2
-    )
+    one_round = verify + parameters.reveal_blocks + parameters.retry_blocks + 6
+    verified = patience_blocks(verify, parameters) + (verifying_rounds_max(parameters) + 1) * one_round
     if watch_bps_of(spec, parameters):
-        one_set += watch_blocks(spec, gas_per_step, parameters) + fetching + 2
+        verified += watch_blocks(spec, gas_per_step, parameters) + fetching + 2
     challenges = parameters.window_blocks + parameters.reveal_blocks + 4
     disputes = parameters.challengers_per_dispute_max * (game_blocks_max(parameters) + 2)
     if not spec.forced_error_bps:
-        return spec.deadline_blocks + 2 * one_set + challenges + disputes + 4
-    until_shown = parameters.forced_open_blocks + 2 * one_set + challenges + parameters.forced_reveal_blocks + 8
-    second_round = 2 * one_set + challenges + disputes
+        return spec.deadline_blocks + verified + challenges + disputes + 4
+    until_shown = parameters.forced_open_blocks + verified + challenges + parameters.forced_reveal_blocks + 8
+    second_round = verified + challenges + disputes
     return spec.deadline_blocks + spec.instalments * until_shown + challenges + disputes + second_round + 8

@@ -8,7 +8,8 @@ import msgspec
 
 from consensus.ledger import games, jackpots, keys, life, money, phases
 from consensus.ledger.messages import APPROVED, ARITHMETIC_NATIVE, DISAGREED, UNAVAILABLE, Finding
-from consensus.ledger.providers import end_duty
+from consensus.ledger.parameters import BASIS_POINTS
+from consensus.ledger.providers import end_duty, missed
 from consensus.ledger.records import (
     DISPUTE_EVIDENCE,
     DISPUTE_MOOT,
@@ -35,6 +36,7 @@ from consensus.ledger.records import (
     Instalment,
     Owed,
     PendingChallenge,
+    Task,
     Verification,
 )
 from consensus.ledger.schedule import instalment_steps, segment_span
@@ -85,7 +87,7 @@ def _end_what_failed(state: State, height: int, task_id: bytes) -> bool:
     if any(i.state == INSTALMENT_WITHHELD for i in instalments):
         _secret_withheld(state, height, task_id)
     elif failed.state == INSTALMENT_UNSERVED:
-        _solver_failed(state, height, task_id, "the states were not served")
+        _solver_failed(state, height, failed, "the states were not served")
     else:
         _give_up(state, height, task_id)
     return True
@@ -293,16 +295,33 @@ def _pay_owed_out_of_the_bond(state: State, task_id: bytes) -> None:
             )
 
 
-def _solver_failed(state: State, height: int, task_id: bytes, why: str) -> None:
-    """The solver did not serve its states: a missed duty; what is unsettled falls and another is drawn."""
+def _solver_failed(state: State, height: int, failed: Instalment, why: str) -> None:
+    """The solver did not serve its states, or did not open its instalment: what is unsettled falls; draw another."""
+    task_id = failed.task_id
     task = state.task(task_id)
-    life.penalise(state, task.solver, task.solver_bond_nano, why)
-    state.change_task(task_id, solver_bond_nano=task.solver_bond_nano - life.penalty(state, task.solver_bond_nano))
+    lost = unserved_nano(state, task, failed)
+    money.slash(state, task.solver, lost, None, why)
+    missed(state, task.solver)
+    state.change_task(task_id, solver_bond_nano=task.solver_bond_nano - lost)
     _restore_taxes(state, task_id)
     _pay_owed_out_of_the_bond(state, task_id)
     state.emit("solver_failed", task_id, solver=task.solver, why=why)
     drop_unsettled(state, height, task_id)
     _go_on_without(state, height, task_id)
+
+
+def unserved_nano(state: State, task: Task, failed: Instalment) -> int:
+    """What an instalment whose states cannot be had costs its solver: by its price, at least a missed duty.
+
+    That they were withheld is never proven, for verifiers may lie. Yet what cannot be looked at may be anything: were
+    it as cheap as a missed duty, a solver with accomplices among the verifiers would withhold what is wrong.
+    """
+    least = life.penalty(state, task.solver_bond_nano)
+    if not failed.unserved:
+        return least
+    gas = instalment_steps(state.spec(task.task_id), failed.number)[1] * task.gas_per_step
+    price = money.work_price(gas, task.solver_price_nano)
+    return min(task.solver_bond_nano, max(least, price * state.parameters.unserved_bps // BASIS_POINTS))
 
 
 def _give_up(state: State, height: int, task_id: bytes) -> None:

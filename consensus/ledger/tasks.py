@@ -313,7 +313,6 @@ def commit_instalment(state: State, call: Call, message: CommitInstalment) -> No
         give_up_height=give_up_height(state, call.height, message.task_id),
         verifications=(),
         missed=(),
-        redrawn=False,
         open_disputes=(),
         pending_challengers=(),
         challenges=0,

@@ -20,7 +20,7 @@ from consensus.ledger.messages import (
     VerdictReveal,
     verdict_commitment,
 )
-from consensus.ledger.phases import enter, give_up_height
+from consensus.ledger.phases import enter
 from consensus.ledger.providers import add_duty, did_duty, end_duty
 from consensus.ledger.reasons import (
     BAD_FINDINGS,
@@ -43,6 +43,7 @@ from consensus.ledger.records import (
     VERIFICATION_RELEASED,
     VERIFICATION_REVEALED,
     Instalment,
+    Refused,
     Verification,
 )
 from consensus.ledger.schedule import samples_of, slot_bond, verify_blocks
@@ -96,17 +97,18 @@ def draw_verifiers(state: State, context: BlockContext, instalment: Instalment) 
     if not instalment.evidence_beacon:
         instalment = state.change_instalment(task_id, instalment.number, evidence_beacon=context.beacon)
     purpose = (b"verifier", task_id, (instalment.attempt * 64 + instalment.number).to_bytes(8, "little"))
+    waiting = instalment.refused
     for provider in sortition.draw(context.beacon, *purpose):
         ask, answers = provider.ask_price_nano, task.solver_bond_nano
         bond = slot_bond(spec, task.gas_per_step, instalment.number, ask, answers, state.parameters)
         money.lock(state, provider.address, bond)
         add_duty(state, provider.address, task_id, verifying=1)
-        samples, count = samples_of(spec, instalment.number), len(instalment.segment_roots)
-        drawn = draw_segments(context.beacon, task_id, provider.address, samples, count)
+        again, waiting = waiting[:1], waiting[1:]
+        segments = again[0].segments if again else _fresh_segments(state, context, instalment, provider.address)
         slot = Verification(
             verifier=provider.address,
             state=VERIFICATION_DRAWN,
-            segments=tuple(instalment.first_segment + segment for segment in drawn),
+            segments=segments,
             price_nano=provider.ask_price_nano,
             bond_nano=bond,
             drawn_height=height,
@@ -115,10 +117,12 @@ def draw_verifiers(state: State, context: BlockContext, instalment: Instalment) 
             initial_root=b"",
             fee_nano=0,
             evidence_beacon=instalment.evidence_beacon,
+            refusals=again[0].times if again else 0,
         )
         slots = (*state.instalment(task_id, instalment.number).verifications, slot)
         instalment = state.change_instalment(task_id, instalment.number, verifications=slots)
         state.emit("verifier_drawn", task_id, instalment=instalment.number, verifier=provider.address)
+    instalment = state.change_instalment(task_id, instalment.number, refused=waiting)
     if not _enough(instalment, spec.verifiers):
         settlement.fail(state, height, instalment, INSTALMENT_UNVERIFIABLE)
         return
@@ -127,9 +131,16 @@ def draw_verifiers(state: State, context: BlockContext, instalment: Instalment) 
     _reveal_if_all_committed(state, height, instalment)
 
 
+def _fresh_segments(state: State, context: BlockContext, instalment: Instalment, verifier: bytes) -> tuple[int, ...]:
+    """What the beacon draws for a verifier that takes nobody's place."""
+    samples = samples_of(state.spec(instalment.task_id), instalment.number)
+    drawn = draw_segments(context.beacon, instalment.task_id, verifier, samples, len(instalment.segment_roots))
+    return tuple(instalment.first_segment + segment for segment in drawn)
+
+
 def _enough(instalment: Instalment, verifiers: int) -> bool:
-    """Whether more than half of the slots are filled."""
-    return 2 * len(active_slots(instalment)) > verifiers
+    """Whether more than half of the slots are filled, and nothing waits that somebody could not look at."""
+    return 2 * len(active_slots(instalment)) > verifiers and not instalment.refused
 
 
 def _miss(state: State, height: int, instalment: Instalment, slot: Verification) -> Instalment:
@@ -141,8 +152,11 @@ def _miss(state: State, height: int, instalment: Instalment, slot: Verification)
     changed = settlement.change_slot(
         state, instalment, msgspec.structs.replace(slot, state=VERIFICATION_MISSED, bond_nano=0)
     )
+    refused = changed.refused
+    if slot.refusals:  # Silence is no answer to the question that it was drawn for.
+        refused = (*refused, Refused(slot.segments, slot.refusals))
     missed = (*changed.missed, slot.verifier)
-    return state.change_instalment(instalment.task_id, instalment.number, missed=missed)
+    return state.change_instalment(instalment.task_id, instalment.number, missed=missed, refused=refused)
 
 
 def _late_commits(state: State, context: BlockContext, instalment: Instalment) -> None:
@@ -153,7 +167,7 @@ def _late_commits(state: State, context: BlockContext, instalment: Instalment) -
     draws = instalment.draws + 1
     instalment = state.change_instalment(instalment.task_id, instalment.number, draws=draws)
     verifiers = state.spec(instalment.task_id).verifiers
-    if draws < state.parameters.verifier_draws_max and context.height < instalment.give_up_height:
+    if draws < state.parameters.verifier_draws_max:
         draw_verifiers(state, context, instalment)
     elif _enough(instalment, verifiers):
         _reveal_if_all_committed(state, context.height, instalment)
@@ -275,60 +289,64 @@ def _check_findings(state: State, instalment: Instalment, slot: Verification, me
 
 
 def end_reveals(state: State, height: int, instalment: Instalment) -> None:
-    """All verdicts that come are in: open the window, or draw again when no verdict or no state came."""
-    for slot in instalment.verifications:
-        if slot.state == VERIFICATION_COMMITTED:
-            instalment = _miss(state, height, instalment, slot)
-    revealed = [slot for slot in watching.verifiers_of(instalment) if slot.findings]
-    unavailable = [slot for slot in revealed if any(finding.verdict == UNAVAILABLE for finding in slot.findings)]
-    if not revealed:
-        _draw_again_or_give_up(state, height, instalment)
-    elif 2 * len(unavailable) <= len(revealed):
-        enter(state, instalment, INSTALMENT_WINDOW, height + state.parameters.window_blocks)
-    elif instalment.secret_pending and (instalment.redrawn or settlement.has_disagreement(revealed)):
-        state.change_instalment(instalment.task_id, instalment.number, unserved=True)
-        forced.ask_for_secret(state, height, instalment)
-    elif instalment.redrawn or _disputed_by(state, instalment, revealed):
-        settlement.fail(state, height, instalment, INSTALMENT_UNSERVED)
-    else:
-        _draw_second_set(state, height, instalment)
-
-
-def _disputed_by(state: State, instalment: Instalment, slots: list[Verification]) -> bool:
-    """Whether a dispute that one of these verifiers began is open."""
-    disputes = (state.dispute(dispute_id) for dispute_id in instalment.open_disputes)
-    parties = {challenger.address for dispute in disputes for challenger in dispute.challengers}
-    return any(slot.verifier in parties for slot in slots)
-
-
-def _draw_again_or_give_up(state: State, height: int, instalment: Instalment) -> None:
-    draws = instalment.draws + 1
-    state.change_instalment(instalment.task_id, instalment.number, draws=draws)
-    if draws < state.parameters.verifier_draws_max and height < instalment.give_up_height:
+    """All verdicts that come are in: open the window when every slot had its states, else draw again or fail."""
+    silent = [slot for slot in instalment.verifications if slot.state == VERIFICATION_COMMITTED]
+    for slot in silent:
+        instalment = _miss(state, height, instalment, slot)
+    instalment = _release_refusers(state, height, instalment)
+    task_id, number, parameters = instalment.task_id, instalment.number, state.parameters
+    if any(one.times >= parameters.refusals_max for one in instalment.refused):
+        _unserved(state, height, instalment)
+        return
+    missing = any(not slot.watch for slot in silent)
+    instalment = state.change_instalment(task_id, number, draws=instalment.draws + missing)
+    spoken = [slot for slot in watching.verifiers_of(instalment) if slot.findings]
+    if (missing or instalment.refused) and instalment.draws < parameters.verifier_draws_max:
+        # What was shown tells nothing to who comes now: their evidence samples something else.
+        instalment = state.change_instalment(task_id, number, evidence_beacon=b"")
         enter(state, instalment, INSTALMENT_DRAWING, height)
+    elif 2 * len(spoken) > state.spec(task_id).verifiers and not instalment.refused:
+        enter(state, instalment, INSTALMENT_WINDOW, height + parameters.window_blocks)
     else:
         settlement.fail(state, height, instalment, INSTALMENT_UNVERIFIABLE)
 
 
-def _draw_second_set(state: State, height: int, instalment: Instalment) -> None:
-    """Most verifiers could not fetch the states: a second set tries; the first is free again, unpaid.
+def _release_refusers(state: State, height: int, instalment: Instalment) -> Instalment:
+    """Who could not have a state is free again, unpaid, and loses nothing; another will look at the same segments.
 
-    A watch that could fetch them, and said what came of its segment, keeps its place.
+    A watch keeps its place, whatever it says: it counts for nothing here.
+
+    Nobody can tell whether it lies or was not served: to punish it would give a solver a weapon against whomever it
+    does not serve.
     """
-    kept = tuple(slot for slot in instalment.verifications if watching.has_spoken(slot))
-    for slot in instalment.verifications:
-        if slot not in kept:
-            settlement.release_slot(state, height, instalment, slot.verifier, VERIFICATION_RELEASED)
-    task, spec = state.task(instalment.task_id), state.spec(instalment.task_id)
-    changed = state.change_instalment(
-        instalment.task_id,
-        instalment.number,
-        verifications=kept,
-        first_set=tuple(slot.verifier for slot in watching.verifiers_of(instalment)),
-        redrawn=True,
-        evidence_beacon=b"",
-        draws=0,
-        give_up_height=give_up_height(state, height, instalment.task_id),
+    task_id, number = instalment.task_id, instalment.number
+    blind = [slot for slot in watching.verifiers_of(instalment) if _could_not_look(slot)]
+    for slot in blind:
+        settlement.release_slot(state, height, instalment, slot.verifier, VERIFICATION_RELEASED)
+    if not blind:
+        return instalment
+    names = [slot.verifier for slot in blind]
+    state.emit("states_unavailable", task_id, instalment=number, verifiers=len(blind))
+    slots = state.instalment(task_id, number).verifications
+    return state.change_instalment(
+        task_id,
+        number,
+        verifications=tuple(slot for slot in slots if slot.verifier not in names),
+        refused=(*instalment.refused, *(Refused(slot.segments, slot.refusals + 1) for slot in blind)),
+        refusers=(*instalment.refusers, *names),
     )
-    state.emit("states_unavailable", task.task_id, instalment=instalment.number, verifiers=spec.verifiers)
-    enter(state, changed, INSTALMENT_DRAWING, height)
+
+
+def _could_not_look(slot: Verification) -> bool:
+    """Whether the verdict is that states cannot be had; one that disagrees somewhere stands by that."""
+    verdicts = [finding.verdict for finding in slot.findings if slot.state == VERIFICATION_REVEALED]
+    return UNAVAILABLE in verdicts and DISAGREED not in verdicts and not slot.initial_root
+
+
+def _unserved(state: State, height: int, instalment: Instalment) -> None:
+    """So many could not have the states of the same segments: their solver answers for it."""
+    instalment = state.change_instalment(instalment.task_id, instalment.number, unserved=True)
+    if instalment.secret_pending:
+        forced.ask_for_secret(state, height, instalment)
+    else:
+        settlement.fail(state, height, instalment, INSTALMENT_UNSERVED)

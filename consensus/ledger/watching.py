@@ -10,7 +10,6 @@ from __future__ import annotations
 from consensus.ledger import money
 from consensus.ledger.assignment import watch_sortition
 from consensus.ledger.block import BlockContext
-from consensus.ledger.messages import UNAVAILABLE
 from consensus.ledger.parameters import BASIS_POINTS
 from consensus.ledger.phases import enter
 from consensus.ledger.providers import add_duty
@@ -18,7 +17,6 @@ from consensus.ledger.records import (
     INSTALMENT_WATCHING,
     VERIFICATION_COMMITTED,
     VERIFICATION_DRAWN,
-    VERIFICATION_REVEALED,
     Instalment,
     Verification,
 )
@@ -32,14 +30,8 @@ def verifiers_of(instalment: Instalment) -> list[Verification]:
     return [slot for slot in instalment.verifications if not slot.watch]
 
 
-def has_spoken(slot: Verification) -> bool:
-    """Whether it is a watch that showed a verdict about its segment."""
-    shown = slot.watch and slot.state == VERIFICATION_REVEALED
-    return shown and all(finding.verdict != UNAVAILABLE for finding in slot.findings)
-
-
 def may_be_drawn(state: State, instalment: Instalment) -> bool:
-    """Whether the present set of verifiers may still get a watch: one at most."""
+    """Whether the instalment may still get a watch: one at most."""
     drawn = any(slot.watch for slot in instalment.verifications)
     return state.task(instalment.task_id).watch_bps > 0 and not drawn
 
@@ -57,9 +49,10 @@ def draw_watch(state: State, context: BlockContext, instalment: Instalment) -> b
     task_id, number, height = instalment.task_id, instalment.number, context.height
     task, spec = state.task(task_id), state.spec(task_id)
     place = instalment.attempt * 64 + number
+    shown = {finding.segment for slot in instalment.verifications for finding in slot.findings}
     bound = (slot for slot in verifiers_of(instalment) if slot.state == VERIFICATION_COMMITTED)
-    claimed = tuple(segment for slot in bound for segment in slot.segments)
-    segment = drawn_segment(context.beacon, task_id, place, task.watch_bps, claimed)
+    claimed = tuple(segment for slot in bound for segment in slot.segments if segment not in shown)
+    segment = drawn_segment(context.beacon, task_id, place, task.watch_bps, claimed) if claimed else None
     if segment is None:
         return False
     purpose = (b"watch", task_id, place.to_bytes(8, "little"))

@@ -53,7 +53,7 @@ _WORDS = {
 def instalment_text(one: Instalment) -> InstalmentText:
     """An instalment's state, and what that means."""
     text = _WORDS.get(one.state, one.state).format(due=one.due_height)
-    if one.redrawn and one.state in (INSTALMENT_DRAWING, INSTALMENT_VERIFYING):
+    if one.refusers and one.state in (INSTALMENT_DRAWING, INSTALMENT_VERIFYING):
         text += "; a first set of verifiers could not fetch its states"
     if one.outcome == OUTCOME_FORCED and one.second_round:
         found = f"found by {len(one.claimants)}" if one.claimants else "found by nobody"

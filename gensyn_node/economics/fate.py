@@ -23,7 +23,8 @@ class Work:
     bad: frozenset[int]
     done_bps: int
     """Of the cost of honest training."""
-    served: bool = True
+    hidden: frozenset[int] = frozenset()
+    """Segments whose states are not served."""
 
 
 class Fate(Protocol):
@@ -102,7 +103,10 @@ class Chance:
             case "precision":
                 return Work(everything, BASIS_POINTS - assumed.low_precision_saving_bps)
             case "withhold":
-                return Work(everything, 0, served=False)
+                return Work(everything, 0, everything)
+            case "hide":
+                tenth = self.work("tenth", segments)
+                return Work(tenth.bad, tenth.done_bps, tenth.bad)
             case _:
                 return Work(frozenset(), BASIS_POINTS)
 

@@ -56,11 +56,40 @@ class Slot:
     """Segments approved with evidence that is not the right one."""
     watch: bool = False
     """Drawn after all verdicts are bound, over a segment of one of them; counts for no majority."""
+    refusals: int = 0
+    """Verifiers before it who could not have the states of the same segments."""
 
-    @property
-    def spoke(self) -> bool:
-        """Whether it showed what came of its segments."""
-        return self.revealed and not self.unavailable
+
+@dataclass(slots=True)
+class Table:
+    """The verifiers of an instalment, as they come and go."""
+
+    out: set[int]
+    """Who is not drawn (again)."""
+    slots: list[Slot] = field(default_factory=list)
+    """Whoever is at work or had the states."""
+    waiting: list[tuple[tuple[int, ...], int]] = field(default_factory=list)
+    """Segments for the next verifiers, and how many could not have their states."""
+    draws: int = 0
+
+    def enough(self, verifiers: int) -> bool:
+        """Whether verification may go on without filling what is empty."""
+        return 2 * len(self.slots) > verifiers and not self.waiting
+
+    def with_watch(self, watch: Slot | None) -> list[Slot]:
+        """Everybody who spoke."""
+        return [*self.slots, watch] if watch is not None and watch.revealed else self.slots
+
+    def take(self, drawn: list[Slot]) -> None:
+        """A round is over: who showed nothing, or could not look, leaves."""
+        for slot in drawn:
+            if slot.revealed and not slot.unavailable:
+                continue
+            self.slots.remove(slot)
+            self.out.add(slot.duty.agent)
+            times = slot.refusals + slot.unavailable
+            if times:
+                self.waiting.append((slot.segments, times))
 
 
 @dataclass(slots=True)
@@ -228,14 +257,14 @@ class Play:
         self, number: int, segments: int, solver: Duty, bond: int, work: Work, gone: set[int], error: int
     ) -> bool:
         """The first round, over roots with the error: finders share the jackpot, who approved it loses its bond."""
-        missed = set(gone)
-        slots, _ = self._drawn(number, segments, solver, bond, missed, 0)
-        shown = Work(work.bad | {error}, work.done_bps, work.served)
+        table = Table(set(gone))
+        slots = self._drawn(number, segments, solver, bond, table)
+        shown = Work(work.bad | {error}, work.done_bps, work.hidden)
         for slot in slots:
             self._examine(slot, solver, shown, slots)
-        watch = self._watch(number, solver, bond, shown, slots, missed)
+        watch = self._watch(number, solver, bond, shown, slots, table.out)
         slots += [watch] if watch else []
-        self._pay_jackpot([slot.duty for slot in slots if slot.worked and error in slot.segments and work.served])
+        self._pay_jackpot([slot.duty for slot in slots if slot.worked and error in slot.segments])
         finder = self._finder_of_error(solver, slots, segments, error)
         for slot in slots:
             wrong = [segment for segment in slot.segments if segment in work.bad and segment != error]
@@ -292,46 +321,48 @@ class Play:
         self._slash(solver, amount, winner, wanted)
 
     def _instalment(self, number: int, segments: int, solver: Duty, bond: int, work: Work, gone: set[int]) -> bool:
-        """Verify, challenge, settle the verifiers; whether the instalment stands."""
-        missed, redrawn, draws, watch, watched = set(gone), False, 0, None, False
+        """Verify in rounds until every slot had its states, challenge, settle; whether the instalment stands."""
+        parameters, verifiers = self.parameters, self.shape.spec.verifiers
+        table, blind, watch, watched = Table(set(gone)), list[Duty](), None, False
         while True:
-            out = missed | ({watch.duty.agent} if watch else set())
-            slots, late = self._drawn(number, segments, solver, bond, out, draws)
-            missed |= out
-            draws += late
-            if 2 * len(slots) <= self.shape.spec.verifiers:
-                return self._give_up(solver, slots, segments)
-            for slot in slots:
-                self._examine(slot, solver, work, slots)
+            drawn = self._drawn(number, segments, solver, bond, table)
+            if not table.enough(verifiers):
+                return self._give_up(solver, table.slots, segments)
+            for slot in drawn:
+                self._examine(slot, solver, work, table.slots)
             if not watched:
-                watched, drawn = self._watch_drawn(solver, slots, missed)
-                watch = self._watched(number, solver, bond, work, drawn, slots) if drawn else None
-            revealed = [slot for slot in slots if slot.revealed]
-            missed |= {slot.duty.agent for slot in slots if not slot.revealed}
-            if not revealed:
-                draws += 1
-                if draws >= self.parameters.verifier_draws_max:
-                    return self._give_up(solver, slots, segments)
-                continue
-            served = 2 * sum(slot.unavailable for slot in revealed) <= len(revealed)
-            if served or redrawn or any(slot.disagreed is not None for slot in revealed):
+                watched, chosen = self._watch_drawn(solver, drawn, table.out)
+                watch = self._watched(number, solver, bond, work, chosen, table.slots) if chosen else None
+                table.out |= {watch.duty.agent} if watch else set()
+            silent = sum(not slot.revealed for slot in drawn)
+            blind += [slot.duty for slot in drawn if slot.act == "blind"]
+            self._blame_delay(drawn, bond)
+            table.take(drawn)
+            if any(times >= parameters.refusals_max for _, times in table.waiting):
+                return self._unserved(number, segments, solver, bond, work, table.with_watch(watch), blind)
+            table.draws += bool(silent)
+            if len(table.slots) == verifiers or table.draws >= parameters.verifier_draws_max:
                 break
-            for slot in revealed:  # released without pay; a second set tries
-                self._blame_blind(slots, slot)
-            redrawn, draws = True, 0
-            if watch is None or not watch.spoke:  # one that had the states keeps its place
-                watch, watched = None, False
-        revealed += [watch] if watch and watch.revealed else []
-        if not self._disputes(solver, bond, work, revealed):
+        if not table.enough(verifiers):
+            return self._give_up(solver, table.slots, segments)
+        spoken = table.with_watch(watch)
+        return self._disputes(solver, bond, work, spoken) and self._window(segments, solver, bond, work, spoken)
+
+    def _unserved(
+        self, number: int, segments: int, solver: Duty, bond: int, work: Work, slots: list[Slot], blind: list[Duty]
+    ) -> bool:
+        """So many could not have the same states that the solver answers for it, unless it is proven wrong first."""
+        if not self._disputes(solver, bond, work, slots):
             return False
-        if served:
-            return self._window(segments, solver, bond, work, revealed)
-        self._slash_solver(solver, self._penalty(bond), None)
-        liars = [slot.duty for slot in slots if slot.act == "blind"]
-        if not work.served:
-            solver.harm_nano += 2 * len(slots) * self.fees.verdict + self._delay(bond)
-        elif liars:
-            liars[0].harm_nano += segments * self._segment_cost(solver.agent) + self._penalty(bond)
+        gas = schedule.instalment_steps(self.shape.spec, number)[1] * self.shape.gas_per_step
+        price = work_price(gas, self._ask(solver.agent))
+        share = price * self.parameters.unserved_bps // BASIS_POINTS
+        lost = min(bond, max(self._penalty(bond), share))
+        self._slash_solver(solver, lost, None)
+        if work.hidden:
+            solver.harm_nano += self.parameters.refusals_max * self.fees.verdict + self._delay(bond)
+        elif blind:
+            blind[-1].harm_nano += segments * self._segment_cost(solver.agent) + lost
         return False
 
     def _give_up(self, solver: Duty, slots: list[Slot], segments: int) -> bool:
@@ -341,37 +372,41 @@ class Play:
             slot.duty.harm_nano += segments * self._segment_cost(solver.agent)
         return False
 
-    def _blame_blind(self, slots: list[Slot], slot: Slot) -> None:
-        """An honest verifier whose set is released for nothing worked in vain."""
-        liars = [other.duty for other in slots if other.act == "blind"]
-        if slot.worked and liars:
-            liars[0].harm_nano += self._segment_cost(slot.duty.agent) * len(slot.segments)
+    def _blame_delay(self, drawn: list[Slot], bond: int) -> None:
+        """Who says that served states cannot be had makes everybody wait for another."""
+        blocks = schedule.verify_blocks(self.shape.spec, self.shape.gas_per_step, self.parameters)
+        for slot in drawn:
+            if slot.act == "blind":
+                slot.duty.harm_nano += self.assumptions.capital(self._locked(bond), blocks)
 
-    def _drawn(
-        self, number: int, segments: int, solver: Duty, bond: int, missed: set[int], draws: int
-    ) -> tuple[list[Slot], int]:
-        """The verifiers, and how often some were drawn anew: who stays silent is replaced, and added to the missed."""
-        parameters, shape, slots, late = self.parameters, self.shape, list[Slot](), 0
+    def _drawn(self, number: int, segments: int, solver: Duty, bond: int, table: Table) -> list[Slot]:
+        """Fill the empty slots; who stays silent is replaced. Whoever takes a refuser's place looks at its segments."""
+        parameters, shape, drawn = self.parameters, self.shape, list[Slot]()
         samples = schedule.samples_of(shape.spec, number)
         while True:
             silent = 0
-            taken = missed | {slot.duty.agent for slot in slots}
-            for agent in self.fate.verifiers(shape.spec.verifiers - len(slots), taken, solver.agent):
+            taken = table.out | {slot.duty.agent for slot in table.slots}
+            for agent in self.fate.verifiers(shape.spec.verifiers - len(table.slots), taken, solver.agent):
                 duty = self._duty(agent, VERIFIER, solver)
                 ask, gas = self._ask(agent), shape.gas_per_step
                 verifier_bond = schedule.slot_bond(shape.spec, gas, number, ask, bond, parameters)
+                again, refusals = table.waiting.pop(0) if table.waiting else ((), 0)
                 if self._strategy(agent).verifier == "silent":
                     silent += 1
-                    missed.add(agent)
+                    table.out.add(agent)
+                    if again:
+                        table.waiting.append((again, refusals))
                     self._slash(duty, self._penalty(verifier_bond), None)
                     blocks = schedule.verify_blocks(shape.spec, shape.gas_per_step, parameters)
                     duty.harm_nano += self.assumptions.capital(self._locked(bond), blocks)
                     continue
-                drawn = self.fate.segments(agent, segments, samples)
-                slots.append(Slot(duty, self._strategy(agent).verifier, ask, verifier_bond, drawn))
-            late += bool(silent)
-            if not silent or draws + late >= parameters.verifier_draws_max:
-                return slots, late
+                looks = again or self.fate.segments(agent, segments, samples)
+                slot = Slot(duty, self._strategy(agent).verifier, ask, verifier_bond, looks, refusals=refusals)
+                table.slots.append(slot)
+                drawn.append(slot)
+            table.draws += bool(silent)
+            if not silent or table.draws >= parameters.verifier_draws_max:
+                return drawn
 
     def _watch_drawn(self, solver: Duty, slots: list[Slot], missed: set[int]) -> tuple[bool, tuple[int, int] | None]:
         """(whether there is one, who and over which segment): by chance, after all verdicts are bound."""
@@ -418,7 +453,7 @@ class Play:
             self._slash(duty, self._penalty(slot.bond_nano), None)
         elif act == "lazy":
             slot.approved, slot.fakes = True, frozenset(slot.segments)
-        elif act == "shared" and work.served:
+        elif act == "shared" and not work.hidden:
             others = {segment for other in slots if other is not slot for segment in other.segments}
             done = [segment for segment in slot.segments if segment in others]
             duty.profit_nano -= self._check_cost(duty.agent, len(done))
@@ -435,15 +470,15 @@ class Play:
             slot.approved = True
             cost = self._check_cost(duty.agent, len(slot.segments))
             duty.profit_nano -= cost * self.assumptions.leaked_work_bps // BASIS_POINTS
-        elif not work.served:
-            slot.unavailable = True
         else:
-            slot.worked = True
-            self.result.checked += len(slot.segments)
-            duty.profit_nano -= self._check_cost(duty.agent, len(slot.segments))
-            found = [segment for segment in slot.segments if segment in work.bad]
+            looked = [segment for segment in slot.segments if segment not in work.hidden]
+            self.result.checked += len(looked)
+            duty.profit_nano -= self._check_cost(duty.agent, len(looked))
+            found = [segment for segment in looked if segment in work.bad]
             slot.disagreed = min(found) if found else None
-            slot.approved = not found
+            slot.unavailable = len(looked) < len(slot.segments) and not found
+            slot.worked = not slot.unavailable
+            slot.approved = slot.worked and not found
 
     def _disputes(self, solver: Duty, bond: int, work: Work, slots: list[Slot]) -> bool:
         """Play the disputes of negative verdicts; whether the solver's work stands."""
@@ -499,7 +534,7 @@ class Play:
         approving = [slot for slot in slots if slot.approved and not slot.slashed]
         accused = self._cross_check(approving)
         finder, segment = self._challenged(solver, work, approving)
-        if finder is not None and segment in work.bad:
+        if finder is not None and segment in work.bad - work.hidden:
             finder.profit_nano -= self.fees.challenge + self.assumptions.moves * self.fees.move
             self._solver_wrong(solver, bond, work.bad, segment, finder, slots, tuple(slot for slot, _ in accused))
             return False
@@ -507,7 +542,7 @@ class Play:
             self._evidence_wrong(slot, challenger)
         if finder is not None:
             for slot in approving:
-                if segment in slot.fakes and not slot.slashed:
+                if segment in slot.fakes - work.hidden and not slot.slashed:
                     self._evidence_wrong(slot, finder)
                     break
         self._outsiders(solver, bond, approving)

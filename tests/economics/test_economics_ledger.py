@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -18,7 +18,13 @@ from consensus.ledger import messages as m
 from consensus.ledger import queries
 from consensus.ledger.block import Event
 from consensus.ledger.memory import MemoryLedger
-from consensus.ledger.records import DISPUTE_BOTH_WRONG, DISPUTE_DEFENDER_WRONG, DISPUTE_MOOT, Instalment
+from consensus.ledger.records import (
+    DISPUTE_BOTH_WRONG,
+    DISPUTE_DEFENDER_WRONG,
+    DISPUTE_MOOT,
+    Instalment,
+    Verification,
+)
 from consensus.ledger.view import State
 from gensyn_node.economics.assumptions import Assumptions
 from gensyn_node.economics.fate import BOTH_WRONG, LOSES, WINS, Work
@@ -75,13 +81,19 @@ class Chain:
     """What happened to the one task of a market."""
 
     def __init__(self, seed: int, crowd: str) -> None:
-        parameters = msgspec.structs.replace(CALM.parameters, challengers_per_dispute_max=4, miss_slash_bps=300)
+        parameters = msgspec.structs.replace(
+            CALM.parameters, challengers_per_dispute_max=4, miss_slash_bps=300, watch_bps=0
+        )
         cheat, _ = CROWDS[crowd]
         characters = [Character(watcher=HONEST if crowd in WATCHED else "none"), *[Character()] * 2, *[cheat] * 3]
         schedule = replace(CALM, characters=characters, tasks=1, traders=0, delegators=0, parameters=parameters)
         self.market = OneTaskMarket(seed, schedule)
         self.actors = list(self.market.providers.values())
-        self.snapshots: dict[tuple[int, bool], Instalment] = {}
+        self.attempts: dict[int, Instalment] = {}
+        """The instalment at the end of each attempt."""
+        self.slots: dict[int, dict[tuple[bytes, int], Verification]] = {}
+        """Attempt -> by verifier and height of its draw, in the order of the draws."""
+        self.watches: dict[int, dict[tuple[bytes, int], Verification]] = {}
         self.events: list[Event] = []
         self.fees: Counter[bytes] = Counter()
         self._run()
@@ -109,7 +121,11 @@ class Chain:
                 ended = bool(task.ended_height)
                 for one in queries.instalments(market.ledger, task.task_id):
                     if one.verifications:
-                        self.snapshots[one.attempt, one.redrawn] = one
+                        self.attempts[one.attempt] = one
+                    slots = self.slots.setdefault(one.attempt, {})
+                    watches = self.watches.setdefault(one.attempt, {})
+                    for slot in one.verifications:
+                        (watches if slot.watch else slots)[slot.verifier, slot.drawn_height] = slot
 
     def worth(self, agent: int) -> int:
         """What a provider gained, fees aside."""
@@ -151,46 +167,39 @@ class Recorded:
     """The fate of a task, as it was on a chain."""
 
     def __init__(self, chain: Chain) -> None:
-        self.chain, self.attempt, self.redrawn = chain, 0, False
-        self.slots = list[int]()
+        self.chain, self.attempt, self.height = chain, 0, 0
+        self.heights: Iterator[int] = iter(())
+        self.group: list[Verification] = []
         self.solvers = iter(chain.solvers)
 
-    @property
-    def now(self) -> Instalment:
-        """The instalment as it was in the end of the present attempt's present set of verifiers."""
-        return self.chain.snapshots[self.attempt, self.redrawn]
-
     def solver(self, gone: Collection[int], cheat_first: bool) -> int | None:
-        self.attempt, self.redrawn, self.slots = self.attempt + 1, False, []
+        self.attempt += 1
+        self.heights = iter(sorted({height for _, height in self.chain.slots.get(self.attempt, {})}))
         return next(self.solvers, None)
 
     def work(self, act: str, segments: int) -> Work:
-        self.redrawn = (self.attempt, False) not in self.chain.snapshots
-        return Work(self.chain.bad_segments(self.now), 0, not self.chain.withheld(self.now.solver))
+        now = self.chain.attempts[self.attempt]
+        hidden = frozenset(range(segments)) if self.chain.withheld(now.solver) else frozenset()
+        return Work(self.chain.bad_segments(now), 0, hidden)
 
     def forced(self, segments: int, chance_bps: int) -> int | None:
         return None
 
     def verifiers(self, count: int, out: Collection[int], solver: int) -> list[int]:
         """In the order in which they were drawn."""
-        known = self._known()
-        second = (self.attempt, True) in self.chain.snapshots
-        if self.slots and second and set(known) <= set(self.slots):  # a second set was drawn
-            self.redrawn, self.slots = True, []
-            known = self._known()
-        fresh = [agent for agent in known if agent not in self.slots][:count]
-        self.slots += fresh
-        return fresh
-
-    def _known(self) -> list[int]:
-        return [self.chain.agent(slot.verifier) for slot in self.now.verifications if not slot.watch]
+        self.height = next(self.heights, 1 << 30)
+        slots = self.chain.slots.get(self.attempt, {})
+        self.group = [slot for (_, drawn), slot in slots.items() if drawn == self.height]
+        return [self.chain.agent(slot.verifier) for slot in self.group]
 
     def watch(self, taken: Collection[int], claimed: Sequence[int], chance_bps: int) -> tuple[int, int] | None:
-        """Of the present set of verifiers."""
-        for slot in self.now.verifications:
+        """The one that was drawn after these verifiers and before the next."""
+        later = (height for _, height in self.chain.slots.get(self.attempt, {}) if height > self.height)
+        following = min(later, default=1 << 30)
+        for slot in self.chain.watches.get(self.attempt, {}).values():
             agent = self.chain.agent(slot.verifier)
-            if slot.watch and agent not in taken:
-                assert chance_bps and slot.segments[0] in claimed
+            if self.height < slot.drawn_height < following:
+                assert chance_bps and slot.segments[0] in claimed and agent not in taken
                 return agent, slot.segments[0]
         return None
 
@@ -205,7 +214,7 @@ class Recorded:
 
     def segments(self, agent: int, segments: int, samples: int) -> tuple[int, ...]:
         address = self.chain.actors[agent].address
-        return next(slot.segments for slot in self.now.verifications if slot.verifier == address)
+        return next(slot.segments for slot in self.group if slot.verifier == address)
 
     def compares(self, agent: int) -> bool:
         return False
@@ -289,7 +298,7 @@ def test_a_lie_about_what_is_wrong_may_win_lose_or_take_the_solver_down_with_it(
     met: dict[str, int] = {}
     for seed in range(100):
         chain = Chain(seed, "wrong, and lying")
-        solvers = {chain.agent(one.solver) for one in chain.snapshots.values() if chain.bad_segments(one)}
+        solvers = {chain.agent(one.solver) for one in chain.attempts.values() if chain.bad_segments(one)}
         for event in chain.events:
             if event.kind == "dispute_resolved" and solvers:
                 met.setdefault(str(event.get("outcome")), seed)

@@ -456,8 +456,11 @@ def test_a_cheat_does_not_escape_its_dispute_by_withholding_its_states_from_othe
     accomplices = [actor for actor in world.actors.values() if actor is not solver][:2]
     for actor in accomplices:
         actor.blind = True
+    solver.mute = ("move",)
     world.until(lambda: "dispute_opened" in world.kinds())
     world.until(lambda: world.instalment(task_id).state == "unserved")
+    assert "slashed" not in world.kinds()
+    solver.mute = ()
     world.until(lambda: "solver_slashed" in world.kinds())
     assert world.dispute(task_id).state == "defender_wrong"
 

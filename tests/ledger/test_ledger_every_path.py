@@ -248,7 +248,7 @@ def _goes_on(world: AuditedWorld, path: Path, task: Task) -> None:
     late = task.committed >= min(1, path.instalments - 1)
     if first is not None and path.dies and task.state == path.dies and (late or task.state == "assigned"):
         first.silent = True
-    if path.blind_until and any(one.redrawn for one in queries.instalments(world.ledger, world.task_id)):
+    if path.blind_until and any(one.refusers for one in queries.instalments(world.ledger, world.task_id)):
         for actor in world.actors.values():
             actor.blind = False
 

@@ -99,7 +99,7 @@ def test_a_second_set_of_verifiers_has_new_keys() -> None:
         actor.blind = actor is not solver
     world.until(lambda: world.task(task_id).committed and world.instalment(task_id).state == "verifying")
     before = keys_of(world, world.instalment(task_id))
-    world.until(lambda: world.instalment(task_id).redrawn)
+    world.until(lambda: bool(world.instalment(task_id).refusers))
     assert keys_of(world, world.instalment(task_id)) == [b""] * 6
     for actor in world.actors.values():
         actor.blind = False
@@ -113,7 +113,7 @@ def test_a_watch_that_keeps_its_place_answers_for_the_key_that_it_was_drawn_with
     for name in ("alice", "bob", "carol"):
         world.actors[name].blind = True
     task_id = world.submit(spec(instalments=1, deadline_blocks=400))
-    world.until(lambda: world.task(task_id).committed and world.instalment(task_id).redrawn)
+    world.until(lambda: world.task(task_id).committed and bool(world.instalment(task_id).refusers))
     world.until(lambda: world.instalment(task_id).evidence_beacon != b"")
     instalment = world.instalment(task_id)
     kept = next(slot for slot in instalment.verifications if slot.watch)

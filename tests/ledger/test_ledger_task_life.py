@@ -7,7 +7,8 @@ from ledger_world import ASK, GSN, Actor, Run, World, key, spec
 
 from consensus.ledger import keys, queries, tree
 from consensus.ledger.messages import CancelTask, Heartbeat
-from consensus.ledger.schedule import task_end_bound, train_gas, verify_gas_max
+from consensus.ledger.money import work_price
+from consensus.ledger.schedule import instalment_steps, task_end_bound, train_gas, verify_gas_max
 from gensyn_node.primitives.codec import encode
 
 CREW = ("alice", "bob", "carol", "dave")
@@ -248,7 +249,7 @@ def test_without_any_solver_the_price_comes_back_at_the_deadline() -> None:
     assert task.ended_height == task.deadline_height + 1
 
 
-def test_states_that_nobody_can_fetch_are_the_solvers_fault_after_a_second_set() -> None:
+def test_states_that_nobody_can_fetch_are_the_solvers_fault_after_so_many_have_tried() -> None:
     world = World()
     world.crew(*CREW, "erin")
     task_id = world.submit(spec(instalments=1))
@@ -256,8 +257,12 @@ def test_states_that_nobody_can_fetch_are_the_solvers_fault_after_a_second_set()
     for actor in world.actors.values():
         actor.blind = True
     world.until(lambda: "solver_failed" in world.kinds())
-    assert world.kinds().count("states_unavailable") == 1
+    assert world.kinds().count("states_unavailable") == world.parameters.refusals_max
     assert world.task(task_id).removed_solvers == (solver.address,)
+    lost = [dict(event.fields)["amount_nano"] for event in world.events if event.kind == "slashed"]
+    task, first = world.task(task_id), world.instalment(task_id)
+    price = work_price(instalment_steps(spec(instalments=1), first.number)[1] * task.gas_per_step, ASK)
+    assert lost == [price * world.parameters.unserved_bps // 10_000]
     for actor in world.actors.values():
         actor.blind = False
     assert world.finish(task_id).state == "finished"

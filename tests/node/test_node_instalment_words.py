@@ -34,7 +34,6 @@ def instalment(**changes: object) -> Instalment:
         give_up_height=0,
         verifications=(),
         missed=(),
-        redrawn=False,
         open_disputes=(),
         pending_challengers=(),
         challenges=0,
@@ -57,7 +56,7 @@ def test_every_state_of_the_ledger_has_words(state: str) -> None:
         ({"state": records.INSTALMENT_UNSEALING}, "secret by block 77"),
         ({"state": records.INSTALMENT_FORCED}, "error on purpose"),
         ({"state": records.INSTALMENT_WITHHELD}, "loses its bond"),
-        ({"state": records.INSTALMENT_VERIFYING, "redrawn": True}, "could not fetch"),
+        ({"state": records.INSTALMENT_VERIFYING, "refusers": (bytes(20),)}, "could not fetch"),
         ({"state": records.INSTALMENT_READY, "open_disputes": (bytes(32),)}, "open disputes: 1"),
         (
             {"state": "window", "outcome": "forced", "second_round": True, "claimants": (bytes(20),)},

@@ -95,7 +95,7 @@ def test_a_verifier_that_is_cut_off_for_a_while_does_not_blame_the_solver_and_is
         await driver.reveal(duty_of(world, "bob", DUTY_REVEAL))
 
     trio.run(first_draw)
-    assert world.instalment(task_id).redrawn, "all verdicts were that the states cannot be fetched"
+    assert world.instalment(task_id).refusers, "all verdicts were that the states cannot be fetched"
     files.served = True
     again = duty_of(world, "bob", DUTY_VERIFY)
 
@@ -157,7 +157,7 @@ def test_an_instalment_whose_last_state_is_another_one_is_not_approved(tmp_path:
         await driver.reveal(duty_of(world, "bob", DUTY_REVEAL))
 
     trio.run(judge)
-    assert world.instalment(task_id).redrawn, "the verdict was that the states cannot be fetched"
+    assert world.instalment(task_id).refusers, "the verdict was that the states cannot be fetched"
 
 
 def test_a_verification_of_another_attempt_is_left(tmp_path: Path) -> None:

@@ -351,7 +351,7 @@ def test_a_solver_that_loses_on_purpose_takes_its_verifiers_along(monkeypatch: p
 
 def test_a_cheat_escapes_its_dispute_by_withholding_states(monkeypatch: pytest.MonkeyPatch) -> None:
     def at_once(state: State, height: int, instalment: Any, how: str) -> None:
-        settlement._solver_failed(state, height, instalment.task_id, "the states were not served")
+        settlement._solver_failed(state, height, instalment, "the states were not served")
 
     monkeypatch.setattr(settlement, "fail", at_once)
     assert "had challenged got away" in found(SELECTIVE_SERVING)

@@ -93,6 +93,9 @@ class LedgerChecks:
     shown: dict[tuple[bytes, bytes], bytes] = field(default_factory=dict)
     """(task, commitment) -> the verifier that showed what is behind it."""
 
+    refused: dict[tuple[bytes, int, int], Counter[tuple[int, ...]]] = field(default_factory=dict)
+    """(task, instalment, attempt) -> for drawn segments, how often verifiers said that their states cannot be had."""
+
     def __post_init__(self) -> None:
         self.disputes = DisputeChecks(self.parameters, self.seen)
         self.forced = ForcedChecks(self.parameters, self.seen)
@@ -326,7 +329,10 @@ class LedgerChecks:
             case "verifier_drawn":
                 self._drawn(state.instalment(*place), bytes(event.get("verifier") or b""), height)  # type: ignore[arg-type]
             case "states_unavailable":
-                self.seen["a second set of verifiers was drawn"] += 1
+                self.seen["others looked for states that could not be had"] += 1
+                one = state.instalment(*place)
+                refused = self.refused.setdefault((*place, one.attempt), Counter())
+                refused.update({each.segments: 1 for each in one.refused})
             case "task_cancelled":
                 task = state.task(subject)
                 self.seen["a task was cancelled while it was verified"] += task.committed > task.settled
@@ -366,7 +372,12 @@ class LedgerChecks:
                 count = len(instalment.segment_roots)
                 fields = (self.beacons[height], instalment.task_id, verifier, len(slot.segments), count)
                 drawn = tuple(instalment.first_segment + segment for segment in draw_segments(*fields))
-                require(drawn == slot.segments, "a verifier's segments are not those of the beacon after the commit")
+                before = self.refused.get((instalment.task_id, instalment.number, instalment.attempt), Counter())
+                again = 0 < slot.refusals <= before[slot.segments]
+                require(
+                    again or drawn == slot.segments,
+                    "a verifier's segments are not those of the beacon after the commit",
+                )
                 self.seen["a verifier was redrawn"] += bool(instalment.missed)
 
     # --- who was slashed
@@ -416,9 +427,8 @@ class LedgerChecks:
                 task = state.task(event.subject)
                 for number in range(task.settled, task.instalments):
                     instalment = State.find(state, keys.instalment(event.subject, number), Instalment)
-                    for slot in instalment.verifications if instalment else ():
-                        blind = any(finding.verdict == m.UNAVAILABLE for finding in slot.findings)
-                        if blind and self.world.is_honest(slot.verifier):
+                    for verifier in instalment.refusers if instalment else ():
+                        if self.world.is_honest(verifier):
                             return False
         return True
 

@@ -18,7 +18,7 @@ RARE_STATES = (
     "challenge_moot",
     "dispute_joined",
     "a verifier was redrawn",
-    "a second set of verifiers was drawn",
+    "others looked for states that could not be had",
     "an instalment waited for a dispute before it failed",
     "task_unverifiable",
     "a solver was replaced",

@@ -56,7 +56,7 @@ class ProviderActor:
     """(task, instalment, attempt) that it announced a true challenge against."""
     _challenges: dict[tuple[bytes, int], tuple[m.Challenge, bytes]] = field(default_factory=dict)
     _verdicts: dict[Place, tuple[tuple[m.Finding, ...], bytes, bytes]] = field(default_factory=dict)
-    """By what was drawn: a second set of verifiers may hold the same account, with other segments."""
+    """By what was drawn: an account may be drawn again, with other segments."""
     _claims: dict[tuple[bytes, bytes], History] = field(default_factory=dict)
     """(task, root it claimed) -> the faulty history that gives it."""
     sealed: dict[tuple[bytes, int, int], tuple[bytes, ...]] = field(default_factory=dict)

@@ -52,14 +52,16 @@ class WatchChecks:
         known = before.instalment(task_id, number)
         bound = [slot for slot in _others(known) if slot.state == VERIFICATION_COMMITTED]
         require(bound != [], "a watch was drawn while nobody had bound a verdict")
-        working = any(slot.state in ("drawn", "revealed") for slot in _others(known))
-        require(not working, "a watch was drawn while a verdict was open or shown")
+        working = any(slot.state == "drawn" for slot in _others(known))
+        require(not working, "a watch was drawn while a verdict was open")
+        shown = {finding.segment for slot in known.verifications for finding in slot.findings}
+        require(event.get("segment") not in shown, "a segment is watched over which a verdict was shown")
         require(not any(slot.watch for slot in known.verifications), "a set of verifiers has two watches")
         place = (instalment.attempt * 64 + number).to_bytes(8, "little")
         draw = tagged_hash("gensyn/watch/1", beacon, task_id, place)
         chance = int.from_bytes(draw[:8], "little") * BASIS_POINTS >> 64
         require(chance < state.task(task_id).watch_bps, "a watch was drawn against its chance")
-        claimed = [segment for slot in bound for segment in slot.segments]
+        claimed = [segment for slot in bound for segment in slot.segments if segment not in shown]
         expected = claimed[int.from_bytes(draw[8:24], "little") % len(claimed)]
         require(event.get("segment") == expected, "a watch's segment is not that of the beacon after the verdicts")
         parties = {instalment.solver, *(slot.verifier for slot in known.verifications)}
@@ -72,7 +74,8 @@ class WatchChecks:
         shown = [slot for slot in _others(instalment) if slot.findings]
         blind = [slot for slot in shown if any(finding.verdict == m.UNAVAILABLE for finding in slot.findings)]
         require(shown != [], "a window opened without a verifier's verdict")
-        require(2 * len(blind) <= len(shown), "a window opened though most verifiers could not fetch the states")
+        stand = [slot for slot in blind if all(finding.verdict != m.DISAGREED for finding in slot.findings)]
+        require(not stand, "a window opened over segments that a verifier could not look at")
         missed = any(slot.watch and slot.state == "missed" for slot in instalment.verifications)
         self.seen["an instalment went on without its watch"] += missed
 
