@@ -17,7 +17,7 @@ from tests.simulator.application import Violation
 from tests.simulator.ledger.market import Schedule, run
 from tests.simulator.ledger.stories import FORCED_ERRORS, FORCED_FOUL
 
-SEEDS = range(6)
+SEEDS = range(9)
 REACHED = (
     "an instalment was drawn: forced",
     "an instalment was drawn: right",
