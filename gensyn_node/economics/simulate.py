@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from consensus.ledger.parameters import Parameters
 from gensyn_node.economics.assumptions import Assumptions
 from gensyn_node.economics.fate import Chance
-from gensyn_node.economics.play import Play, Result
+from gensyn_node.economics.play import Play
 from gensyn_node.economics.population import populate
 from gensyn_node.economics.shape import SHAPES, Shape
 from gensyn_node.economics.strategies import COALITION, STRATEGIES, Strategy
+from gensyn_node.economics.table import Result
 from gensyn_node.primitives.money import NANO_PER_GSN
 
 Z_999 = 3.2905
