@@ -9,7 +9,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from libp2p.custom_types import TProtocol
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.peer.peerstore import PeerStoreError
 from libp2p.rcmgr import Direction as LibraryDirection
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_ID
 from libp2p.security.noise.transport import Transport as Noise
@@ -187,7 +188,8 @@ class Host:
         # The library refuses to dial a peer for 60 s after a failure, whatever the address: we have our own back-off.
         self._network.unblock_peer(info.peer_id)
         if not self.is_connected(peer):
-            self.raw.get_peerstore().clear_addrs(info.peer_id)
+            with suppress(PeerStoreError):  # It clears addresses that have expired, and then complains that they had.
+                self.raw.get_peerstore().clear_addrs(info.peer_id)
         try:
             with trio.fail_after(bounds.DIAL_S):
                 await self.raw.connect(info)

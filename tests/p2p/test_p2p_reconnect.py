@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 import trio
+from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStoreError
 from p2p_hosts import config_of, pair, run, until
 
 from gensyn_node.primitives.errors import Rejection
@@ -190,6 +192,27 @@ def test_addresses_spread_and_are_remembered(tmp_path: Path) -> None:
                 await until(lambda: len(carol.peers.connected()) == 2, "carol finds both again")
 
     run(test)
+
+
+def test_a_peer_whose_addresses_expired_may_be_dialled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library raises where it only has to forget, and the reconnection it came from took the node down."""
+
+    async def test() -> None:
+        async with open_network(config_of(tmp_path, "alice")) as alice, open_network(config_of(tmp_path, "bob")) as bob:
+            store, known = alice._host.raw.get_peerstore(), ID.from_base58(bob.peer_id)
+            store.add_addrs(known, [], 1)
+            store.peer_record_map[known] = object()
+            monkeypatch.setattr(store.peer_data_map[known], "is_expired", lambda: True)
+            with pytest.raises(PeerStoreError):
+                store.clear_addrs(known)
+            monkeypatch.setattr(alice._host.raw, "connect", _connected)
+            assert await alice._host.dial(bob.addresses[0]) == bob.peer_id
+
+    run(test)
+
+
+async def _connected(info: Any) -> None:
+    await trio.lowlevel.checkpoint()
 
 
 def test_host_does_not_dial_by_itself(tmp_path: Path) -> None:
