@@ -172,7 +172,9 @@ def test_a_verification_of_another_attempt_is_left(tmp_path: Path) -> None:
 
 
 class Auditor:
-    """A verifier that finds a given end root in every segment it is asked about."""
+    """A verifier that finds a given end root in every segment it is asked about; it was never drawn as a watch."""
+
+    watched_s = 0.0
 
     def __init__(self, world: World, task_id: bytes) -> None:
         self._world, self._task_id = world, task_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -52,7 +53,8 @@ def wrapped(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, make: Calla
 
 def test_the_watch_counts_in_the_quorum(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "verifiers_of", lambda instalment: list(instalment.verifications))
-    said = found(WATCHED)
+    hurried = msgspec.structs.replace(WATCHED.parameters, verifier_draws_max=1)
+    said = found(replace(WATCHED, parameters=hurried))
     assert "a window opened" in said or "too few verifiers" in said
 
 

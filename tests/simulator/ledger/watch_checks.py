@@ -34,7 +34,7 @@ class WatchChecks:
                 case "watch_drawn":
                     self._drawn(State(before), state, instalment, event, beacon)
                 case "instalment_window":
-                    self._counted(instalment)
+                    self._counted(state, instalment)
                 case "instalment_verifying":
                     at_work = [slot for slot in _others(instalment) if slot.state in ("drawn", "committed", "revealed")]
                     enough = 2 * len(at_work) > state.spec(event.subject).verifiers
@@ -69,11 +69,12 @@ class WatchChecks:
         self.seen["a watch was drawn"] += 1
         self.seen["a watch was drawn before a forced error was shown"] += instalment.secret_pending
 
-    def _counted(self, instalment: Instalment) -> None:
+    def _counted(self, state: State, instalment: Instalment) -> None:
         """The window opens when verifiers have spoken, and most of them had the states."""
         shown = [slot for slot in _others(instalment) if slot.findings]
         blind = [slot for slot in shown if any(finding.verdict == m.UNAVAILABLE for finding in slot.findings)]
-        require(shown != [], "a window opened without a verifier's verdict")
+        enough = 2 * len(shown) > state.spec(instalment.task_id).verifiers
+        require(enough, "a window opened without the verdicts of most verifiers")
         stand = [slot for slot in blind if all(finding.verdict != m.DISAGREED for finding in slot.findings)]
         require(not stand, "a window opened over segments that a verifier could not look at")
         missed = any(slot.watch and slot.state == "missed" for slot in instalment.verifications)
