@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from rpc_fake_node import TOKEN, FakeNode, serving_in_thread
+from structlog.testing import capture_logs
 
 from cli import output
 from cli.main import app, main
@@ -52,7 +53,8 @@ def gensyn(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
 
 @pytest.fixture
 def address(node: FakeNode, gensyn: Program) -> Iterator[str]:
-    with serving_in_thread(node) as address:
+    # The node's log is another program's: what it says of a failure is no part of the command's output.
+    with capture_logs(), serving_in_thread(node) as address:
         gensyn.home.mkdir(parents=True, exist_ok=True)
         (gensyn.home / "rpc.address").write_text(address)
         (gensyn.home / "rpc.token").write_text(TOKEN)

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from consensus.ledger import execute, forced, jackpots, sealed, settlement, window
+from consensus.ledger import execute, forced, jackpots, life, sealed, settlement, window
 from consensus.ledger.messages import VerdictReveal
-from consensus.ledger.records import VERIFICATION_RELEASED, Instalment
+from consensus.ledger.records import INSTALMENT_WITHHELD, VERIFICATION_RELEASED, Instalment
 from consensus.ledger.view import State
 from tests.simulator.application import Violation
 from tests.simulator.ledger.market import Schedule, run
@@ -125,7 +125,9 @@ def test_a_withheld_secret_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_withheld_secret_costs_only_the_small_slash(monkeypatch: pytest.MonkeyPatch) -> None:
     def mild(state: State, height: int, task_id: bytes) -> None:
-        settlement._solver_failed(state, height, task_id, "secret withheld")
+        unsettled = (state.instalment(task_id, number) for number in life.unsettled(state.task(task_id)))
+        failed = next(one for one in unsettled if one.state == INSTALMENT_WITHHELD)
+        settlement._solver_failed(state, height, failed, "secret withheld")
 
     monkeypatch.setattr(settlement, "_secret_withheld", mild)
     assert "a solver that withheld its secret kept most of its bond" in found(FORCED_FOUL)
