@@ -87,11 +87,12 @@ def phase_due(state: State, context: BlockContext, task_id: bytes, number: int) 
 
 
 def draw_verifiers(state: State, context: BlockContext, instalment: Instalment) -> None:
-    """Fill the empty slots; wait while there are too few candidates, until `give_up_height`."""
+    """Fill the empty slots; wait for candidates, until `give_up_height`, while without them there would be too few."""
     task_id, height = instalment.task_id, context.height
     task, spec = state.task(task_id), state.spec(task_id)
     sortition = verifier_sortition(state, task, instalment)
-    if len(sortition.candidates) < sortition.count and height < instalment.give_up_height:
+    short = len(sortition.candidates) < sortition.count and not _enough(instalment, spec.verifiers)
+    if short and height < instalment.give_up_height:
         enter(state, instalment, INSTALMENT_DRAWING, height + state.parameters.retry_blocks - 1)
         return
     if not instalment.evidence_beacon:
@@ -224,6 +225,10 @@ def _reveal_if_all_committed(state: State, height: int, instalment: Instalment) 
 
 
 def _begin_reveals(state: State, height: int, instalment: Instalment) -> None:
+    """At once over where nobody has anything left to show: no replacement came for who showed nothing."""
+    if all(slot.state != VERIFICATION_COMMITTED for slot in instalment.verifications):
+        end_reveals(state, height, instalment)
+        return
     enter(state, instalment, INSTALMENT_REVEALING, height + state.parameters.reveal_blocks)
 
 

@@ -249,6 +249,23 @@ def test_without_any_solver_the_price_comes_back_at_the_deadline() -> None:
     assert task.ended_height == task.deadline_height + 1
 
 
+def test_who_shows_nothing_is_not_waited_for_where_nobody_can_take_its_place() -> None:
+    """Three of three verifiers bound themselves, one never shows; with the solver that is everybody there is."""
+    world = World()
+    world.crew(*CREW)
+    task_id = world.submit(spec(instalments=1, verifiers=3))
+    world.until(lambda: world.task(task_id).committed == 1 and world.instalment(task_id).state == "revealing")
+    solver = world.solver_of(task_id)
+    absent = next(actor for name, actor in world.actors.items() if name != solver.name)
+    absent.silent = True
+    begun = world.height
+    world.until(lambda: world.instalment(task_id).state == "window")
+    assert world.height <= begun + world.parameters.reveal_blocks + 2
+    assert world.finish(task_id).state == "finished"
+    missed = queries.provider(world.ledger, absent.address)
+    assert missed is not None and missed.slashed_nano > 0
+
+
 def test_states_that_nobody_can_fetch_are_the_solvers_fault_after_so_many_have_tried() -> None:
     world = World()
     world.crew(*CREW, "erin")
