@@ -95,11 +95,14 @@ def draw_verifiers(state: State, context: BlockContext, instalment: Instalment) 
     if short and height < instalment.give_up_height:
         enter(state, instalment, INSTALMENT_DRAWING, height + state.parameters.retry_blocks - 1)
         return
-    if not instalment.evidence_beacon:
-        instalment = state.change_instalment(task_id, instalment.number, evidence_beacon=context.beacon)
     purpose = (b"verifier", task_id, (instalment.attempt * 64 + instalment.number).to_bytes(8, "little"))
+    drawn = sortition.draw(context.beacon, *purpose)
+    shown = any(slot.findings for slot in instalment.verifications) or bool(instalment.refusers)
+    if not instalment.evidence_beacon or (drawn and shown):
+        # What was shown tells nothing to who comes now: their evidence samples something else.
+        instalment = state.change_instalment(task_id, instalment.number, evidence_beacon=context.beacon)
     waiting = instalment.refused
-    for provider in sortition.draw(context.beacon, *purpose):
+    for provider in drawn:
         ask, answers = provider.ask_price_nano, task.solver_bond_nano
         bond = slot_bond(spec, task.gas_per_step, instalment.number, ask, answers, state.parameters)
         money.lock(state, provider.address, bond)
@@ -307,8 +310,6 @@ def end_reveals(state: State, height: int, instalment: Instalment) -> None:
     instalment = state.change_instalment(task_id, number, draws=instalment.draws + missing)
     spoken = [slot for slot in watching.verifiers_of(instalment) if slot.findings]
     if (missing or instalment.refused) and instalment.draws < parameters.verifier_draws_max:
-        # What was shown tells nothing to who comes now: their evidence samples something else.
-        instalment = state.change_instalment(task_id, number, evidence_beacon=b"")
         enter(state, instalment, INSTALMENT_DRAWING, height)
     elif 2 * len(spoken) > state.spec(task_id).verifiers and not instalment.refused:
         enter(state, instalment, INSTALMENT_WINDOW, height + parameters.window_blocks)

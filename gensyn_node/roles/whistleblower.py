@@ -15,7 +15,7 @@ import trio
 from consensus.ledger import queries
 from consensus.ledger.block import Reader
 from consensus.ledger.duties import Duty, SegmentWork, audits
-from consensus.ledger.evidence_keys import comparable, evidence_key_of
+from consensus.ledger.evidence_keys import evidence_key_of
 from consensus.ledger.messages import (
     APPROVED,
     DISAGREED,
@@ -28,6 +28,7 @@ from consensus.ledger.messages import (
     challenge_commitment,
 )
 from consensus.ledger.records import INSTALMENT_WINDOW, VERIFICATION_REVEALED, Instalment
+from consensus.ledger.settlement import slot_of
 from consensus.ledger.view import State
 from gensyn_node.primitives.codec import Struct, decode, encode
 from gensyn_node.primitives.errors import Rejection
@@ -112,7 +113,7 @@ class Whistleblower:
                 instalment, SegmentChallenge(instalment.number, instalment.attempt, work.segment, own.root)
             )
         elif own.verdict == APPROVED and self._same_key(instalment, work):
-            await self._compare(instalment, (own,))
+            await self._compare(instalment, (own,), instalment.evidence_beacon)
 
     async def cross_check(self, task_id: bytes, number: int) -> None:
         """Compare the other verifiers' evidence with one's own, where both approved the same segment."""
@@ -123,8 +124,10 @@ class Whistleblower:
             self._seen.add((task_id, number, line_of(instalment)))
             if await self._announced_before(instalment):
                 return
-            own = await self._verifier.own_findings(instalment)
-            await self._compare(instalment, own)
+            slot = slot_of(instalment, self._account.address)
+            if slot is not None:
+                own = await self._verifier.own_findings(instalment)
+                await self._compare(instalment, own, slot.evidence_beacon)
 
     def _same_key(self, instalment: Instalment, work: SegmentWork) -> bool:
         """Whether evidence shown in the instalment has the samples that this work has: not after another draw."""
@@ -137,9 +140,10 @@ class Whistleblower:
         spec = queries.spec(self._chain.view(), task_id)
         return spec is not None and spec.arithmetic == NATIVE
 
-    async def _compare(self, instalment: Instalment, own: tuple[Finding, ...]) -> None:
+    async def _compare(self, instalment: Instalment, own: tuple[Finding, ...], beacon: bytes) -> None:
+        """Hold one's own evidence, with the samples that the beacon draws, against that of whoever showed the same."""
         roots = {finding.segment: finding.root for finding in own if finding.verdict == APPROVED}
-        for verifier, finding in _approvals(instalment):
+        for verifier, finding in _approvals(instalment, beacon):
             mine = roots.get(finding.segment, finding.root)
             if mine != finding.root and verifier != self._account.address:
                 challenge = EvidenceChallenge(instalment.number, instalment.attempt, finding.segment, verifier, mine)
@@ -212,12 +216,12 @@ def _has_challenged(view: Reader, instalment: Instalment, address: bytes) -> boo
     )
 
 
-def _approvals(instalment: Instalment) -> list[tuple[bytes, Finding]]:
-    """(verifier, finding) of everything that was approved and stands, with evidence that one's own is held against."""
+def _approvals(instalment: Instalment, beacon: bytes) -> list[tuple[bytes, Finding]]:
+    """(verifier, finding) of everything that was approved and stands, with evidence of the beacon's samples."""
     return [
         (slot.verifier, finding)
         for slot in instalment.verifications
-        if slot.state == VERIFICATION_REVEALED and comparable(instalment, slot)
+        if slot.state == VERIFICATION_REVEALED and slot.evidence_beacon == beacon
         for finding in slot.findings
         if finding.verdict == APPROVED
     ]

@@ -258,8 +258,9 @@ def test_who_shows_nothing_is_not_waited_for_where_nobody_can_take_its_place() -
     solver = world.solver_of(task_id)
     absent = next(actor for name, actor in world.actors.items() if name != solver.name)
     absent.silent = True
-    begun = world.height
+    begun, beacon = world.height, world.instalment(task_id).evidence_beacon
     world.until(lambda: world.instalment(task_id).state == "window")
+    assert world.instalment(task_id).evidence_beacon == beacon, "what the others showed stays comparable"
     assert world.height <= begun + world.parameters.reveal_blocks + 2
     assert world.finish(task_id).state == "finished"
     missed = queries.provider(world.ledger, absent.address)
