@@ -52,6 +52,13 @@ console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
 
+def gsn_number(nano: int) -> str:
+    """An amount for a column that names the unit."""
+    from gensyn_node.primitives.money import format_amount
+
+    return format_amount(nano).removesuffix(" GSN")
+
+
 def emit(as_json: bool, value: Any, show: Callable[[], None]) -> None:
     """One result: `value` as a JSON document, or whatever `show` prints."""
     if as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cli.output import facts, say, short, table
+from cli.output import facts, gsn_number, say, short, table
 from consensus.ledger.records import ENDED_BY_ANOTHER, ENDED_BY_CLOCK, ENDED_BY_MOVE
 from gensyn_node.devnet.account_book import Line, rewards_between
 from gensyn_node.devnet.crowd import Crowd
@@ -96,7 +96,7 @@ def show_crowd(crowd: Crowd) -> None:
             one.solved,
             f"{one.weight * crowd.tasks:.1f}",
             one.verified,
-            _number(one.earned_nano),
+            gsn_number(one.earned_nano),
         )
         for one in crowd.shares
     ]
@@ -123,7 +123,7 @@ def _show_money(lines: tuple[Line, ...], told: Ending | Crowd) -> None:
         (
             line.name,
             line.part.partition("@")[0],
-            *(_number(nano) for nano in (line.earned_nano, line.slashed_nano, line.change_nano)),
+            *(gsn_number(nano) for nano in (line.earned_nano, line.slashed_nano, line.change_nano)),
             _verdict(line),
         )
         for line in lines
@@ -139,10 +139,6 @@ def _show_money(lines: tuple[Line, ...], told: Ending | Crowd) -> None:
             ("Conserved", "yes, to the nano" if whole else "NO"),
         ]
     )
-
-
-def _number(nano: int) -> str:
-    return format_amount(nano).removesuffix(" GSN")
 
 
 def _verdict(line: Line) -> str:

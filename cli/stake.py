@@ -18,7 +18,7 @@ from cli.options import (
     key_of,
     signed,
 )
-from cli.output import confirm, emit, say, table
+from cli.output import confirm, emit, gsn_number, say, table
 
 if TYPE_CHECKING:
     from consensus.ledger.messages import Message
@@ -36,7 +36,7 @@ def validators(home: HomeOption = None, node: NodeOption = None, as_json: JsonOp
     with client_of(home, node, None) as client:
         value = client.whole_list("candidates")
     rows = [
-        (one["address"], one["name"], _state(one), _number(one["stake_nano"]), f"{one['commission_bps'] / 100:g} %")
+        (one["address"], one["name"], _state(one), gsn_number(one["stake_nano"]), f"{one['commission_bps'] / 100:g} %")
         for one in value
     ]
     columns = ("Validator", "Name", "State", "Stake GSN", "Keeps")
@@ -78,8 +78,8 @@ def rewards(
     rows = [
         (
             one["validator"],
-            _number(one["stake_nano"]),
-            _number(one["rewards_nano"]),
+            gsn_number(one["stake_nano"]),
+            gsn_number(one["rewards_nano"]),
             ", ".join(
                 f"{format_amount(entry['amount_nano'])} at {entry['release_height']}" for entry in one["unbonding"]
             ),
@@ -247,10 +247,3 @@ def _state(one: dict[str, Any]) -> str:
     until = f" until {one['unjail_height']}" if one["unjail_height"] else ""
     missed = f", missed {one['missed_blocks']}" if one["missed_blocks"] else ""
     return f"{one['state']}{until}{missed}"
-
-
-def _number(nano: int) -> str:
-    """An amount for a column that names the unit."""
-    from gensyn_node.primitives.money import format_amount
-
-    return format_amount(nano).removesuffix(" GSN")

@@ -21,7 +21,7 @@ from consensus.ledger.messages import (
     verdict_commitment,
 )
 from consensus.ledger.phases import enter
-from consensus.ledger.providers import add_duty, did_duty, end_duty
+from consensus.ledger.providers import did_duty, end_duty
 from consensus.ledger.reasons import (
     BAD_FINDINGS,
     BAD_VERDICT_STATE,
@@ -46,7 +46,8 @@ from consensus.ledger.records import (
     Refused,
     Verification,
 )
-from consensus.ledger.schedule import samples_of, slot_bond, verify_blocks
+from consensus.ledger.schedule import samples_of, verify_blocks
+from consensus.ledger.slots import fill_slot
 from consensus.ledger.view import State
 from gensyn_node.primitives.errors import Rejection
 from proofs.sampling import draw_segments
@@ -103,28 +104,10 @@ def draw_verifiers(state: State, context: BlockContext, instalment: Instalment) 
         instalment = state.change_instalment(task_id, instalment.number, evidence_beacon=context.beacon)
     waiting = instalment.refused
     for provider in drawn:
-        ask, answers = provider.ask_price_nano, task.solver_bond_nano
-        bond = slot_bond(spec, task.gas_per_step, instalment.number, ask, answers, state.parameters)
-        money.lock(state, provider.address, bond)
-        add_duty(state, provider.address, task_id, verifying=1)
         again, waiting = waiting[:1], waiting[1:]
         segments = again[0].segments if again else _fresh_segments(state, context, instalment, provider.address)
-        slot = Verification(
-            verifier=provider.address,
-            state=VERIFICATION_DRAWN,
-            segments=segments,
-            price_nano=provider.ask_price_nano,
-            bond_nano=bond,
-            drawn_height=height,
-            commitment=b"",
-            findings=(),
-            initial_root=b"",
-            fee_nano=0,
-            evidence_beacon=instalment.evidence_beacon,
-            refusals=again[0].times if again else 0,
-        )
-        slots = (*state.instalment(task_id, instalment.number).verifications, slot)
-        instalment = state.change_instalment(task_id, instalment.number, verifications=slots)
+        refusals = again[0].times if again else 0
+        instalment = fill_slot(state, height, instalment, provider, segments, refusals=refusals)
         state.emit("verifier_drawn", task_id, instalment=instalment.number, verifier=provider.address)
     instalment = state.change_instalment(task_id, instalment.number, refused=waiting)
     if not _enough(instalment, spec.verifiers):
@@ -164,7 +147,7 @@ def _miss(state: State, height: int, instalment: Instalment, slot: Verification)
 
 
 def _late_commits(state: State, context: BlockContext, instalment: Instalment) -> None:
-    """Replace the verifiers that did not commit; after enough draws go on without them."""
+    """Replace the verifiers that did not commit; after enough draws, or where nobody is left, go on without them."""
     for slot in active_slots(instalment):
         if slot.state == VERIFICATION_DRAWN:
             instalment = _miss(state, context.height, instalment, slot)

@@ -7,12 +7,10 @@ shown, so that nothing can be copied. It is paid and answers like a verifier, an
 
 from __future__ import annotations
 
-from consensus.ledger import money
 from consensus.ledger.assignment import watch_sortition
 from consensus.ledger.block import BlockContext
 from consensus.ledger.parameters import BASIS_POINTS
 from consensus.ledger.phases import enter
-from consensus.ledger.providers import add_duty
 from consensus.ledger.records import (
     INSTALMENT_WATCHING,
     VERIFICATION_COMMITTED,
@@ -20,7 +18,8 @@ from consensus.ledger.records import (
     Instalment,
     Verification,
 )
-from consensus.ledger.schedule import slot_bond, watch_blocks
+from consensus.ledger.schedule import watch_blocks
+from consensus.ledger.slots import fill_slot
 from consensus.ledger.view import State
 from gensyn_node.primitives.hashing import tagged_hash
 
@@ -56,31 +55,14 @@ def draw_watch(state: State, context: BlockContext, instalment: Instalment) -> b
     if segment is None:
         return False
     purpose = (b"watch", task_id, place.to_bytes(8, "little"))
-    for provider in watch_sortition(state, task, instalment).draw(context.beacon, *purpose):
-        ask, answers = provider.ask_price_nano, task.solver_bond_nano
-        bond = slot_bond(spec, task.gas_per_step, number, ask, answers, state.parameters)
-        money.lock(state, provider.address, bond)
-        add_duty(state, provider.address, task_id, verifying=1)
-        slot = Verification(
-            verifier=provider.address,
-            state=VERIFICATION_DRAWN,
-            segments=(segment,),
-            price_nano=ask,
-            bond_nano=bond,
-            drawn_height=height,
-            commitment=b"",
-            findings=(),
-            initial_root=b"",
-            fee_nano=0,
-            watch=True,
-            evidence_beacon=instalment.evidence_beacon,
-        )
-        changed = state.change_instalment(task_id, number, verifications=(*instalment.verifications, slot))
-        state.emit("watch_drawn", task_id, instalment=number, verifier=provider.address, segment=segment)
-        due = height + watch_blocks(spec, task.gas_per_step, state.parameters) + task.fetch_blocks
-        enter(state, changed, INSTALMENT_WATCHING, due)
-        return True
-    return False
+    drawn = watch_sortition(state, task, instalment).draw(context.beacon, *purpose)
+    if not drawn:
+        return False
+    changed = fill_slot(state, height, instalment, drawn[0], (segment,), watch=True)
+    state.emit("watch_drawn", task_id, instalment=number, verifier=drawn[0].address, segment=segment)
+    due = height + watch_blocks(spec, task.gas_per_step, state.parameters) + task.fetch_blocks
+    enter(state, changed, INSTALMENT_WATCHING, due)
+    return True
 
 
 def at_work(instalment: Instalment) -> Verification | None:

@@ -54,7 +54,7 @@ def instalment_text(one: Instalment) -> InstalmentText:
     """An instalment's state, and what that means."""
     text = _WORDS.get(one.state, one.state).format(due=one.due_height)
     if one.refusers and one.state in (INSTALMENT_DRAWING, INSTALMENT_VERIFYING):
-        text += "; a first set of verifiers could not fetch its states"
+        text += f"; verifiers who could not fetch its states: {len(one.refusers)}"
     if one.outcome == OUTCOME_FORCED and one.second_round:
         found = f"found by {len(one.claimants)}" if one.claimants else "found by nobody"
         text += f"; it had been shown with an error on purpose, {found}"

@@ -37,6 +37,7 @@ from proofs.pinpoint.types import (
     AwaitEvidence,
     Claim,
     Game,
+    Move,
     OpenSample,
     Target,
 )
@@ -112,31 +113,46 @@ def place(world: World, fault: Fault) -> tuple[int, int]:
     return tile, pieces_of(claim, Target(fault.step, fault.value, (), b""), tile, world.context) - 1
 
 
-def disputed(world: World, liar: ArrayOracle, wrong: bytes, fault: Fault, solver_lies: bool, figures: Figures) -> None:
-    """One dispute from its claim to its outcome. `Failed` when anything is not as it must be."""
-    honest = world.roots[-1]
-    ends = (wrong, honest) if solver_lies else (honest, wrong)
-    oracles = (liar, world.honest) if solver_lies else (world.honest, liar)
-    claim = Claim(SEGMENT, FIRST_STEP, SEGMENT_STEPS, world.roots[0], ends[0], b"", ends[1])
-    game = open_game(claim, world.context)
-    found: AwaitEvidence | None = None
+def played(
+    world: World,
+    claim: Claim,
+    parties: tuple[Oracle, Oracle],
+    defender_lies: bool,
+    ruled: Callable[[Move, float, float], None],
+) -> tuple[Game, AwaitEvidence | None]:
+    """One dispute from its claim to its outcome, which the liar must lose: the game, where it was arbitrated.
+
+    `ruled(move, milliseconds, milliseconds of processor)` after each move.
+    """
+    game, found = open_game(claim, world.context), None
     while game.turn is not None:
-        move = respond(game, oracles[game.turn], world.context)
+        move = respond(game, parties[game.turn], world.context)
         if move is None:
             raise Failed(f"party {game.turn} has no move in {type(game.phase).__name__}")
         if isinstance(game.phase, AwaitEvidence):
             found = game.phase
         started, used = time.perf_counter(), time.process_time()
         game = play(game, game.turn, move, world.context)
-        if isinstance(move, Arbitrate):
-            figures.slowest_arbitration_ms = max(figures.slowest_arbitration_ms, (time.perf_counter() - started) * 1000)
-            figures.slowest_arbitration_cpu_ms = max(
-                figures.slowest_arbitration_cpu_ms, (time.process_time() - used) * 1000
-            )
-            size = len(encode(move))
-            figures.largest_arbitration_bytes = max(figures.largest_arbitration_bytes, size)
-    if game.outcome != (DEFENDER_WRONG if solver_lies else CHALLENGER_WRONG):
+        ruled(move, (time.perf_counter() - started) * 1000, (time.process_time() - used) * 1000)
+    if game.outcome != (DEFENDER_WRONG if defender_lies else CHALLENGER_WRONG):
         raise Failed(f"outcome {game.outcome}: {game.why}")
+    return game, found
+
+
+def disputed(world: World, liar: ArrayOracle, wrong: bytes, fault: Fault, solver_lies: bool, figures: Figures) -> None:
+    """One dispute from its claim to its outcome. `Failed` when anything is not as it must be."""
+    honest = world.roots[-1]
+    ends = (wrong, honest) if solver_lies else (honest, wrong)
+    oracles = (liar, world.honest) if solver_lies else (world.honest, liar)
+    claim = Claim(SEGMENT, FIRST_STEP, SEGMENT_STEPS, world.roots[0], ends[0], b"", ends[1])
+
+    def ruled(move: Move, taken_ms: float, cpu_ms: float) -> None:
+        if isinstance(move, Arbitrate):
+            figures.slowest_arbitration_ms = max(figures.slowest_arbitration_ms, taken_ms)
+            figures.slowest_arbitration_cpu_ms = max(figures.slowest_arbitration_cpu_ms, cpu_ms)
+            figures.largest_arbitration_bytes = max(figures.largest_arbitration_bytes, len(encode(move)))
+
+    game, found = played(world, claim, oracles, solver_lies, ruled)
     tile, piece = place(world, fault)
     if found is None or (found.target.step, found.target.value, found.tile) != (fault.step, fault.value, tile):
         raise Failed(f"arbitrated {found}, the fault is in tile {tile}")
@@ -154,22 +170,14 @@ def evidence_disputed(
     shown = [party.evidence(FIRST_STEP, SEGMENT_STEPS, key) for party in parties]
     (roots, _), (mine, other) = shown[0], (keyed_evidence_root(*each) for each in shown)
     claim = Claim(EVIDENCE, FIRST_STEP, SEGMENT_STEPS, roots[0], roots[-1], mine, other, key)
-    game, found = open_game(claim, world.context), None
-    while game.turn is not None:
-        move = respond(game, parties[game.turn], world.context)
-        if move is None:
-            raise Failed(f"party {game.turn} has no move in {type(game.phase).__name__}")
-        if isinstance(game.phase, AwaitEvidence):
-            found = game.phase
-        used = time.process_time()
-        game = play(game, game.turn, move, world.context)
+
+    def ruled(move: Move, _: float, cpu_ms: float) -> None:
         if isinstance(move, OpenSample):
             figures.opened_samples += 1
-            taken_ms = (time.process_time() - used) * 1000
-            figures.slowest_sample_cpu_ms = max(figures.slowest_sample_cpu_ms, taken_ms)
+            figures.slowest_sample_cpu_ms = max(figures.slowest_sample_cpu_ms, cpu_ms)
             figures.largest_sample_bytes = max(figures.largest_sample_bytes, len(encode(move)))
-    if game.outcome != (DEFENDER_WRONG if defender_lies else CHALLENGER_WRONG):
-        raise Failed(f"outcome {game.outcome}: {game.why}")
+
+    game, found = played(world, claim, parties, defender_lies, ruled)
     figures.sample_games += 1
     return game, found
 

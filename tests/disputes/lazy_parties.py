@@ -16,6 +16,7 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
+from gensyn_node.primitives.errors import InvariantViolation
 from proofs import merkle, tensors
 from proofs.arithmetic.tiles import compute_piece, piece_count
 from proofs.pinpoint import types as t
@@ -170,8 +171,8 @@ class LazyOracle:
         ]
 
     def evidence(self, first_step: int, steps: int, key: bytes) -> tuple[Sequence[bytes], Sequence[bytes]]:
-        """These disputes are about segments."""
-        raise NotImplementedError
+        """See `Oracle`: nobody asks for it, these disputes are about segments."""
+        raise InvariantViolation("a dispute over a segment has no evidence")
 
     def entry_roots(self, step: int) -> Sequence[bytes]:
         """See `Oracle`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from ledger_world import ASK, DATA, GSN, Actor, World, key, spec
@@ -21,8 +22,10 @@ from consensus.ledger.messages import (
     Finding,
     RegisterProvider,
 )
+from consensus.ledger.records import Instalment
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.roles import materials as materials_module
+from gensyn_node.roles import whistleblower as whistleblower_module
 from gensyn_node.roles.account import Unconfirmed
 from gensyn_node.roles.auto import Machine
 from gensyn_node.roles.cheats import Cheats
@@ -252,6 +255,41 @@ def test_an_announcement_that_got_lost_is_sent_again_as_it_was(tmp_path: Path) -
     trio.run(look_again)
     assert chain.sent == ["applied"]
     assert written == {path: path.read_bytes() for path in written}
+
+
+class Drawn(Auditor):
+    """A verifier that was drawn, with what it showed."""
+
+    def __init__(self, world: World, task_id: bytes, shown: tuple[Finding, ...]) -> None:
+        super().__init__(world, task_id)
+        self._shown = shown
+
+    async def own_findings(self, instalment: Instalment) -> tuple[Finding, ...]:
+        await trio.lowlevel.checkpoint()
+        return self._shown
+
+
+@pytest.mark.parametrize("same_draw", [True, False])
+def test_own_evidence_is_held_against_whoever_was_drawn_with_it(
+    same_draw: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others were drawn after both had shown theirs, so that the instalment has another key by now."""
+    world = World()
+    world.crew("alice", "bob", "carol", "dave")
+    task_id = world.submit(spec(instalments=1, verifiers=2, samples=6))
+    world.until(lambda: world.task(task_id).committed == 1 and world.instalment(task_id).state == "window")
+    instalment = world.instalment(task_id)
+    own, other = (slot for slot in instalment.verifications if not slot.watch)
+    made_up = tuple(msgspec.structs.replace(one, root=b"\x05" * 32) for one in other.findings)
+    drawn_with = own.evidence_beacon if same_draw else b"\x08" * 32
+    lazy = msgspec.structs.replace(other, findings=made_up, evidence_beacon=drawn_with)
+    later = msgspec.structs.replace(instalment, verifications=(own, lazy), evidence_beacon=b"\x07" * 32)
+    monkeypatch.setattr(whistleblower_module, "_instalment", lambda *_: later)
+    chain, name = FakeChain(world), world.name_of(own.verifier)
+    finder = Drawn(world, task_id, own.findings)
+    node = Whistleblower(chain, account(chain, name), materials(tmp_path), finder, Activity())  # type: ignore[arg-type]
+    trio.run(node.cross_check, task_id, 0)
+    assert chain.sent == (["applied"] if same_draw else [])
 
 
 # --- materials

@@ -20,7 +20,7 @@ import msgspec
 
 from tests.simulator.application import Violation
 from tests.simulator.applications import APPLICATIONS
-from tests.simulator.coverage import RARE_STATES
+from tests.simulator.rare_states import RARE_STATES
 from tests.simulator.schedule import Schedule, draw
 from tests.simulator.shrink import shrink
 from tests.simulator.simulation import run

@@ -33,10 +33,10 @@ from tests.simulator.application import CHAIN, Surroundings, Violation
 from tests.simulator.applications import APPLICATIONS
 from tests.simulator.byzantine import ByzantineNode, RandomAttacker
 from tests.simulator.checks import Checks
-from tests.simulator.coverage import Coverage
 from tests.simulator.disk import Disk, DiskFull, OpenedLog
 from tests.simulator.network import Network
 from tests.simulator.node import HASTY, PARAMETERS, Crash, SimulatedNode
+from tests.simulator.rare_states import Coverage
 from tests.simulator.rules import Rules
 from tests.simulator.schedule import Schedule, draw
 from tests.simulator.signatures import make_key, signature_check

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.simulator.application import Violation
-from tests.simulator.coverage import RARE_STATES
+from tests.simulator.rare_states import RARE_STATES
 from tests.simulator.schedule import BYZANTINE_KINDS, DAMAGES, Schedule, draw
 from tests.simulator.simulation import Simulation, run
 

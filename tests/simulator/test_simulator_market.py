@@ -8,8 +8,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from tests.simulator.ledger.coverage import RARE_STATES
 from tests.simulator.ledger.market import Market, draw, run
+from tests.simulator.ledger.rare_states import RARE_STATES
 from tests.simulator.ledger.stories import (
     DESERTED_CLAIMS,
     LAZINESS,

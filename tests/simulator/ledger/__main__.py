@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from tests.simulator.application import Violation
-from tests.simulator.ledger.coverage import RARE_STATES
 from tests.simulator.ledger.market import run
+from tests.simulator.ledger.rare_states import RARE_STATES
 
 
 @dataclass
