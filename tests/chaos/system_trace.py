@@ -12,7 +12,8 @@ A trace file has one operation a line, a JSON object with the key `do` and, as t
     close     file
     say       text                               a line of the traced program's own, written between its operations
 
-Paths are relative to the folder. An operation stands where its system call returned, a `say` where it was written.
+Paths are relative to the folder. An operation stands where its system call returned (a `close` where it began), a
+`say` where it was written.
 """
 
 from __future__ import annotations
@@ -96,14 +97,23 @@ def parse(lines: Iterable[str], folder: Path, saying: Path) -> Iterator[Operatio
 
 
 def _whole_lines(lines: Iterable[str]) -> Iterator[str]:
-    """Calls that another thread interrupted, put together where they ended."""
+    """Calls that another thread interrupted, put together where they ended; closings stand where they began.
+
+    The kernel frees a descriptor early in `close`: another thread can get the number, and strace can write that down,
+    before it writes that the closing has returned.
+    """
     begun: dict[str, str] = {}
     for line in lines:
         line = line.rstrip("\n")
         if (unfinished := _UNFINISHED.match(line)) is not None:
-            begun[unfinished[1]] = unfinished[2]
+            thread, call = unfinished[1], unfinished[2]
+            if call.startswith("close("):
+                yield f"{thread} {call}) = 0"
+                call = ""
+            begun[thread] = call
         elif (resumed := _RESUMED.match(line)) is not None:
-            yield f"{resumed[1]} {begun.pop(resumed[1])}{resumed[2]}"
+            if call := begun.pop(resumed[1]):
+                yield f"{resumed[1]} {call}{resumed[2]}"
         else:
             yield line
 

@@ -161,6 +161,29 @@ def test_interrupted_calls_and_other_folders_are_read_right() -> None:
     ]
 
 
+def test_a_descriptor_is_free_from_the_begin_of_its_closing() -> None:
+    """Another thread may get the number before strace writes that the closing has ended."""
+
+    def opened(path: str) -> str:
+        return "openat(AT_FDCWD, " + '"' + "".join(f"\\x{byte:02x}" for byte in path.encode()) + '", O_RDONLY)'
+
+    lines = [
+        f"7 {opened('/home/log')} = 5",
+        "7 close(5 <unfinished ...>",
+        f"8 {opened('/home/signer')} = 5",
+        "7 <... close resumed>) = 0",
+        "8 fsync(5) = 0",
+        "8 close(5) = 0",
+    ]
+    assert [(done.do, done.file) for done in system_trace.parse(lines, Path("/home"), Path("/said"))] == [
+        ("open", 0),
+        ("close", 0),
+        ("open", 1),
+        ("sync", 1),
+        ("close", 1),
+    ]
+
+
 @needs_strace
 def test_the_record_of_a_signature_is_safe_before_the_signature_is_said(trace: list[Operation]) -> None:
     """By the system calls: content synced, renamed into place, folder synced, and only then does a signature leave."""
