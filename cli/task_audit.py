@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.light import (
+    GenesisOption,
+    SeedsOption,
+    TrustedOption,
+    TrustHoursOption,
+    WitnessesOption,
+    light_settings,
+)
 from cli.options import (
     HomeOption,
     JsonOption,
@@ -49,10 +58,21 @@ def audit(
     node: NodeOption = None,
     token_file: TokenOption = None,
     passphrase_file: PassphraseOption = None,
+    light: Annotated[
+        bool, typer.Option("--light", help="Read the ledger over peers, every record proven (see gensyn chain light).")
+    ] = False,
+    seeds: SeedsOption = None,
+    genesis: GenesisOption = None,
+    trusted: TrustedOption = None,
+    witnesses: WitnessesOption = 1,
+    trust_hours: TrustHoursOption = None,
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Re-run random segments here, bit for bit. A mismatch is challenged and earns the bounty. Exit code 1: wrong."""
+    """Re-run random segments here, bit for bit. A mismatch is challenged and earns the bounty. Exit code 1: wrong.
+
+    With --light the records are proven over peers; the node only hands over blobs, which are checked, and sends.
+    """
     from gensyn_node.sdk.audit import Audit, chances
     from gensyn_node.sdk.audit_challenge import Filing
     from gensyn_node.sdk.blobs import parse_id
@@ -61,8 +81,15 @@ def audit(
         if not as_json:
             say(text)
 
-    with client_of(home, node, token_file) as client:
-        look = Audit(client, home_of(home), parse_id(task_id))
+    with ExitStack() as held:
+        client = held.enter_context(client_of(home, node, token_file))
+        reader = None
+        if light:
+            from gensyn_node.light.reader import proven_reader
+
+            settings = light_settings(home, seeds, genesis, trusted, witnesses, trust_hours)
+            reader = held.enter_context(proven_reader(settings))
+        look = Audit(client, home_of(home), parse_id(task_id), reader)
         chosen = look.drawn(fraction, segments)
         tell(f"Fetching the data of {len(chosen)} segments by their content …")
         job = look.job(threads)
@@ -75,6 +102,7 @@ def audit(
                 ruling = _file(filing, worker, culprit, bond=bond, threads=threads, ask=not yes)
         look.clean()
     value = _value(task_id, found, chances(len(look.committed()), len(found)), ruling)
+    value["proven_at"] = None if reader is None else reader.height
     value["forced_error"] = filing is not None and filing.forced_error
     emit(as_json, value, lambda: _show(value))
     if value["wrong"]:
@@ -139,6 +167,7 @@ def _show(value: dict[str, Any]) -> None:
         [
             ("Looked at", f"{value['audited']} of {value['committed']} committed segments"),
             ("One wrong segment", f"would have been met with {value['one_bps'] / 100:.2f} %"),
+            *([] if value["proven_at"] is None else [("Records", f"proven, after block {value['proven_at']}")]),
             ("With 95 %", f"one of {value['certain_segments']} wrong segments would have been met"),
         ]
     )

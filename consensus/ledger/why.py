@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from consensus.ledger import keys, queries
+from consensus.ledger import keys, queries, watching
 from consensus.ledger.assignment import (
     Exclusion,
     Sortition,
@@ -22,16 +22,18 @@ from consensus.ledger.assignment import (
     solver_sortition,
     verifier_exclusions,
     verifier_sortition,
+    watch_sortition,
 )
 from consensus.ledger.block import Reader
 from consensus.ledger.fields import Address, Count, Hash, Nano, Small, Text
-from consensus.ledger.messages import OFFERS_NATIVE, ROLE_SOLVER, ROLE_VERIFIER
+from consensus.ledger.messages import OFFERS_NATIVE, ROLE_SOLVER, ROLE_VERIFIER, ROLE_WHISTLEBLOWER
 from consensus.ledger.money import GIGA
 from consensus.ledger.parameters import BASIS_POINTS
 from consensus.ledger.profile_records import PROFILE_DRAWING
 from consensus.ledger.profile_slots import active
 from consensus.ledger.records import (
     INSTALMENT_DRAWING,
+    INSTALMENT_VERIFYING,
     TASK_ENDED,
     TASK_PROFILING,
     TASK_WAITING,
@@ -44,6 +46,9 @@ from gensyn_node.primitives.codec import Struct
 
 TASKS_LOOKED_AT = 256
 """The newest so many tasks are looked at for a provider."""
+
+OFFERS = ROLE_SOLVER | ROLE_VERIFIER | ROLE_WHISTLEBLOWER | OFFERS_NATIVE
+"""What a provider can offer."""
 
 RAISE_PRICE, LESS_MEMORY, WAIT, NEW_PROVIDERS = "raise_price", "less_memory", "wait", "new_providers"
 LOWER_ASK, MORE_MEMORY, MORE_BOND, RESUME, OFFER_ROLE = (
@@ -71,14 +76,14 @@ class Standing(Struct):
     provider: Address
     name: Text
     role: Small
-    """ROLE_SOLVER or ROLE_VERIFIER (profilers are drawn among verifiers)."""
+    """ROLE_SOLVER, ROLE_VERIFIER (profilers are drawn among verifiers) or ROLE_WHISTLEBLOWER (of a drawn watch)."""
     task_id: Hash
     instalment: Count
     hindrances: tuple[Hindrance, ...]
     """In the rule's order; empty: it can be drawn."""
     chance_bps: Small
-    """Exact chance to be among those drawn now (of profilers: to be the next), in basis points, rounded down; 0 when it
-    cannot."""
+    """Exact chance to be among those drawn now (of profilers: to be the next; of a watch: times the chance that one is
+    drawn), in basis points, rounded down; 0 when it cannot."""
 
 
 class Change(Struct):
@@ -115,7 +120,7 @@ class ProviderWhy(Struct):
 
     provider: Address
     draws: Small
-    """Draws that are open."""
+    """Draws that are open, and those of a watch that come when the verdicts are bound."""
     eligible: Small
     """Of them, those that can take it."""
     standings: tuple[Standing, ...]
@@ -157,7 +162,7 @@ def why_provider(reader: Reader, address: bytes) -> ProviderWhy:
     found: list[Standing] = []
     for task_id in reversed(ids):
         task = state.task(task_id)
-        for draw in _draws(state, task):
+        for draw in (*_draws(state, task), *_watches(state, task)):
             mine = _standing(state, task, draw, one)
             if not mine.hindrances:
                 mine = next(s for s in _standings(state, task, draw, everybody) if s.provider == address)
@@ -181,11 +186,19 @@ def _draws(state: State, task: Task) -> Iterator[_Draw]:
             yield _Draw("verifier", ROLE_VERIFIER, number, max(1, wanted), instalment.due_height)
 
 
+def _watches(state: State, task: Task) -> Iterator[_Draw]:
+    """Where a watch may be drawn as soon as all verdicts are bound. No task waits for one."""
+    for number in range(task.settled, task.committed):
+        instalment = state.instalment(task.task_id, number)
+        if instalment.state == INSTALMENT_VERIFYING and watching.may_be_drawn(state, instalment):
+            yield _Draw("watch", ROLE_WHISTLEBLOWER, number, 1, instalment.due_height)
+
+
 def _exclusions(state: State, task: Task, draw: _Draw, one: Provider) -> Iterator[Exclusion]:
     if draw.kind == "solver":
         return solver_exclusions(state, task, one)
-    if draw.kind == "verifier":
-        return verifier_exclusions(state, task, state.instalment(task.task_id, draw.instalment), one)
+    if draw.kind in ("verifier", "watch"):
+        return verifier_exclusions(state, task, state.instalment(task.task_id, draw.instalment), one, draw.role)
     profile = state.profile(task.task_id)
     return profiler_exclusions(state, task, profile, one) if profile is not None else iter(())
 
@@ -200,6 +213,8 @@ def _sortition(state: State, task: Task, draw: _Draw) -> Sortition:
         return solver_sortition(state, task)
     if draw.kind == "verifier":
         return verifier_sortition(state, task, state.instalment(task.task_id, draw.instalment))
+    if draw.kind == "watch":
+        return watch_sortition(state, task, state.instalment(task.task_id, draw.instalment))
     profile = state.profile(task.task_id)
     seen = {slot.device_class for slot in active(profile)}
     return profiler_sortition(profiler_candidates(state, task, profile), seen)
@@ -208,8 +223,9 @@ def _sortition(state: State, task: Task, draw: _Draw) -> Sortition:
 def _standings(state: State, task: Task, draw: _Draw, everybody: list[Provider]) -> tuple[Standing, ...]:
     """Everybody's standing, with the chances of those who can be drawn."""
     sortition = _sortition(state, task, draw)
+    happens_bps = task.watch_bps if draw.kind == "watch" else BASIS_POINTS
     chances = {
-        one.address: part * BASIS_POINTS // whole
+        one.address: part * happens_bps // whole
         for one, (part, whole) in zip(sortition.candidates, sortition.chances(), strict=True)
     }
     found = (_standing(state, task, draw, one) for one in everybody)
@@ -249,7 +265,9 @@ def _of_provider(standings: list[Standing]) -> Iterator[Change]:
         roles = 0
         for one in offered:
             roles |= one.need & ~one.have
-        yield Change(OFFER_ROLE, roles & (ROLE_SOLVER | ROLE_VERIFIER | OFFERS_NATIVE), len(offered))
+        yield Change(
+            OFFER_ROLE, roles & (ROLE_SOLVER | ROLE_VERIFIER | ROLE_WHISTLEBLOWER | OFFERS_NATIVE), len(offered)
+        )
     if priced := _only(standings, "price"):
         bid: Nano = max(one.need for one in priced)
         yield Change(LOWER_ASK, bid, sum(one.need >= bid for one in priced))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from consensus.ledger import why
-from consensus.ledger.messages import OFFERS_NATIVE, ROLE_SOLVER, ROLE_VERIFIER
+from consensus.ledger.messages import OFFERS_NATIVE, ROLE_SOLVER, ROLE_VERIFIER, ROLE_WHISTLEBLOWER
 from consensus.ledger.records import (
     PROVIDER_PAUSED,
     PROVIDER_WITHDRAWING,
@@ -26,6 +26,8 @@ from gensyn_node.rpc.view import View
 
 AUTO, NONE = "auto", "none"
 FAILURES_SHOWN = 3
+_ROLES = ((ROLE_SOLVER, "solver"), (ROLE_VERIFIER, "verifier"), (ROLE_WHISTLEBLOWER, "whistleblower"))
+_DRAWN_AS = {ROLE_SOLVER: "solver", ROLE_VERIFIER: "verifier", ROLE_WHISTLEBLOWER: "watch"}
 
 
 class NodeFacts(View, frozen=True):
@@ -145,7 +147,7 @@ def standing_text(one: why.Standing) -> StandingText:
     return StandingText(
         provider=one.provider,
         name=one.name,
-        role="solver" if one.role == ROLE_SOLVER else "verifier",
+        role=_DRAWN_AS[one.role],
         task_id=one.task_id,
         instalment=one.instalment,
         eligible=not reasons,
@@ -183,7 +185,7 @@ _WORDS = {
 
 def roles_text(mask: int) -> str:
     """The roles of a mask."""
-    named = ((ROLE_SOLVER, "solver"), (ROLE_VERIFIER, "verifier"), (OFFERS_NATIVE, "native tasks"))
+    named = (*_ROLES, (OFFERS_NATIVE, "native tasks"))
     return ", ".join(name for bit, name in named if mask & bit) or "none"
 
 

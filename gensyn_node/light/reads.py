@@ -9,7 +9,7 @@ from consensus.ledger import keys, tree
 from consensus.ledger.parameters import Parameters
 from consensus.ledger.records import Account
 from gensyn_node.light import reasons, wire
-from gensyn_node.light.client import LightClient
+from gensyn_node.light.client import LightClient, Synced
 from gensyn_node.primitives import codec
 from gensyn_node.primitives.errors import Rejection
 
@@ -41,8 +41,18 @@ class ProvenAccount:
 
 async def read(client: LightClient, names: tuple[bytes, ...]) -> Proven:
     """The newest proven values. `Rejection` NOT_PROVABLE when no peer could prove them, or as for `sync`."""
+    _, proven = await read_under(client, None, names)
+    return proven
+
+
+async def read_under(client: LightClient, head: Synced | None, names: tuple[bytes, ...]) -> tuple[Synced, Proven]:
+    """Values under `head`, a head verified earlier; under a newer one where nobody can prove that state any more.
+
+    Returns the head with them. `Rejection` as for `read`.
+    """
     for _ in range(ATTEMPTS):
-        synced = await client.sync()
+        synced = head or await client.sync()
+        head = None
         header = synced.block.header
         query = wire.ProofQuery(header.height - 1, names)
         for peer in client.peers.by_height():
@@ -50,7 +60,7 @@ async def read(client: LightClient, names: tuple[bytes, ...]) -> Proven:
             if reply is None or not reply.values:
                 continue
             try:
-                return Proven(query.height, check(header.app_hash, names, reply))
+                return synced, Proven(query.height, check(header.app_hash, names, reply))
             except Rejection as rejection:
                 await client.peers.report(peer, rejection)
     raise Rejection(reasons.NOT_PROVABLE, "no peer proved the state under the head that was verified")

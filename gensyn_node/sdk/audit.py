@@ -1,7 +1,8 @@
 """Auditing one's own job: re-execute random segments of a task on this machine and compare, bit for bit.
 
-What is needed comes from the network by content: the program and all roots from the ledger, data and states by their
-blob ids, every one checked. Which segments are looked at is drawn here and now; nobody could prepare for it.
+What is needed comes from the network by content: the program and all roots from the ledger (as a node tells it, or
+proven by a light client), data and states by their blob ids, every one checked. Which segments are looked at is drawn
+here and now; nobody could prepare for it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 import psutil
 
 from consensus.ledger import queries
+from consensus.ledger.block import Reader
 from consensus.ledger.challenges import CHALLENGEABLE
 from consensus.ledger.duties import SegmentWork, segment_work
 from consensus.ledger.evidence_keys import comparable
@@ -56,6 +58,13 @@ class Asks(Protocol):
 
     def ask(self, request: Request) -> Final:
         """The final reply."""
+
+
+class Look(Reader, Protocol):
+    """Reads the ledger as of one moment, until it is told to forget."""
+
+    def forget(self) -> None:
+        """Ask again for everything from now on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +129,11 @@ def sample_size(committed: int, fraction: float, segments: int | None) -> int:
 class Audit:
     """One audit of a task."""
 
-    def __init__(self, client: NodeClient, home: Home, task_id: bytes) -> None:
+    def __init__(self, client: NodeClient, home: Home, task_id: bytes, reader: Look | None = None) -> None:
+        """`client` fetches blobs and sends; `reader` reads the ledger, as the same node tells it when None."""
         self._client = client
         self.folder = home.path / FOLDER / task_id.hex()
-        self.reader = LedgerReader(client)
+        self.reader: Look = reader or LedgerReader(client)
         task, spec = queries.task(self.reader, task_id), queries.spec(self.reader, task_id)
         if task is None or spec is None:
             raise Rejection(reasons.NOTHING_TO_AUDIT, f"there is no task {task_id.hex()}")

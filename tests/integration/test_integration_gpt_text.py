@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from integration_net import gensyn, recompute, wait_for
 
+from gensyn_node.config.node_config import read_config
 from gensyn_node.devnet.layout import NodePlan, create_devnet
 from gensyn_node.devnet.processes import running
 from gensyn_node.primitives.money import NANO_PER_GSN
@@ -105,6 +106,18 @@ def test_a_person_trains_a_model_of_english_text(tmp_path: Path) -> None:
         assert shown["disputes"] == []
         model = tmp_path / "model"
         downloaded = gensyn(me, "task", "download", task_id, "--to", str(model), *token, node=node)
+        seeds = [part for one in read_config(devnet.homes[0]).p2p.seeds for part in ("--seeds", one)]
+        proven = ("--light", "--trust-hours", "1", *seeds)
+        audits = [
+            gensyn(me, "task", "audit", task_id, "--segments", "2", "--no-challenge", *how, *token, node=node)
+            for how in ((), proven)
+        ]
+    told, light = audits
+    assert told["proven_at"] is None
+    assert light["proven_at"] > 0
+    for audit in audits:
+        assert [one["result"] for one in audit["segments"]] == ["agrees"] * 2
+        assert (audit["audited"], audit["committed"], audit["wrong"]) == (2, STEPS // 20, 0)
     verified = gensyn(
         tmp_path / "laptop",
         *("verify", downloaded["certificate"], "--model", downloaded["model"]),

@@ -7,7 +7,13 @@ import pytest
 from ledger_world import ASK, GSN, Actor, World, key, spec
 
 from consensus.ledger import why
-from consensus.ledger.messages import PauseProvider, RegisterProvider, ResumeProvider, UpdateProvider
+from consensus.ledger.messages import (
+    ROLE_WHISTLEBLOWER,
+    PauseProvider,
+    RegisterProvider,
+    ResumeProvider,
+    UpdateProvider,
+)
 from consensus.ledger.why import (
     LESS_MEMORY,
     LOWER_ASK,
@@ -154,6 +160,26 @@ def test_a_draw_of_verifiers_says_who_is_missing_and_who_is_busy() -> None:
     assert sum("busy" in words for words in by_name.values()) >= 1
     assert found.eligible < 2
     assert WAIT in {one.kind for one in found.changes}
+
+
+def test_where_a_watch_may_be_drawn_whistleblowers_have_their_chance() -> None:
+    """Each its share of the draw, times the chance that there is a watch; the task itself waits for none."""
+    world = World(watch_bps=4_000)
+    names = ("alice", "bob", "carol", "dave", "erin")
+    world.crew(*names, patient=True, mute=("verify",))
+    task_id = world.submit(spec(verifiers=1))
+    world.until(lambda: world.task(task_id).committed == 1 and world.instalment(task_id).state == "verifying")
+    assert why.why_task(world.ledger, task_id).drawing == ""
+    busy = {world.instalment(task_id).solver, *(slot.verifier for slot in world.instalment(task_id).verifications)}
+    first, *others = [name for name in names if key(name).address not in busy]
+    change(world, first, roles=3)
+    for name in names:
+        found = why.why_provider(world.ledger, key(name).address)
+        (mine,) = found.standings
+        assert (mine.role, mine.task_id, found.draws) == (ROLE_WHISTLEBLOWER, task_id, 1)
+        assert found.eligible == (name in others)
+        assert mine.chance_bps == (2_000 if name in others else 0)
+    assert why.why_provider(world.ledger, key(first).address).changes == (Change(OFFER_ROLE, ROLE_WHISTLEBLOWER, 1),)
 
 
 @pytest.mark.parametrize("state", ["training", "finished"])
