@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from consensus.ledger import games, jackpots, keys, life, money, phases
+from consensus.ledger.assignment import active_slots
 from consensus.ledger.messages import APPROVED, ARITHMETIC_NATIVE, DISAGREED, UNAVAILABLE, Finding
 from consensus.ledger.parameters import BASIS_POINTS
 from consensus.ledger.providers import end_duty, missed
@@ -47,8 +48,11 @@ def settle(state: State, height: int, task_id: bytes) -> None:
     """Settle instalments in order as far as they are ready, then let the task go on."""
     if _end_what_failed(state, height, task_id):
         return
-    task = state.task(task_id)
-    for number in life.unsettled(task):
+    for number in life.unsettled(state.task(task_id)):
+        _verify_again(state, height, state.instalment(task_id, number))
+    if _end_what_failed(state, height, task_id):
+        return
+    for number in life.unsettled(state.task(task_id)):
         instalment = state.instalment(task_id, number)
         if instalment.state != INSTALMENT_READY or instalment.open_disputes:
             break
@@ -56,6 +60,20 @@ def settle(state: State, height: int, task_id: bytes) -> None:
     for number in life.unsettled(state.task(task_id)):
         _go_on_to_the_right_roots(state, height, state.instalment(task_id, number))
     life.advance(state, height, task_id)
+
+
+def _verify_again(state: State, height: int, instalment: Instalment) -> None:
+    """All its verifiers were proven wrong, so nobody has verified it: others are drawn."""
+    if instalment.state != INSTALMENT_READY or instalment.open_disputes or active_slots(instalment):
+        return
+    task_id, number = instalment.task_id, instalment.number
+    draws = instalment.draws + 1
+    give_up = phases.give_up_height(state, height, task_id)
+    changed = state.change_instalment(task_id, number, draws=draws, give_up_height=give_up)
+    if draws < state.parameters.verifier_draws_max:
+        phases.enter(state, changed, INSTALMENT_DRAWING, height)
+    else:
+        state.change_instalment(task_id, number, state=INSTALMENT_UNVERIFIABLE, due_height=0)
 
 
 def _go_on_to_the_right_roots(state: State, height: int, instalment: Instalment) -> None:

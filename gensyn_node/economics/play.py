@@ -233,32 +233,55 @@ class Play:
         self._slash(solver, amount, winner, wanted)
 
     def _instalment(self, number: int, segments: int, solver: Duty, bond: int, work: Work, gone: set[int]) -> bool:
-        """Verify in rounds until every slot had its states, challenge, settle; whether the instalment stands."""
-        parameters, verifiers = self.parameters, self.shape.spec.verifiers
-        table, blind, watch, watched = Table(set(gone)), list[Duty](), None, False
+        """Verify until a verifier is left that nobody proved wrong, then settle; whether the instalment stands."""
+        table = Table(set(gone))
+        spoken: list[Slot] = []
+        while True:
+            if not self._rounds(number, segments, solver, bond, work, table):
+                return False
+            now = [slot for slot in table.spoken() if slot not in spoken]
+            spoken += now
+            if not self._disputes(solver, bond, work, spoken):
+                return False
+            if not self._window(segments, solver, bond, work, now, spoken):
+                return False
+            table.slots = [slot for slot in table.slots if not slot.slashed]
+            if table.slots:
+                break
+            table.out |= {slot.duty.agent for slot in now}
+            table.draws += 1
+            if table.draws >= self.parameters.verifier_draws_max:
+                return self._give_up(solver, [], segments)
+        for slot in spoken:
+            if slot.approved and not slot.slashed:
+                fee = self.shape.segments_price(len(slot.segments), slot.ask_nano)
+                slot.duty.profit_nano += fee
+                self.result.submitter_nano -= fee
+        return True
+
+    def _rounds(self, number: int, segments: int, solver: Duty, bond: int, work: Work, table: Table) -> bool:
+        """Draw until every slot had its states, or no draw is left; whether enough have spoken."""
+        parameters, verifiers, blind = self.parameters, self.shape.spec.verifiers, list[Duty]()
         while True:
             drawn = self._drawn(number, segments, solver, bond, table)
             if not table.enough(verifiers):
                 return self._give_up(solver, table.slots, segments)
             for slot in drawn:
                 self._examine(slot, solver, work, table.slots)
-            if not watched:
-                watched, chosen = self._watch_drawn(solver, drawn, table.out)
-                watch = self._watched(number, solver, bond, work, chosen, table.slots) if chosen else None
-                table.out |= {watch.duty.agent} if watch else set()
+            if not table.watched:
+                table.watched, chosen = self._watch_drawn(solver, drawn, table.out)
+                table.watch = self._watched(number, solver, bond, work, chosen, table.slots) if chosen else None
+                table.out |= {table.watch.duty.agent} if table.watch else set()
             silent = sum(not slot.revealed for slot in drawn)
             blind += [slot.duty for slot in drawn if slot.act == "blind"]
             self._blame_delay(drawn, bond)
             table.take(drawn)
             if any(times >= parameters.refusals_max for _, times in table.waiting):
-                return self._unserved(number, segments, solver, bond, work, table.with_watch(watch), blind)
+                return self._unserved(number, segments, solver, bond, work, table.spoken(), blind)
             table.draws += bool(silent)
             if len(table.slots) == verifiers or table.draws >= parameters.verifier_draws_max:
                 break
-        if not table.enough(verifiers):
-            return self._give_up(solver, table.slots, segments)
-        spoken = table.with_watch(watch)
-        return self._disputes(solver, bond, work, spoken) and self._window(segments, solver, bond, work, spoken)
+        return table.enough(verifiers) or self._give_up(solver, table.slots, segments)
 
     def _unserved(
         self, number: int, segments: int, solver: Duty, bond: int, work: Work, slots: list[Slot], blind: list[Duty]
@@ -395,7 +418,7 @@ class Play:
     def _disputes(self, solver: Duty, bond: int, work: Work, slots: list[Slot]) -> bool:
         """Play the disputes of negative verdicts; whether the solver's work stands."""
         for slot in sorted(slots, key=lambda slot: self.fate.rank(slot.duty.agent)):
-            if slot.disagreed is None:
+            if slot.disagreed is None or slot.slashed:
                 continue
             slot.duty.profit_nano -= self.assumptions.moves * self.fees.move
             cost = self._dispute_cost(solver.agent)
@@ -442,13 +465,16 @@ class Play:
 
     # --- the window
 
-    def _window(self, segments: int, solver: Duty, bond: int, work: Work, slots: list[Slot]) -> bool:
+    def _window(
+        self, segments: int, solver: Duty, bond: int, work: Work, slots: list[Slot], spoken: list[Slot]
+    ) -> bool:
+        """`slots` spoke since the last window, `spoken` ever; whether the solver's work stands."""
         approving = [slot for slot in slots if slot.approved and not slot.slashed]
         accused = self._cross_check(approving)
         finder, segment = self._challenged(solver, work, approving)
         if finder is not None and segment in work.bad - work.hidden:
             finder.profit_nano -= self.fees.challenge + self.assumptions.moves * self.fees.move
-            self._solver_wrong(solver, bond, work.bad, segment, finder, slots, tuple(slot for slot, _ in accused))
+            self._solver_wrong(solver, bond, work.bad, segment, finder, spoken, tuple(slot for slot, _ in accused))
             return False
         for slot, challenger in accused:
             self._evidence_wrong(slot, challenger)
@@ -458,11 +484,6 @@ class Play:
                     self._evidence_wrong(slot, finder)
                     break
         self._outsiders(solver, bond, approving)
-        for slot in slots:
-            if slot.approved and not slot.slashed:
-                fee = self.shape.segments_price(len(slot.segments), slot.ask_nano)
-                slot.duty.profit_nano += fee
-                self.result.submitter_nano -= fee
         return True
 
     def _evidence_wrong(self, slot: Slot, challenger: Duty) -> None:

@@ -51,14 +51,17 @@ class Table:
     waiting: list[tuple[tuple[int, ...], int]] = field(default_factory=list)
     """Segments for the next verifiers, and how many could not have their states."""
     draws: int = 0
+    watched: bool = False
+    """Whether there was a watch, silent or not."""
+    watch: Slot | None = None
 
     def enough(self, verifiers: int) -> bool:
         """Whether verification may go on without filling what is empty."""
         return 2 * len(self.slots) > verifiers and not self.waiting
 
-    def with_watch(self, watch: Slot | None) -> list[Slot]:
-        """Everybody who spoke."""
-        return [*self.slots, watch] if watch is not None and watch.revealed else self.slots
+    def spoken(self) -> list[Slot]:
+        """Everybody who spoke, the watch too."""
+        return [*self.slots, self.watch] if self.watch is not None and self.watch.revealed else list(self.slots)
 
     def take(self, drawn: list[Slot]) -> None:
         """A round is over: who showed nothing, or could not look, leaves."""

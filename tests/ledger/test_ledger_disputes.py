@@ -13,6 +13,7 @@ from consensus.ledger import games, queries
 from consensus.ledger.duties import audits, duties
 from consensus.ledger.execute import execute_block
 from consensus.ledger.messages import (
+    ROLE_WHISTLEBLOWER,
     Challenge,
     DisputeMove,
     EvidenceChallenge,
@@ -27,6 +28,7 @@ from consensus.ledger.messages import (
     verdict_commitment,
 )
 from consensus.ledger.parameters import Parameters, devnet_parameters
+from consensus.ledger.records import TASK_ENDED
 from consensus.ledger.schedule import game_blocks_max
 from gensyn_node.primitives.codec import encode
 from proofs.pinpoint.types import Finished, Game, Name, Phase, PostStates
@@ -114,12 +116,47 @@ def test_evidence_that_a_lazy_verifier_made_up_costs_its_bond_and_the_solver_not
     own = own_evidence(world, task_id, segment)
     before = world.worth(finder.name)
     challenge(world, finder, task_id, EvidenceChallenge(0, 1, segment, slot.verifier, own))
-    task = world.finish(task_id)
+    play(world, *world.actors.values())
+    for actor in world.actors.values():
+        actor.lazy = False
+    world.until(lambda: "dispute_resolved" in world.kinds())
     assert world.dispute(task_id).state == "defender_wrong"
-    assert world.instalment(task_id).verifications[0].state == "slashed"
-    assert task.state == "finished" and task.attempt == 1 and task.solver_paid_nano > 0
-    assert task.verifiers_paid_nano == 0, "no fee for work not done"
     assert world.worth(finder.name) > before
+    task = world.finish(task_id)
+    assert task.state == "finished" and task.attempt == 1 and task.solver_paid_nano > 0
+    lazy, other = world.instalment(task_id).verifications
+    assert (lazy.state, lazy.fee_nano) == ("slashed", 0), "no fee for work not done"
+    assert other.state == "paid" and other.verifier not in (slot.verifier, solver.address)
+    assert task.verifiers_paid_nano == other.fee_nano > 0, "settled on somebody's word"
+
+
+def test_what_nobody_is_left_to_verify_is_not_settled() -> None:
+    """The only verifier made its evidence up, and so does everybody who is drawn after it."""
+    world = World()
+    world.crew(*CREW, patient=True)
+    finder = Actor("erin", roles=ROLE_WHISTLEBLOWER)
+    world.register(finder)
+    task_id = world.submit(spec(instalments=1, verifiers=1, samples=2))
+    solver, slashed = world.solver_of(task_id), set[bytes]()
+    for actor in world.actors.values():
+        actor.lazy = actor is not solver
+    world.until(lambda: world.task(task_id).committed == 1)
+    escrow = world.task(task_id).escrow_nano
+    while world.task(task_id).state not in TASK_ENDED:
+        instalment = world.instalment(task_id)
+        slot = instalment.verifications[-1] if instalment.verifications else None
+        if slot is not None and (instalment.state, slot.state) == ("window", "revealed"):
+            slashed.add(slot.verifier)
+            segment = slot.segments[0]
+            own = own_evidence(world, task_id, segment)
+            challenge(world, finder, task_id, EvidenceChallenge(0, 1, segment, slot.verifier, own))
+            world.until(lambda: not world.instalment(task_id).open_disputes)
+        else:
+            world.step()
+    task = world.task(task_id)
+    assert len(slashed) == len(CREW) - 1
+    assert (task.state, task.solver_paid_nano, task.verifiers_paid_nano) == ("expired", 0, 0)
+    assert task.refunded_nano == escrow
 
 
 def test_true_evidence_stands_and_the_challenger_pays_the_verifier() -> None:

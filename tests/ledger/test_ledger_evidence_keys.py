@@ -153,7 +153,9 @@ def test_a_verifier_that_was_told_the_state_roots_loses_its_bond(segment: int) -
     order = queries.spec(world.ledger, task_id)
     assert dispute.evidence_key == evidence_key_of(order, instalment, drawn)
     assert task.state == "finished" and task.attempt == 1 and task.solver_paid_nano > 0
-    assert task.verifiers_paid_nano == 0
+    told, other = world.instalment(task_id).verifications
+    assert (told.state, told.fee_nano) == ("slashed", 0) and other.state == "paid"
+    assert task.verifiers_paid_nano == other.fee_nano, "settled on somebody else's word"
     assert world.worth(finder.name) > before and world.worth(verifier.name) < had
 
 
