@@ -168,11 +168,12 @@ def pay_owed(state: State, instalment: Instalment) -> int:
     return sum(owed.fee_nano for owed in instalment.owed)
 
 
-def fees_of_forced_round(state: State, instalment: Instalment) -> tuple[Owed, ...]:
+def fees_of_forced_round(state: State, instalment: Instalment, lost: DisputeRecord | None = None) -> tuple[Owed, ...]:
     """Fees of those who verified what was shown with a forced error, and did not approve the error itself.
 
-    Who disagreed at it knows the right root, which re-execution alone gives. The segment that began at the wrong state
-    was work like the others, whatever its verdict.
+    Who disagreed at it knows the right root, which re-execution alone gives: the solver's, or the one that won the
+    dispute that the solver `lost`. The segment that began at the wrong state was work like the others, whatever its
+    verdict.
     """
     right = instalment.segment_roots[instalment.forced_segment - instalment.first_segment]
     owed = []
@@ -186,6 +187,7 @@ def fees_of_forced_round(state: State, instalment: Instalment) -> tuple[Owed, ..
             if finding.verdict == APPROVED
             or (finding.verdict == DISAGREED and finding.segment == instalment.forced_segment + 1)
             or (finding.verdict == DISAGREED and finding.segment == instalment.forced_segment and finding.root == right)
+            or (finding.verdict == DISAGREED and lost is not None and _right(lost, instalment.number, finding, False))
         ]
         owed.append(Owed(slot.verifier, fee_of(state, instalment, slot, done)))
     return tuple(owed)
@@ -369,7 +371,7 @@ def _compensations(state: State, dispute: DisputeRecord) -> tuple[tuple[bytes, i
         owed += [(fee.verifier, fee.fee_nano) for fee in instalment.owed]
         doubted = _defenders_of_evidence(state, instalment)
         if instalment.voided:
-            fees = fees_of_forced_round(state, instalment)
+            fees = fees_of_forced_round(state, instalment, dispute)
             owed += [(fee.verifier, fee.fee_nano) for fee in fees if fee.verifier not in doubted]
             continue
         for slot in instalment.verifications:

@@ -35,6 +35,8 @@ class Play:
         self.fees: Fees = fees_of(shape, parameters)
         self.result = Result()
         self.rate_bps = shape.spec.forced_error_bps
+        self.pool_nano = POOL_SHARE * SUPPLY_NANO_MAX
+        """Of jackpots; it is taken to hold enough for a whole one."""
         self.tax_nano = 0
         """Of the instalment at hand: its solver pays it once more when it lets the instalment fall."""
 
@@ -176,20 +178,26 @@ class Play:
             self._examine(slot, solver, shown, slots)
         watch = self._watch(number, solver, bond, shown, slots, table.out)
         slots += [watch] if watch else []
-        self._pay_jackpot([slot.duty for slot in slots if slot.worked and error in slot.segments])
+        for slot in slots:
+            slot.told = slot.act == "leak" and self._friends(slot.duty, solver) and error in slot.segments
+            slot.approved &= not slot.told
+        found = [slot.duty for slot in slots if (slot.worked or slot.told) and error in slot.segments]
+        self._pay_jackpot(found if error not in work.bad else [])
         finder = self._finder_of_error(solver, slots, segments, error)
         for slot in slots:
-            wrong = [segment for segment in slot.segments if segment in work.bad and segment != error]
+            # The next segment was shown from the error's end: whatever is said about it says nothing.
+            wrong = [segment for segment in slot.segments if segment in work.bad and segment != error + 1]
             if slot.worked and wrong:
                 slot.disagreed = wrong[0]
             elif slot.act != "lie":
                 slot.disagreed = None
-        if not self._disputes(solver, bond, work, [slot for slot in slots if slot.revealed]):
+        open_to_doubt = Work(work.bad - {error + 1}, work.done_bps, work.hidden)
+        if not self._disputes(solver, bond, open_to_doubt, [slot for slot in slots if slot.revealed]):
             return False
         for slot in slots:
             if slot.approved and error in slot.segments:
                 self._slash(slot.duty, slot.bond_nano, finder)
-            elif (slot.worked or slot.approved) and not slot.slashed and not slot.unavailable:
+            elif (slot.worked or slot.told or slot.approved) and not slot.slashed and not slot.unavailable:
                 fee = self.shape.segments_price(len(slot.segments), slot.ask_nano)
                 slot.duty.profit_nano += fee
                 self.result.submitter_nano -= fee
@@ -216,10 +224,9 @@ class Play:
         return finder
 
     def _pay_jackpot(self, claimants: list[Duty]) -> None:
-        """The pool is taken to hold enough for a whole jackpot."""
         if claimants:
-            payout, enough = self.parameters.forced_payout_bps, POOL_SHARE * SUPPLY_NANO_MAX
-            share = share_nano(enough, self.tax_nano, self.rate_bps, payout, len(claimants))
+            payout = self.parameters.forced_payout_bps
+            share = share_nano(self.pool_nano, self.tax_nano, self.rate_bps, payout, len(claimants))
             for duty in claimants:
                 duty.profit_nano += share
                 self.result.jackpot_nano -= share
@@ -279,7 +286,7 @@ class Play:
             if any(times >= parameters.refusals_max for _, times in table.waiting):
                 return self._unserved(number, segments, solver, bond, work, table.spoken(), blind)
             table.draws += bool(silent)
-            if len(table.slots) == verifiers or table.draws >= parameters.verifier_draws_max:
+            if len(table.slots) == verifiers or table.draws >= parameters.verifier_draws_max or not drawn:
                 break
         return table.enough(verifiers) or self._give_up(solver, table.slots, segments)
 
@@ -456,7 +463,7 @@ class Play:
             if slot in doubted or slot.slashed or (slot.approved and segment in slot.segments):
                 continue
             right = len(slot.segments) if slot.approved else 0
-            if slot.worked and slot.disagreed is not None:
+            if slot.worked:  # also who found a forced error, and nothing else
                 right = sum(s == segment or s not in bad for s in slot.segments)
             elif slot.duty is winner:
                 right = 1  # a lie that came true

@@ -28,6 +28,8 @@ class Slot:
     worked: bool = False
     approved: bool = False
     """It stands behind all its segments."""
+    told: bool = False
+    """Its own hand told it where a forced error is."""
     disagreed: int | None = None
     unavailable: bool = False
     revealed: bool = True

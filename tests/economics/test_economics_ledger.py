@@ -22,6 +22,7 @@ from consensus.ledger.records import (
     DISPUTE_BOTH_WRONG,
     DISPUTE_DEFENDER_WRONG,
     DISPUTE_MOOT,
+    OUTCOME_FORCED,
     Instalment,
     Verification,
 )
@@ -32,12 +33,14 @@ from gensyn_node.economics.play import Play
 from gensyn_node.economics.population import Population, provider
 from gensyn_node.economics.shape import Shape
 from gensyn_node.economics.strategies import OUTSIDER, SOLVER, TRUE, VERIFIER, Strategy
+from gensyn_node.economics.table import Duty
 from tests.simulator.ledger.characters import HONEST, Character
 from tests.simulator.ledger.market import Market
 from tests.simulator.ledger.other_actors import Submitter
 from tests.simulator.ledger.stories import CALM
 from tests.simulator.ledger.toy_program import ASK, execution, order
 
+NEVER = 1 << 30
 FREE = Assumptions(margin_bps=1 << 80, capital_bps_per_year=0, value_bps=0)
 SEGMENTS = 6
 CROWDS = {
@@ -56,6 +59,16 @@ CROWDS = {
     "griefing": (Character(watcher="griefing"), "challenge not revealed"),
 }
 """Three of these beside three honest ones, and what is to come to pass in some seed."""
+FORCED = {
+    "honest": "jackpot_paid",
+    "wrong": "solver proven wrong",
+    "lazy": "approved a forced error",
+    "lying": "verdict proven wrong",
+    "silent": "jackpot_paid",
+    "idle": "jackpot_paid",
+}
+"""Of these, with forced errors in half of all instalments."""
+FORCED_BPS = 5_000
 WATCHED = ("lazy",)
 """Crowds among whose honest ones is a whistleblower."""
 ACTS_OF_SOLVERS = {"idle": "idle"}
@@ -68,6 +81,7 @@ class OneTask(Submitter):
 
     def _order(self) -> m.TaskSpec:
         fields = {"steps": 2 * SEGMENTS, "segment_steps": 2, "instalments": 1, "samples": 2}
+        fields["forced_error_bps"] = self.forced_error_bps
         return order(self.wallet.name, verifiers=self.rng.choice((1, 2, 3)), deadline_blocks=600, **fields)
 
 
@@ -80,13 +94,15 @@ class OneTaskMarket(Market):
 class Chain:
     """What happened to the one task of a market."""
 
-    def __init__(self, seed: int, crowd: str) -> None:
+    def __init__(self, seed: int, crowd: str, forced_error_bps: int = 0) -> None:
         parameters = msgspec.structs.replace(
             CALM.parameters, challengers_per_dispute_max=4, miss_slash_bps=300, watch_bps=0
         )
         cheat, _ = CROWDS[crowd]
-        characters = [Character(watcher=HONEST if crowd in WATCHED else "none"), *[Character()] * 2, *[cheat] * 3]
+        watched = crowd in WATCHED and not forced_error_bps
+        characters = [Character(watcher=HONEST if watched else "none"), *[Character()] * 2, *[cheat] * 3]
         schedule = replace(CALM, characters=characters, tasks=1, traders=0, delegators=0, parameters=parameters)
+        schedule = replace(schedule, forced_error_bps=forced_error_bps)
         self.market = OneTaskMarket(seed, schedule)
         self.actors = list(self.market.providers.values())
         self.attempts: dict[int, Instalment] = {}
@@ -95,10 +111,13 @@ class Chain:
         """Attempt -> by verifier and height of its draw, in the order of the draws."""
         self.watches: dict[int, dict[tuple[bytes, int], Verification]] = {}
         self.events: list[Event] = []
+        self.pools: list[int] = []
+        """What was in the jackpot pool each time that it was paid from."""
         self.fees: Counter[bytes] = Counter()
         self._run()
         self.task = queries.tasks(self.ledger, 1)[0]
         self.spec = queries.spec(self.ledger, self.task.task_id)
+        self.verifiers = self.spec.verifiers if self.spec is not None else 0
         self.solvers = [self.agent(event.get("solver")) for event in self.events if event.kind == "task_assigned"]
 
     @property
@@ -113,7 +132,10 @@ class Chain:
     def _run(self) -> None:
         market, ended = self.market, False
         while not ended or market.height < 30:
+            before = queries.supply(market.ledger).jackpot_nano
             delta = market.step()
+            if any(event.kind == "jackpot_paid" for event in delta.events):
+                self.pools.append(before)
             self.events += delta.events
             for data, result in zip(market.blocks[-1][1], delta.results, strict=True):
                 self.fees[m.decode_transaction(data).sender_address] += result.fee_nano
@@ -168,13 +190,14 @@ class Recorded:
 
     def __init__(self, chain: Chain) -> None:
         self.chain, self.attempt, self.height = chain, 0, 0
-        self.heights: Iterator[int] = iter(())
+        self.heights: list[int] = []
         self.group: list[Verification] = []
         self.solvers = iter(chain.solvers)
 
     def solver(self, gone: Collection[int], cheat_first: bool) -> int | None:
         self.attempt += 1
-        self.heights = iter(sorted({height for _, height in self.chain.slots.get(self.attempt, {})}))
+        self.heights = sorted({height for _, height in self.chain.slots.get(self.attempt, {})})
+        self.height = 0
         return next(self.solvers, None)
 
     def work(self, act: str, segments: int) -> Work:
@@ -183,11 +206,16 @@ class Recorded:
         return Work(self.chain.bad_segments(now), 0, hidden)
 
     def forced(self, segments: int, chance_bps: int) -> int | None:
-        return None
+        now = self.chain.attempts[self.attempt]
+        return now.forced_segment - now.first_segment if now.outcome == OUTCOME_FORCED else None
 
     def verifiers(self, count: int, out: Collection[int], solver: int) -> list[int]:
-        """In the order in which they were drawn."""
-        self.height = next(self.heights, 1 << 30)
+        """In the order in which they were drawn. Who takes the place of others is of the same round as they are."""
+        now, following = self.chain.attempts[self.attempt], next(iter(self.heights), NEVER)
+        rounds = [slot.drawn_height for slot in now.verifications if now.second_round and not slot.watch]
+        if self.height < min(rounds, default=0) <= following and count < self.chain.verifiers:
+            return []
+        self.heights, self.height = self.heights[1:], following
         slots = self.chain.slots.get(self.attempt, {})
         self.group = [slot for (_, drawn), slot in slots.items() if drawn == self.height]
         return [self.chain.agent(slot.verifier) for slot in self.group]
@@ -195,7 +223,7 @@ class Recorded:
     def watch(self, taken: Collection[int], claimed: Sequence[int], chance_bps: int) -> tuple[int, int] | None:
         """The one that was drawn after these verifiers and before the next."""
         later = (height for _, height in self.chain.slots.get(self.attempt, {}) if height > self.height)
-        following = min(later, default=1 << 30)
+        following = min(later, default=NEVER)
         for slot in self.chain.watches.get(self.attempt, {}).values():
             agent = self.chain.agent(slot.verifier)
             if self.height < slot.drawn_height < following:
@@ -210,7 +238,7 @@ class Recorded:
         ended = [e.subject for e in self.chain.events if e.kind == "dispute_resolved"]
         decided = [one for one in self._disputes() if one.state != DISPUTE_MOOT]
         own = [ended.index(one.dispute_id) for one in decided if one.challengers[0].address == address]
-        return min(own, default=1 << 30), shown.index(address) if address in shown else 1 << 30
+        return min(own, default=NEVER), shown.index(address) if address in shown else NEVER
 
     def segments(self, agent: int, segments: int, samples: int) -> tuple[int, ...]:
         address = self.chain.actors[agent].address
@@ -220,9 +248,13 @@ class Recorded:
         return False
 
     def lie(self, agent: int) -> str:
+        """How the dispute went that it opened, or joined after another's lie about the same segment."""
         address = self.chain.actors[agent].address
-        own = next(one for one in self._disputes() if one.challengers[0].address == address)
-        return {DISPUTE_DEFENDER_WRONG: WINS, DISPUTE_BOTH_WRONG: BOTH_WRONG}.get(own.state, LOSES)
+        challengers = ((one, each) for one in self._disputes() for each in one.challengers)
+        own, mine = next((one, each) for one, each in challengers if each.address == address)
+        if own.state == DISPUTE_BOTH_WRONG and mine == own.challengers[own.lead]:
+            return BOTH_WRONG
+        return LOSES if mine.lost or own.state != DISPUTE_DEFENDER_WRONG else WINS
 
     def watcher(self, taken: Collection[int], approved: Sequence[int]) -> tuple[int, int] | None:
         """An honest challenger from outside."""
@@ -247,6 +279,17 @@ class Recorded:
         return [one for one in found if one.attempt == self.attempt]
 
 
+class PlayWithPools(Play):
+    """Pays jackpots out of what the chain had in its pool."""
+
+    pools: Iterator[int]
+
+    def _pay_jackpot(self, claimants: list[Duty]) -> None:
+        if claimants:
+            self.pool_nano = next(self.pools)
+        super()._pay_jackpot(claimants)
+
+
 def strategy_of(chain: Chain, agent: int) -> Strategy:
     """What the simulation calls what it does."""
     character = chain.actors[agent].character
@@ -262,16 +305,17 @@ def strategy_of(chain: Chain, agent: int) -> Strategy:
     return replace(acts, counts=next((role for role, does in counts.items() if does), "")) if acts != TRUE else acts
 
 
-def check(seed: int, crowd: str) -> Counter[str]:
+def check(seed: int, crowd: str, forced_error_bps: int = 0) -> Counter[str]:
     """One market and its simulation; what it reached."""
-    chain = Chain(seed, crowd)
+    chain = Chain(seed, crowd, forced_error_bps)
     if chain.partly:
         return Counter({"partly": 1})
     assert chain.spec is not None
     shape = Shape(chain.spec, chain.task.gas_per_step)
     agents = tuple(provider(number, 1, ASK) for number in range(len(chain.actors)))
     population = Population(agents, tuple(strategy_of(chain, agent) for agent in range(len(agents))))
-    play = Play(population, shape, chain.market.parameters, FREE, Recorded(chain))
+    play = PlayWithPools(population, shape, chain.market.parameters, FREE, Recorded(chain))
+    play.pools = iter(chain.pools)
     play.fees = type(play.fees)(*(0 for _ in play.fees.__slots__))
     result = play.task()
     simulated: Counter[int] = Counter()
@@ -291,6 +335,11 @@ def check(seed: int, crowd: str) -> Counter[str]:
 def test_every_account_gains_on_the_ledger_what_the_simulation_says(crowd: str) -> None:
     wanted = CROWDS[crowd][1]
     assert any(check(seed, crowd)[wanted] for seed in range(20)), f"no seed reached: {wanted}"
+
+
+@pytest.mark.parametrize("crowd", FORCED)
+def test_with_forced_errors_too(crowd: str) -> None:
+    assert any(check(seed, crowd, FORCED_BPS)[FORCED[crowd]] for seed in range(20)), f"no seed: {FORCED[crowd]}"
 
 
 def test_a_lie_about_what_is_wrong_may_win_lose_or_take_the_solver_down_with_it() -> None:
@@ -313,3 +362,5 @@ def test_many_situations_on_the_ledger_and_in_the_simulation() -> None:
     for seed in range(int(os.environ.get("ECONOMICS_SEEDS", "25"))):
         for crowd in CROWDS:
             check(seed, crowd)
+            if crowd in FORCED:
+                check(seed, crowd, FORCED_BPS)
