@@ -39,6 +39,8 @@ class Teller:
                 move = data["move"]
                 which = short(data["dispute"]["dispute_id"])
                 self._say(f"block {move.height}: dispute {which}: {move.mover} {move.description}")
+            case "frozen":
+                self._say(f"the training of {data} stands still")
             case "killed":
                 self._say(f"{data} is ended by kill -9")
             case "started":

@@ -109,6 +109,19 @@ def stop_homes(homes: tuple[Home, ...], *, kill: bool = False) -> None:
         (home.path / PID_FILE).unlink(missing_ok=True)
 
 
+def freeze_worker(home: Home) -> bool:
+    """Stop the worker of a node, which goes on without noticing; whether there was one that still ran."""
+    node = _process(home)
+    for child in _children(node) if node else ():
+        try:
+            if "ml.worker" in child.cmdline() and child.status() != psutil.STATUS_STOPPED:
+                child.suspend()
+                return True
+        except psutil.NoSuchProcess:
+            continue
+    return False
+
+
 def _kill_after(processes: list[psutil.Process], patience_s: float) -> None:
     """Wait for processes that were told to end; kill those that do not, and wait for these as well."""
     _, left = psutil.wait_procs(processes, timeout=patience_s)

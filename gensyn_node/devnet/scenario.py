@@ -32,7 +32,8 @@ class Network(Table, frozen=True):
     parameters: dict[str, Annotated[int, Meta(ge=0)]] = {}
     """What the chain begins with where a devnet's own parameters would make the story long."""
     kill_solver_after: Annotated[int, Meta(ge=0, le=16)] = 0
-    """The node that solves is ended by kill -9 once so many instalments are settled, for good; 0: never."""
+    """The node that solves is ended by kill -9 once so many instalments are settled, for good; 0: never. Its training
+    stands still from when it committed them."""
     restart_solver: bool = False
     """The node that solves is ended by kill -9 as soon as it committed an instalment, and started again at once."""
 

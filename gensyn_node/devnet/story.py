@@ -29,7 +29,7 @@ from gensyn_node.devnet.chronicle import Chronicle
 from gensyn_node.devnet.digits import write_digits
 from gensyn_node.devnet.genesis import patient_parameters
 from gensyn_node.devnet.layout import Devnet, NodePlan, create_devnet, plans_with_cheats
-from gensyn_node.devnet.processes import check_alive, running, start_node, stop_homes
+from gensyn_node.devnet.processes import check_alive, freeze_worker, running, start_node, stop_homes
 from gensyn_node.devnet.scenario import Network, Scenario
 from gensyn_node.keys.keyring import ACCOUNT, Keyring
 from gensyn_node.primitives.bech32 import encode_address
@@ -47,8 +47,8 @@ from gensyn_node.sdk.verify import Verified
 
 Json = dict[str, Any]
 Tell = Callable[[str, Any], None]
-"""tell(kind, data): what happens, as it happens. Kinds: network, started, quote, submitted, task, chain, move, killed,
-verified, evaluated."""
+"""tell(kind, data): what happens, as it happens. Kinds: network, started, quote, submitted, task, chain, move, frozen,
+killed, verified, evaluated."""
 PROVIDERS_S = 90.0
 _POLL_S = 0.5
 
@@ -276,11 +276,18 @@ class _Story:
     def _kill_solver(self, view: Json) -> None:
         """End the node that solves, once, where the scenario says so: for good, or to start it again."""
         network, record = self.scenario.network, view["record"]
-        for_good = network.kill_solver_after and record["settled"] >= network.kill_solver_after
-        if self.ended or not view["solver"] or not (for_good or (network.restart_solver and record["committed"])):
+        if self.ended or not view["solver"] or not record["committed"]:
             return
+        for_good = network.kill_solver_after > 0
         name = next(iter(self._names([view["solver"]])))
         home = next(home for home in self.devnet.homes if home.path.name == name)
+        if for_good and record["settled"] < network.kill_solver_after:
+            # Else it may have trained everything before the first instalment is paid.
+            if record["committed"] >= network.kill_solver_after and freeze_worker(home):
+                self.tell("frozen", name)
+            return
+        if not for_good and not network.restart_solver:
+            return
         stop_homes((home,), kill=True)
         self.ended.append(name)
         self.tell("killed", name)
