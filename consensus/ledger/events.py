@@ -12,6 +12,7 @@ EVENTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "rewards_withdrawn": ("validator", ("delegator", "amount_nano")),
     "validator_edited": ("validator", ("name", "commission_bps")),
     "stake_slashed": ("validator", ("amount_nano", "why")),
+    "finder_paid": ("account", ("amount_nano",)),
     "validator_tombstoned": ("validator", ("height",)),
     "validator_jailed": ("validator", ("release_height",)),
     "validator_unjailed": ("validator", ()),

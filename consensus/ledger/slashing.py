@@ -54,5 +54,6 @@ def split_slash(state: State, source: money.Place, slashed_nano: int, own_nano: 
     to_jackpot = slashed_nano * parameters.jackpot_bps // BASIS_POINTS
     if to_finder:
         money.transfer(state, source, money.balance(finder), to_finder)
+        state.emit("finder_paid", finder, amount_nano=to_finder)
     money.transfer(state, source, money.JACKPOT, to_jackpot)
     money.transfer(state, source, money.BURNT, slashed_nano - to_finder - to_jackpot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gensyn_node.devnet.layout import FAUCET, Devnet
@@ -49,7 +50,7 @@ class Line:
     before_nano: int
     after_nano: int
     earned_nano: int
-    """As provider: for work and finds."""
+    """For work and finds: as provider, and for the proof of a double vote in a block of its own."""
     slashed_nano: int
     """As provider and as validator: by how much what it has bonded and staked fell."""
     noted_nano: int
@@ -71,8 +72,18 @@ class Line:
         return self.part not in ("honest", "killed", "client", "faucet")
 
 
-def draw_up(client: NodeClient, devnet: Devnet, before: Book, after: Book, parts: dict[str, str]) -> tuple[Line, ...]:
-    """A line an account, from the chain's state. `parts` names what is not honest."""
+def draw_up(
+    client: NodeClient,
+    devnet: Devnet,
+    before: Book,
+    after: Book,
+    parts: dict[str, str],
+    finders: Mapping[str, int] | None = None,
+) -> tuple[Line, ...]:
+    """A line an account, from the chain's state. `parts` names what is not honest.
+
+    `finders`: nano by address that were paid for proofs of double votes, which no record of an account tells.
+    """
     providers = {one["address"]: one for one in client.call("providers")}
     lines = []
     for name, address in addresses(devnet).items():
@@ -83,7 +94,7 @@ def draw_up(client: NodeClient, devnet: Devnet, before: Book, after: Book, parts
                 part=parts.get(name, name if name in ("client", FAUCET) else "honest"),
                 before_nano=before.accounts[name],
                 after_nano=after.accounts[name],
-                earned_nano=int(found["earned_nano"]),
+                earned_nano=int(found["earned_nano"]) + (finders or {}).get(address, 0),
                 slashed_nano=before.bonded[name] - after.bonded[name],
                 noted_nano=int(found["slashed_nano"]),
             )

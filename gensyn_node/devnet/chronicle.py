@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,8 @@ class Chronicle:
         self._height = from_height
         self.lines: list[str] = []
         """All that was told."""
+        self.finders: Counter[str] = Counter()
+        """By address: nano for proofs of double votes."""
 
     def read_on(self) -> list[tuple[int, str]]:
         """(height, sentence) of the blocks since the last time. STORY_FAILED when the node lacks one."""
@@ -33,6 +36,9 @@ class Chronicle:
             found = self._client.call("block_results", height=height)
             if found is None:
                 raise Rejection(reasons.STORY_FAILED, f"the node has no results of block {height}")
+            for event in found["events"]:
+                if event["kind"] == "finder_paid":
+                    self.finders[event["subject"]] += dict(event["fields"])["amount_nano"]
             sentences = (sentence_of(event, self._named) for event in found["events"])
             told += [(height, sentence) for sentence in sentences if sentence]
         self._height = max(head, self._height)
@@ -120,6 +126,7 @@ _SENTENCES: dict[str, Callable[[str, Fields, Named], str]] = {
     "dispute_resolved": _part("dispute {subject} ends: {outcome} ({why})"),
     "slashed": _slashed,
     "stake_slashed": _part("the validator {subject} loses {amount_nano} of stake ({why})"),
+    "finder_paid": _part("{subject} had the proof of it in its block and takes {amount_nano}"),
     "validator_tombstoned": _part("the validator {subject} is out for good"),
     "provider_paused": _part("{subject} gets no more work ({why})"),
     "task_ended": _part("the task is {state}; {refunded_nano} come back"),

@@ -211,7 +211,7 @@ class _Story:
         verified, evaluation = self._fetch(task_id, view)
         after = read_book(self.client, self.devnet)
         parts = self.cheats | dict.fromkeys(self.killed, "killed")
-        lines = draw_up(self.client, self.devnet, before, after, parts)
+        lines = draw_up(self.client, self.devnet, before, after, parts, chronicle.finders)
         disputes = tuple(self._told(one) for one in self.client.call("disputes", task_id=task_id.hex()))
         ending = Ending(
             name=self.scenario.name,

@@ -37,6 +37,7 @@ from gensyn_node.primitives.limits import MIB
 from gensyn_node.sdk import blobs, reasons
 from gensyn_node.sdk.client import NodeClient
 from gensyn_node.sdk.ledger_reader import LedgerReader
+from ml.worker.kernels import kernel_store
 from proofs.dataset import dataset_root
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class Audit:
         """`client` fetches blobs and sends; `reader` reads the ledger, as the same node tells it when None."""
         self._client = client
         self.folder = home.path / FOLDER / task_id.hex()
+        self._kernels = kernel_store(home.kernels)
         self.reader: Look = reader or LedgerReader(client)
         task, spec = queries.task(self.reader, task_id), queries.spec(self.reader, task_id)
         if task is None or spec is None:
@@ -268,7 +270,7 @@ class Audit:
         from ml.worker.session import worker_session
 
         bound = psutil.virtual_memory().available
-        with worker_session(self.folder, self.folder.parent / "kernels", bound, threads) as session:
+        with worker_session(self.folder, self._kernels, bound, threads) as session:
             yield session
 
     def clean(self) -> None:

@@ -12,6 +12,7 @@ from typing import BinaryIO, cast
 from gensyn_node.primitives.errors import Rejection
 from ml import reasons
 from ml.worker.frames import decode_reply, frame, read_frame
+from ml.worker.kernels import compile_kernels, own_kernels
 from ml.worker.messages import Failed, Final, Progress, Ready, Request, SegmentDone
 from ml.worker.process import worker_command, worker_environment
 
@@ -56,20 +57,21 @@ class WorkerSession:
 
 @contextmanager
 def worker_session(
-    folder: Path, cache: Path, memory_bytes: int, threads: int = 1, device: str = "cpu"
+    folder: Path, store: Path, memory_bytes: int, threads: int = 1, device: str = "cpu"
 ) -> Iterator[WorkerSession]:
-    """A confined worker that may write `folder` and the kernels' `cache`; its last words go to `folder`/worker.log."""
-    for place in (folder, cache):
-        place.mkdir(parents=True, exist_ok=True)
-    environment = worker_environment(threads, folder)
-    kernels = environment.setdefault("NUMBA_CACHE_DIR", str(cache))
+    """A confined worker that may write `folder` alone; its last words go to `folder`/worker.log.
+
+    `store`: compiled kernels, of which it gets a copy (see `ml.worker.kernels`).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    compile_kernels(store)
     with (folder / "worker.log").open("wb") as errors:
         process = subprocess.Popen(
-            worker_command(memory_bytes, folders=(folder, Path(kernels)), file_bytes=memory_bytes, device=device),
+            worker_command(memory_bytes, folders=(folder,), file_bytes=memory_bytes, device=device),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=environment,
+            env=worker_environment(threads, folder, own_kernels(store, folder)),
             cwd=folder,
             start_new_session=True,
         )

@@ -132,6 +132,9 @@ def test_the_finder_is_the_operator_of_who_proposed_the_evidence() -> None:
     supply = queries.supply(world.ledger)
     assert supply.jackpot_nano == 5 * GSN * world.parameters.jackpot_bps // 10_000
     assert supply.burnt_nano == 5 * GSN - (world.balance("bob") - before) - supply.jackpot_nano
+    assert [(event.subject, event.get("amount_nano")) for event in world.events if event.kind == "finder_paid"] == [
+        (key("bob").address, world.balance("bob") - before)
+    ]
 
 
 def test_accusing_oneself_gives_nothing_back() -> None:

@@ -22,7 +22,7 @@ from gensyn_node.roles import worker_client
 from gensyn_node.roles.reasons import WORKER_DIED, WORKER_REFUSED
 from gensyn_node.roles.worker_client import Worker, WorkerSettings
 from gensyn_node.roles.worker_limits import Conversation, Idleness, WorkerLimits, misbehaviour
-from ml.worker import kernels
+from ml.worker import kernels, session
 from ml.worker.kernels import compile_kernels, own_kernels, parts_of_store
 from ml.worker.messages import PredictMemory, Progress, SegmentDone, Train
 from ml.worker.process import macos_profile, worker_command
@@ -146,6 +146,27 @@ def test_what_it_plants_among_its_kernels_is_not_what_the_next_one_loads(place: 
     assert third not in (first, second)
     assert [str(path.relative_to(third)) for path in sorted(third.rglob("*"))] == [COMPILED, f"{COMPILED}/matmul.nbi"]
     assert (third / COMPILED / "matmul.nbi").read_text() == "compiled"
+
+
+def test_a_session_of_ones_own_has_a_copy_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What re-executes a stranger's task for an audit reaches the store no more than a node's worker."""
+    writable: list[Path] = []
+
+    def command(memory_bytes: int, *, folders: tuple[Path, ...], file_bytes: int, device: str) -> list[str]:
+        writable.extend(folders)
+        return [sys.executable, "-c", "import os, sys; sys.exit(os.environ['NUMBA_CACHE_DIR'])"]
+
+    monkeypatch.setattr(session, "compile_kernels", lambda _: True)
+    monkeypatch.setattr(session, "worker_command", command)
+    folder, store = tmp_path / "audit", tmp_path / "kernels"
+    (store / COMPILED).mkdir(parents=True)
+    (store / COMPILED / "matmul.nbi").write_text("compiled")
+    with pytest.raises(Rejection), session.worker_session(folder, store, 1 << 30):
+        raise AssertionError("it ends at once")
+    (own,) = folder.glob("kernels-*")
+    assert (folder / "worker.log").read_text().strip() == str(own)
+    assert writable == [folder]
+    assert (own / COMPILED / "matmul.nbi").read_text() == "compiled"
 
 
 def test_kernels_are_compiled_once_and_again_when_their_source_is_another(

@@ -46,6 +46,7 @@ from gensyn_node.sdk.audit import (
 from gensyn_node.sdk.audit_challenge import Filing
 from ml.checkpoint import save_state
 from ml.data.manifest import manifest_path, shard_path, write_dataset
+from ml.worker.kernels import kernel_store
 from ml.worker.session import worker_session
 
 
@@ -77,7 +78,7 @@ def test_what_an_audit_says_of_the_rest() -> None:
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Any]]:
     """A folder, and one real worker that may write there; it takes seconds to start."""
     root = tmp_path_factory.mktemp("audits")
-    with worker_session(root, root / "kernels", 4 << 30) as session:
+    with worker_session(root, kernel_store(root / "kernels"), 4 << 30) as session:
         yield root, session
 
 
