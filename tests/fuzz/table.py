@@ -84,6 +84,7 @@ READS_FILES = {
     "gensyn_node.app.sign_history.read_history": "decode_history",
     "gensyn_node.light.trust.load_block": "a file of our own, fuzzed as its codec type",
     "gensyn_node.light.reads.read_account": "records proven under a verified header",
+    "gensyn_node.light.reads.read_under": "records proven under a verified header",
     "gensyn_node.sdk.datasets.read_arrays": "a .npz of one's own; numpy's reader without pickles",
     "gensyn_node.sdk.task_file.read_task_file": "parse_task_file",
     "gensyn_node.devnet.account_book.read_book": "reads our own node's ledger",
