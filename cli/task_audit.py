@@ -90,7 +90,8 @@ def audit(
             settings = light_settings(home, seeds, genesis, trusted, witnesses, trust_hours)
             reader = held.enter_context(proven_reader(settings))
         look = Audit(client, home_of(home), parse_id(task_id), reader)
-        chosen = look.drawn(fraction, segments)
+        chosen, committed = look.drawn(fraction, segments), len(look.committed())
+        proven_at = None if reader is None else reader.height
         tell(f"Fetching the data of {len(chosen)} segments by their content …")
         job = look.job(threads)
         with look.worker(threads) as worker:
@@ -101,8 +102,8 @@ def audit(
             if filing is not None and culprit is not None:
                 ruling = _file(filing, worker, culprit, bond=bond, threads=threads, ask=not yes)
         look.clean()
-    value = _value(task_id, found, chances(len(look.committed()), len(found)), ruling)
-    value["proven_at"] = None if reader is None else reader.height
+    value = _value(task_id, found, chances(committed, len(found)), ruling)
+    value["proven_at"] = proven_at
     value["forced_error"] = filing is not None and filing.forced_error
     emit(as_json, value, lambda: _show(value))
     if value["wrong"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
@@ -16,8 +17,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "ledger"))
 
 import msgspec
 import torch
+import typer
 from ledger_world import CHAIN, DATA, GSN, PROGRAM, WRONG_ROOT, Actor, Run, World, id_of, key, spec
 
+from cli import output, task_audit
 from consensus.ledger import queries
 from consensus.ledger.duties import Duty
 from consensus.ledger.guarantee import caught
@@ -213,6 +216,40 @@ def test_an_audit_finds_the_wrong_segment_challenges_it_and_earns_the_bounty(
     assert again.resume(worker, 1) is None, "nothing is left to go on with"
     audit.clean()
     assert not audit.folder.exists()
+
+
+class Lent:
+    """A client until it is closed."""
+
+    def __init__(self, client: FakeClient) -> None:
+        self._client: FakeClient | None = client
+
+    def __getattr__(self, name: str) -> Any:
+        assert self._client is not None, f"{name} of a closed client"
+        return getattr(self._client, name)
+
+    def __enter__(self) -> Lent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client = None
+
+
+def test_the_command_files_what_it_finds_and_tells_how_it_ended(
+    bench: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = bench
+    world, client, task_id, _ = network(folder / "command", faults=(9,))
+    monkeypatch.setattr(audit_challenge.time, "sleep", lambda _: world.step())
+    monkeypatch.setattr(task_audit, "client_of", lambda *_: Lent(client))
+    monkeypatch.setattr(task_audit, "key_of", lambda *_: key("submitter"))
+    monkeypatch.setattr(task_audit, "home_of", lambda _: Home(folder))
+    with pytest.raises(typer.Exit) as ended:
+        task_audit.audit(task_id.hex(), fraction=1.0, segments=None, bond=True, yes=True, as_json=True)
+    assert ended.value.exit_code == output.EXIT_REFUSED
+    told = json.loads(capsys.readouterr().out)
+    assert (told["wrong"], told["committed"], told["proven_at"]) == (1, 6, None)
+    assert told["dispute"]["state"] == "defender_wrong"
 
 
 def test_what_is_right_agrees_and_what_is_withheld_is_said_to_be(bench: tuple[Path, Any]) -> None:
