@@ -168,7 +168,7 @@ def _show(value: dict[str, Any]) -> None:
         [
             ("Looked at", f"{value['audited']} of {value['committed']} committed segments"),
             ("One wrong segment", f"would have been met with {value['one_bps'] / 100:.2f} %"),
-            *([] if value["proven_at"] is None else [("Records", f"proven, after block {value['proven_at']}")]),
+            *([] if value["proven_at"] is None else [("Records", f"proven, from block {value['proven_at']} on")]),
             ("With 95 %", f"one of {value['certain_segments']} wrong segments would have been met"),
         ]
     )

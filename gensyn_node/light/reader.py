@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Protocol, TypeVar
 
+import structlog
 import trio
 
 from gensyn_node.light import reasons
@@ -20,6 +21,8 @@ PAUSE_S = 0.25
 """Between two questions: nodes prove 5 records a second to one asker."""
 
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 
 class Runs(Protocol):
@@ -104,8 +107,10 @@ def proven_reader(settings: LightSettings) -> Iterator[ProvenReader]:
     try:
         yield ProvenReader(client, run)
     finally:
-        if thread.is_alive():
+        try:
             trio.from_thread.run_sync(over.set, trio_token=token)
+        except trio.RunFinishedError:
+            log.warning("light_client_ended_early", why=str(failed[0]) if failed else "")
         thread.join()
     if failed:
         raise failed[0]
