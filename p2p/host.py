@@ -20,6 +20,7 @@ from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.network.config import ConnectionConfig, RetryConfig
+from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import info_from_p2p_addr
 from libp2p.peer.peerstore import PeerStoreError
@@ -115,6 +116,11 @@ class Host:
             raise InvariantViolation("this libp2p has no AutoConnector.maybe_connect")
         # It dials known peers up to half of high_watermark, whatever low_watermark says, banned ones too.
         self._network.auto_connector.maybe_connect = trio.lowlevel.checkpoint
+        # It also dials for whoever opens a stream (gossip does right after a connection, which may be gone again) and
+        # for peers that others name in a PRUNE of gossip.
+        self._dialling: Counter[PeerId] = Counter()
+        self._dial_of_library = self._network.dial_peer
+        self._network.dial_peer = self._dial_if_ours
         self._network.register_notifee(_Notifee(self))
 
     @asynccontextmanager
@@ -190,6 +196,7 @@ class Host:
         if not self.is_connected(peer):
             with suppress(PeerStoreError):  # It clears addresses that have expired, and then complains that they had.
                 self.raw.get_peerstore().clear_addrs(info.peer_id)
+        self._dialling[peer] += 1
         try:
             with trio.fail_after(bounds.DIAL_S):
                 await self.raw.connect(info)
@@ -197,7 +204,17 @@ class Host:
             raise RequestFailed(f"no answer within {bounds.DIAL_S:.0f} s") from None
         except Exception as error:
             raise RequestFailed(await _why_unreachable(address) or f"handshake of libp2p failed: {error}") from error
+        finally:
+            self._dialling[peer] -= 1
+            if not self._dialling[peer]:
+                del self._dialling[peer]
         return peer
+
+    async def _dial_if_ours(self, peer_id: Any) -> Any:
+        """The library's `dial_peer`, for peers that `dial` was asked for."""
+        if str(peer_id) not in self._dialling:
+            raise SwarmException(f"not connected to {peer_id}, and only the node dials")
+        return await self._dial_of_library(peer_id)
 
     async def hang_up(self, peer: PeerId) -> None:
         """Close every connection with a peer, within `CLOSE_S`."""

@@ -165,7 +165,7 @@ class Backend(OperatorReads):
     async def transaction(self, transaction_id: bytes) -> rpc.TransactionView | None:
         """A transaction that is in a block."""
         chain = self._node.ledger
-        place = chain.store.place_of(transaction_id)
+        place = chain.place_of(transaction_id)
         block = chain.block(place.height) if place else None
         results = chain.results(place.height) if place else None
         if place is None or block is None or results is None:

@@ -23,7 +23,7 @@ from gensyn_node.primitives import codec, limits
 from gensyn_node.primitives.codec import Struct
 from gensyn_node.primitives.errors import InvariantViolation, Rejection
 from gensyn_node.storage import reasons
-from gensyn_node.storage.chain_store import BlockNames, BlockRecord, ChainStore, Head, Snapshot
+from gensyn_node.storage.chain_store import BlockNames, BlockRecord, ChainStore, Head, Place, Snapshot
 from gensyn_node.storage.snapshots import SnapshotSource
 
 KEEP_STATES = 256
@@ -160,15 +160,23 @@ class Chain:
 
     def set_changes(self) -> tuple[int, ...]:
         """Heights of the headers that name another validator set for the next height, rising."""
-        return tuple(self.store.set_changes())
+        return tuple(height for height in self.store.set_changes() if height <= self.head.height)
 
     def block(self, height: int) -> Block | None:
         """A committed block."""
-        encoded = self.store.block(height)
+        encoded = self.store.block(height) if height <= self.head.height else None
         if encoded is None:
             return None
         found: Block = codec.decode(Block, encoded, max_bytes=STORED_BYTES_MAX)
         return found
+
+    def place_of(self, identifier: bytes) -> Place | None:
+        """Where a transaction is in the chain. One that is written but not adopted yet is nowhere.
+
+        Whoever is told that a transaction is in a block reads the ledger next, and must find what it did there.
+        """
+        place = self.store.place_of(identifier)
+        return place if place is not None and place.height <= self.head.height else None
 
     def header(self, height: int) -> Header | None:
         """The header of a committed block, also of one before the snapshot that the node began with."""
@@ -177,7 +185,7 @@ class Chain:
 
     def commit(self, height: int) -> Commit | None:
         """The commit that sealed block `height`."""
-        encoded = self.store.commit(height)
+        encoded = self.store.commit(height) if height <= self.head.height else None
         if encoded is None:
             return None
         found: Commit = codec.decode(Commit, encoded, max_bytes=STORED_BYTES_MAX)
@@ -194,7 +202,7 @@ class Chain:
         return None if stored is None else tuple(_event(event) for event in stored.events)
 
     def _stored_results(self, height: int) -> StoredResults | None:
-        encoded = self.store.results(height)
+        encoded = self.store.results(height) if height <= self.head.height else None
         if encoded is None:
             return None
         found: StoredResults = codec.decode(StoredResults, encoded, max_bytes=STORED_BYTES_MAX)
@@ -206,7 +214,7 @@ class Chain:
         self.adopt(committed)
 
     def write(self, committed: CommittedBlock, commit: Commit, transaction_ids: tuple[bytes, ...]) -> None:
-        """Store an executed block. May run on another thread: readers see the head before until `adopt`."""
+        """Store an executed block. May run on another thread: readers see nothing of it until `adopt`."""
         delta = committed.delta
         self.store.write_block(
             BlockRecord(

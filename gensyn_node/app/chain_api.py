@@ -73,7 +73,7 @@ class NodeChain:
 
     def outcome(self, transaction_id: bytes) -> TransactionOutcome | None:
         """What became of a transaction; None while it is in no block."""
-        place = self._chain.store.place_of(transaction_id)
+        place = self._chain.place_of(transaction_id)
         results = self._chain.results(place.height) if place else None
         if place is None or results is None:
             return None

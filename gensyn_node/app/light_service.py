@@ -114,7 +114,7 @@ class LightService:
         return codec.encode(wire.InclusionReply(self._inclusion(query.transaction_id)))
 
     def _inclusion(self, name: bytes) -> wire.Inclusion | None:
-        place = self._chain.store.place_of(name)
+        place = self._chain.place_of(name)
         if place is None or place.height >= self._chain.head.height:
             return None  # the results are in the next header
         block, results = self._chain.block(place.height), self._chain.results(place.height)

@@ -123,7 +123,7 @@ class OperatorReads:
     async def transaction_proof(self, transaction_id: bytes) -> rpc.TransactionProofView | None:
         """That a block contains a transaction."""
         chain = self._node.ledger
-        place = chain.store.place_of(transaction_id)
+        place = chain.place_of(transaction_id)
         block = chain.block(place.height) if place else None
         if place is None or block is None:
             return None

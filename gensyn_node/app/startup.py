@@ -212,7 +212,7 @@ def _check_index(chain: Chain) -> None:
     for index, (name, result) in enumerate(zip(names.transaction_ids, results, strict=True)):
         if not result.charged:
             continue  # the index may lead to another copy, or did until a rollback
-        place = chain.store.place_of(name)
+        place = chain.place_of(name)
         if place is None or place.height != height or names.transaction_ids[place.index] != name:
             raise Rejection(reasons.HEADS_DISAGREE, f"transaction {index} of block {height} is not in the index")
 

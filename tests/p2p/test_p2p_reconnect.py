@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 import trio
+from libp2p.custom_types import TProtocol
+from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStoreError
+from libp2p.pubsub.pb.rpc_pb2 import PeerInfo
 from p2p_hosts import config_of, pair, run, until
 
 from gensyn_node.primitives.errors import Rejection
@@ -216,15 +219,23 @@ async def _connected(info: Any) -> None:
 
 
 def test_host_does_not_dial_by_itself(tmp_path: Path) -> None:
-    """The library redials known peers up to half its high watermark."""
+    """The library redials known peers up to half its high watermark, and dials for streams and for gossip's PRUNE."""
 
     async def test() -> None:
         async with pair(tmp_path, peers_wanted=0) as (alice, bob):
             await bob.peers.disconnect(alice.peer_id, "test")
             await until(lambda: not alice.peers.connected(), "the disconnection")
+            known = ID.from_base58(alice.peer_id)
+            assert bob._host.raw.get_peerstore().addrs(known), "it knows where to dial"
             await bob._host._network.auto_connector.maybe_connect()
+            with pytest.raises(SwarmException, match="only the node dials"):
+                await bob._host.raw.new_stream(known, [TProtocol("/any/1")])
+            with pytest.raises(SwarmException, match="only the node dials"):
+                await bob._host.raw.connect(bob._host.raw.get_peerstore().peer_info(known))
+            await bob._gossip._pubsub.router._do_px([PeerInfo(peerID=known.to_bytes())])
             await trio.sleep(0.5)
             assert not bob._host.is_connected(alice.peer_id)
+            await bob.peers.connect(alice.addresses[0])
 
     run(test)
 
