@@ -13,14 +13,15 @@ from gensyn_node.primitives.errors import Rejection
 from ml import reasons
 from ml.files import replace_atomically
 from ml.interpreter import canonical, has_odd_nan
-from ml.kernels.hashing import tree_roots
+from ml.kernels.hashing import TensorRoots
 from ml.tensor_file import read_tensor_file
 from proofs import tensors
-from proofs.program.types import F32, Given, Program, StateEntry, TensorType, program_id
+from proofs.program.types import Given, Program, StateEntry, program_id
 from proofs.state import checkpoint_root, state_root
 
 State = list[torch.Tensor]
 """The state entries' tensors in program order."""
+Shapes = tuple[tuple[int, ...], ...]
 
 
 def root_of_state(program: Program, step: int, state: Sequence[torch.Tensor]) -> bytes:
@@ -36,6 +37,7 @@ class StateRoots:
         self._names = [entry.name for entry in program.state]
         self._passed = {number for number, value in enumerate(program.state_outputs) if number == value}
         self._known: dict[int, tuple[torch.Tensor, bytes]] = {}
+        self._makers: dict[Shapes, TensorRoots] = {}
 
     def of(self, step: int, state: Sequence[torch.Tensor], together: bool = False) -> bytes:
         """The root of the state before step `step`; `together`: on all of the kernels' threads, not on this one."""
@@ -46,7 +48,7 @@ class StateRoots:
             if (found := self._known.get(number)) is not None and found[0] is item
         }
         missing = [number for number in range(len(state)) if number not in known]
-        hashed = roots_of_tensors([state[number] for number in missing], together)
+        hashed = roots_of_tensors([state[number] for number in missing], together, self._makers)
         for number, root in zip(missing, hashed, strict=True):
             known[number] = root
             if number in self._passed:
@@ -54,17 +56,21 @@ class StateRoots:
         return state_root(self._id, step, self._names, [known[number] for number in range(len(state))])
 
 
-def roots_of_tensors(values: Sequence[torch.Tensor], together: bool = False) -> list[bytes]:
-    """The tensors' roots. NaNs count as canonical. `together`: on all of the kernels' threads, not on this one."""
+def roots_of_tensors(
+    values: Sequence[torch.Tensor], together: bool = False, makers: dict[Shapes, TensorRoots] | None = None
+) -> list[bytes]:
+    """The tensors' roots. NaNs count as canonical. `together`: on all of the kernels' threads, not on this one.
+
+    `makers` keeps for one thread what was prepared for tensors of such shapes.
+    """
     plain = [value.cpu().contiguous() for value in values]
     quick = [number for number, value in enumerate(plain) if value.dtype == torch.float32 and value.numel()]
-    trees = dict(zip(quick, tree_roots([plain[number] for number in quick], together), strict=True))
-    return [
-        tensors.bind(TensorType(F32, tuple(value.shape)), trees[number])
-        if number in trees
-        else tensors.root_of(value.numpy())
-        for number, value in enumerate(plain)
-    ]
+    shapes = tuple(tuple(plain[number].shape) for number in quick)
+    maker = (makers or {}).get(shapes) or TensorRoots(shapes)
+    if makers is not None:
+        makers[shapes] = maker
+    made = dict(zip(quick, maker.of([plain[number] for number in quick], together), strict=True))
+    return [made.get(number) or tensors.root_of(value.numpy()) for number, value in enumerate(plain)]
 
 
 def root_of_given(program: Program, state: Sequence[torch.Tensor]) -> bytes:

@@ -61,7 +61,8 @@ class Interpreter:
         if not all(plan.makes(value) for value in watched):
             return self._observed_sample(state, batch, step_index, collector)
         inputs = [*state, *batch, torch.tensor(step_index, dtype=torch.int64)]
-        after, loss = plan.step(inputs, watched, collector.whole)
+        copied = {value for value in watched if plan.copies(value)}
+        after, loss = plan.step(inputs, watched - copied, collector.whole, collector.takes(copied))
         collector.results(self.program, after, loss)
         return after, loss
 

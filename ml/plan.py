@@ -9,10 +9,9 @@ a kernel that exists in Python only stands between two such calls.
 from __future__ import annotations
 
 import threading
-import weakref
+from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -28,56 +27,13 @@ from ml.kernels.call import Call
 from ml.kernels.elementwise import TORCH_DTYPES, Group, crosses, group_call, loop_of, single
 from ml.kernels.pool import TASK_WORDS, execute, helpers
 from ml.kernels.recipe import Recipe
-from ml.kernels.strided import copy_call
+from ml.kernels.strided import ROWS_COPY, copy_call
 from ml.kernels.table import full, kernel
-from ml.samples import Look
+from ml.plan_memory import LINE, Buffer, Memory, Outputs, Place
+from ml.samples import Look, Take
 from proofs.program.types import ITEM_BYTES, U8, Node, Program, TensorType
 
-LINE = 64
-"""Every buffer begins at a cache line."""
-
-Block = np.ndarray[Any, np.dtype[np.uint8]]
-
-
-def aligned(memory: Block) -> int:
-    """The first address of a block that begins a cache line."""
-    return -(-memory.ctypes.data // LINE) * LINE
-
-
-@dataclass
-class Buffer:
-    """Memory of one value, and of its views."""
-
-    size: int
-    """Bytes."""
-    kind: str
-    """`arena`, `input` (a tensor that the caller gives), `output` (one that the step returns), `constant`, or `made`
-    (a tensor that a kernel in Python gives)."""
-    number: int
-    """Of the input, the constant or the tensor made."""
-    first: int = -1
-    last: int = -1
-    """Instructions that write it first and use it last."""
-    offset: int = 0
-    """In the arena, or in the block of outputs."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a value lies: a buffer, and a meta tensor whose offset and strides say the rest."""
-
-    buffer: Buffer
-    view: torch.Tensor
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """In elements."""
-        return self.view.stride()
-
-    @property
-    def offset(self) -> int:
-        """Bytes from the buffer's start."""
-        return int(self.view.storage_offset()) * self.view.element_size()
+Words = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass
@@ -103,14 +59,13 @@ class _Stretch:
 class _Ready:
     """A plan with its memory: addresses are known but for inputs and outputs."""
 
-    arena: Any
-    words: np.ndarray[Any, np.dtype[np.int64]]
-    tasks: int
-    table: np.ndarray[Any, np.dtype[np.int64]]
-    patched: np.ndarray[Any, np.dtype[np.int64]]
+    arena: Memory
+    words: Words
+    table: Words
+    patched: Words
     """Places of addresses that differ from step to step."""
-    patch_sources: np.ndarray[Any, np.dtype[np.int64]]
-    patch_offsets: np.ndarray[Any, np.dtype[np.int64]]
+    patch_sources: Words
+    patch_offsets: Words
     made: dict[int, list[tuple[int, int]]]
     """For each tensor that a kernel in Python gives, the places of addresses in it, with offsets."""
     frees: list[list[int]]
@@ -126,6 +81,21 @@ class _Ready:
 def meta(type_: TensorType) -> torch.Tensor:
     """A contiguous meta tensor of a type."""
     return torch.empty(type_.shape, dtype=TORCH_DTYPES[type_.dtype], device="meta")
+
+
+class _Listed:
+    """Compiled tasks in memory, and others among them."""
+
+    def __init__(self, table: Words, added: Sequence[int] = (), numbers: Words | None = None) -> None:
+        """`added`: after how many of the plan's own tasks each other one comes, rising; `numbers`: what they read."""
+        self._table, self._added, self._numbers = table, added, numbers
+        self._address = table.ctypes.data
+
+    def run(self, first: int, end: int) -> None:
+        """Run the plan's tasks from `first` to before `end`, and what comes after each of them."""
+        start, stop = (row + bisect_right(self._added, row) for row in (first, end))
+        if stop > start:
+            execute(self._address + start * TASK_WORDS * 8, stop - start)
 
 
 class Plan:
@@ -152,7 +122,12 @@ class Plan:
         for piece in fuse(program, types):
             self._add(piece)
             self._finished.update(dict.fromkeys(piece.outputs or piece.values, len(self._tasks)))
-        self._outputs = _Outputs(self)
+        self._outputs = Outputs(
+            [
+                value if value < self._given else self._as_output(value)
+                for value in (*program.state_outputs, program.loss)
+            ]
+        )
         self._arena_bytes = self._assign()
         self._ready: _Ready | None = None
         self._lock = threading.Lock()
@@ -161,12 +136,26 @@ class Plan:
         """Whether a step writes a value to memory, where it can be looked at."""
         return value in self._places and self._finished.get(value, 0) > 0
 
+    def copies(self, value: int) -> bool:
+        """Whether a step can take tiles of a value on its way: it lies in memory as it is, where kernels wrote it."""
+        return (
+            self.makes(value)
+            and self._tasks[self._finished[value] - 1].call is not None
+            and self._places[value].buffer.kind in ("arena", "output")
+            and self._places[value].view.is_contiguous()
+        )
+
     def step(
-        self, inputs: Sequence[torch.Tensor], watched: Collection[int] = (), look: Look | None = None
+        self,
+        inputs: Sequence[torch.Tensor],
+        watched: Collection[int] = (),
+        look: Look | None = None,
+        takes: Sequence[Take] = (),
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """(state', loss) from the state, the batch and the step index.
 
-        `look` sees each value of `watched`, all of which the step `makes`, right after it was made.
+        `look` sees each value of `watched`, all of which the step `makes`, right after it was made; tiles in `takes`,
+        of values that the step `copies`, are taken then too, without a stop.
         """
         addresses, held = [], []
         for item, type_ in zip(inputs, self.types, strict=False):
@@ -181,23 +170,24 @@ class Plan:
                 ready = self._ready = self._prepare()
             if ready.threads != helpers() + 1:
                 self._cut(ready)
-            block = self._outputs.block()
-            bases = np.array([*addresses, aligned(block)], np.int64)
+            block = Memory(self._outputs.block())
+            bases = np.array([*addresses, block.address], np.int64)
             ready.words[ready.patched] = bases[ready.patch_sources] + ready.patch_offsets
             made: dict[int, torch.Tensor] = {}
             stops = self._stops(ready, watched)
+            tasks = self._with_takes(ready, block, takes)
             for place, (part, freed) in enumerate(zip(ready.stretches, ready.frees, strict=True)):
                 done = part.first if isinstance(part, _Stretch) else 0
                 if not isinstance(part, _Stretch):
                     self._run(part, ready, held, block, made)
                 for row, value in stops.get(place, ()):
-                    if isinstance(part, _Stretch) and row > done:
-                        execute(ready.tasks + done * TASK_WORDS * 8, row - done)
+                    if isinstance(part, _Stretch):
+                        tasks.run(done, row)
                         done = row
                     if look is not None:
                         look(value, self._tensor(self._places[value], ready, held, block, made))
-                if isinstance(part, _Stretch) and part.first + part.count > done:
-                    execute(ready.tasks + done * TASK_WORDS * 8, part.first + part.count - done)
+                if isinstance(part, _Stretch):
+                    tasks.run(done, part.first + part.count)
                 for number in freed:
                     del made[number]
             return self._outputs.tensors(block, held)
@@ -209,6 +199,25 @@ class Plan:
             task = self._finished[value] - 1
             stops.setdefault(ready.part_of[task], []).append((ready.row_of[task], value))
         return stops
+
+    def _with_takes(self, ready: _Ready, block: Memory, takes: Sequence[Take]) -> _Listed:
+        """The compiled tasks, each take after the one that finishes its value."""
+        if not takes:
+            return _Listed(ready.table)
+        takes = sorted(takes, key=lambda take: self._finished[take.value])
+        numbers = np.empty((len(takes), 5), np.int64)
+        tasks = np.empty((len(takes), TASK_WORDS), np.int64)
+        for row, take in enumerate(takes):
+            place, columns = self._places[take.value], self.types[take.value].matrix[1]
+            memory = ready.arena if place.buffer.kind == "arena" else block
+            size = place.view.dtype.itemsize
+            base = memory.address + place.buffer.offset + place.offset
+            height, width = take.target.shape
+            source = base + (take.top * columns + take.left) * size
+            numbers[row] = (source, columns * size, height, width * size, take.target.ctypes.data)
+            tasks[row] = (ROWS_COPY, numbers.ctypes.data + row * numbers.strides[0], 1, 1, 1)
+        rows = [ready.row_of[self._finished[take.value] - 1] for take in takes]
+        return _Listed(np.insert(ready.table, rows, tasks, axis=0), rows, numbers)
 
     @property
     def step_bytes(self) -> int:
@@ -363,7 +372,7 @@ class Plan:
         call = copy_call(tuple(view.shape), view.stride(), target.view.stride(), view.element_size())
         self._emit(Task((source, target), call), [made])
 
-    def as_output(self, value: int) -> Place:
+    def _as_output(self, value: int) -> Place:
         """The place of a value that the step returns: its own buffer where that holds nothing else, else a copy."""
         place = self._places[value]
         whole = place.view.is_contiguous() and place.view.numel() * place.view.element_size() == place.buffer.size
@@ -384,8 +393,7 @@ class Plan:
         return size
 
     def _prepare(self) -> _Ready:
-        memory = np.empty(self._arena_bytes + LINE, np.uint8)
-        arena = aligned(memory)
+        arena = Memory(np.empty(self._arena_bytes + 2 * LINE, np.uint8))
         compiled = [task for task in self._tasks if task.call is not None]
         counts = [len(task.call.numbers) for task in compiled if task.call is not None]
         header = len(compiled) * TASK_WORDS
@@ -402,7 +410,7 @@ class Plan:
             for number, place in zip(call.addresses, task.places, strict=True):
                 buffer = place.buffer
                 if buffer.kind == "arena":
-                    words[at + number] = arena + buffer.offset + place.offset
+                    words[at + number] = arena.address + buffer.offset + place.offset
                 elif buffer.kind == "constant":
                     words[at + number] = self._constants[buffer.number].data_ptr() + place.offset
                 elif buffer.kind == "made":
@@ -436,9 +444,8 @@ class Plan:
         table = np.array(patched, np.int64).reshape(-1, 3).T.copy()
         rows = words[:header].reshape(-1, TASK_WORDS)
         return _Ready(
-            memory,
+            arena,
             words,
-            words.ctypes.data,
             rows,
             table[0],
             table[1],
@@ -458,7 +465,7 @@ class Plan:
             ready.table[row, 3:5] = call.parts(ready.threads)
 
     def _run(
-        self, task: Task, ready: _Ready, held: list[torch.Tensor], block: Block, made: dict[int, torch.Tensor]
+        self, task: Task, ready: _Ready, held: list[torch.Tensor], block: Memory, made: dict[int, torch.Tensor]
     ) -> None:
         """A kernel in Python on tensors over its places; what it gives is kept until nothing needs it."""
         if task.kernel is None:
@@ -476,7 +483,7 @@ class Plan:
                 ready.words[at] = own.data_ptr() + offset
 
     def _tensor(
-        self, place: Place, ready: _Ready, held: list[torch.Tensor], block: Block, made: dict[int, torch.Tensor]
+        self, place: Place, ready: _Ready, held: list[torch.Tensor], block: Memory, made: dict[int, torch.Tensor]
     ) -> torch.Tensor:
         buffer, view = place.buffer, place.view
         if buffer.kind in ("input", "constant", "made"):
@@ -485,70 +492,4 @@ class Plan:
             whole = made[number] if kept is None else kept[number]
             return whole.as_strided(view.shape, view.stride(), whole.storage_offset() + view.storage_offset())
         memory = ready.arena if buffer.kind == "arena" else block
-        first = aligned(memory) - memory.ctypes.data + buffer.offset
-        raw = torch.from_numpy(memory[first : first + buffer.size]).view(view.dtype)
-        return raw.as_strided(view.shape, view.stride(), view.storage_offset())
-
-
-class _Outputs:
-    """What a step returns: values that are written into one block of memory, and inputs that are passed on.
-
-    A block is used again as soon as no tensor over it is left.
-    """
-
-    KEPT = 3
-    """Blocks held for use again: a state, the one that becomes it, and one that somebody still looks at."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.size = 0
-        """Bytes of a block."""
-        self._items: list[tuple[torch.dtype, tuple[int, ...], int] | int] = []
-        """(dtype, shape, offset in bytes), or the number of the input that is passed on."""
-        self._blocks: list[tuple[Block, weakref.ref[Block]]] = []
-        for value in (*plan.program.state_outputs, plan.program.loss):
-            if value < plan.program.first_node_value:
-                self._items.append(value)
-                continue
-            place = plan.as_output(value)
-            place.buffer.offset = self.size
-            self.size += -(-place.buffer.size // LINE) * LINE
-            self._items.append((place.view.dtype, tuple(place.view.shape), place.buffer.offset))
-
-    def block(self) -> Block:
-        """Memory that nobody looks at."""
-        for place, (memory, seen) in enumerate(self._blocks):
-            if seen() is None:
-                view = memory.view()
-                self._blocks[place] = (memory, weakref.ref(view))
-                return view
-        memory = np.empty(self.size + LINE, np.uint8)
-        view = memory.view()
-        if len(self._blocks) < self.KEPT:
-            self._blocks.append((memory, weakref.ref(view)))
-        return view
-
-    def tensors(self, block: Block, inputs: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """(state', loss) over a block."""
-        start = aligned(block) - block.ctypes.data
-        raw = torch.from_numpy(block)[start : start + self.size]
-        by_dtype: dict[torch.dtype, torch.Tensor] = {}
-        made = []
-        for item in self._items:
-            if isinstance(item, int):
-                made.append(inputs[item])
-                continue
-            dtype, shape, offset = item
-            flat = by_dtype.get(dtype)
-            if flat is None:
-                flat = by_dtype[dtype] = raw.view(dtype)
-            made.append(flat.as_strided(shape, _steps(shape), flat.storage_offset() + offset // dtype.itemsize))
-        return made[:-1], made[-1]
-
-
-@lru_cache(maxsize=4096)
-def _steps(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Strides of a contiguous tensor."""
-    steps = [1] * len(shape)
-    for axis in range(len(shape) - 2, -1, -1):
-        steps[axis] = steps[axis + 1] * max(shape[axis + 1], 1)
-    return tuple(steps)
+        return memory.tensor(view.dtype, view.shape, view.stride(), buffer.offset, int(view.storage_offset()))

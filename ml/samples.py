@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,6 +21,18 @@ Look = Callable[[int, torch.Tensor], None]
 _NAN = np.array(0x7FC00000, np.uint32).view(np.float32)
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Take:
+    """A tile to copy out of a value."""
+
+    value: int
+    top: int
+    left: int
+    """Row and column where it begins in the 2-D view."""
+    target: Array
+    """Where it goes: 2-D, of the tile's size and the value's dtype."""
+
+
 class Collector:
     """The drawn tiles of one step."""
 
@@ -30,6 +43,18 @@ class Collector:
         self._missing: dict[Point, int] = {}
         """Of values that come in parts: elements that are still to come."""
         self.values = frozenset(point.value for point in points)
+
+    def takes(self, values: Collection[int]) -> list[Take]:
+        """What is to be copied of these values; whoever asks does it."""
+        found = []
+        for point in dict.fromkeys(self._points):
+            if point.value in values:
+                type_ = self._types[point.value]
+                down, along = divmod(point.tile, tensors.tile_grid(type_)[1])
+                target = np.empty(tensors.tile_shape(type_, point.tile), tensors.NUMPY_DTYPES[type_.dtype])
+                self._found[point] = target
+                found.append(Take(point.value, TILE * down, TILE * along, target))
+        return found
 
     def whole(self, value: int, tensor: torch.Tensor) -> None:
         """A value was made."""

@@ -34,7 +34,7 @@ DTYPE_NAMES: dict[str, str] = {"f4": F32, "i8": I64, "b1": BOOL, "u1": U8}
 
 LEAF_KEY = blake3(b"gensyn/tile/1").digest()
 NODE_KEY = blake3(b"gensyn/tile-node/1").digest()
-_TENSOR_KEY = blake3(b"gensyn/tensor/1").digest()
+TENSOR_KEY = blake3(b"gensyn/tensor/1").digest()
 _ACCUMULATOR_KEY = blake3(b"gensyn/accumulator/1").digest()
 
 
@@ -138,9 +138,14 @@ def _matrix_columns(array: Array) -> int:
     return array.shape[-1] if array.ndim else 1
 
 
+def type_header(type_: TensorType) -> bytes:
+    """What stands before the tree's root in a tensor's root: dtype and shape are part of what is committed."""
+    return encode((type_.dtype, type_.shape))
+
+
 def bind(type_: TensorType, tree_root: bytes) -> bytes:
-    """The tensor root of a tree root: dtype and shape are part of what is committed."""
-    digest: bytes = blake3(encode((type_.dtype, type_.shape)) + tree_root, key=_TENSOR_KEY).digest()
+    """The tensor root of a tree root."""
+    digest: bytes = blake3(type_header(type_) + tree_root, key=TENSOR_KEY).digest()
     return digest
 
 

@@ -25,7 +25,8 @@ from gensyn_node.devnet import reasons
 from gensyn_node.devnet.layout import Devnet
 from gensyn_node.primitives.errors import Rejection
 from gensyn_node.sdk.client import NodeClient, connect
-from ml.worker.kernels import STORE_VARIABLE, compile_kernels, kernel_store
+from ml.kernels.sources import STORE_VARIABLE
+from ml.worker.kernels import compile_kernels, kernel_store
 
 PID_FILE = "node.pid"
 LOG_FILE = "node.log"

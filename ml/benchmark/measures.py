@@ -43,7 +43,7 @@ REST_S, REPEATS, LONG_S = 0.005, 3, 0.2
 SEGMENT_STEPS = 50
 SEGMENTS = ("mlp", "gpt-4x128")
 """Models whose segments are committed to and verified."""
-SEGMENT_ROUNDS = 3
+SEGMENT_ROUNDS = 5
 Progress = Callable[[str], None]
 
 

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import cfunc, types
+from numba import types
 from numba.extending import intrinsic
 
 from ml.kernels.call import Call
+from ml.kernels.compiler import cfunc
 from ml.kernels.matmul import ROWS, TERMS_PER_NS, WIDTH
 from ml.kernels.memory import float_at, put_float, put_word, word_at
 from ml.kernels.recipe import Recipe

@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 from llvmlite import ir
-from numba import cfunc, njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from gensyn_node.primitives.errors import InvariantViolation
 from ml.kernels.call import Call, run
+from ml.kernels.compiler import cfunc, njit
 from ml.kernels.memory import LANE, NUMBER, WORD, float_at, load, pointer, put_float, store, times, word_at
 from ml.kernels.processor import has_feature, processor
 

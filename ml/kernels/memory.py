@@ -7,6 +7,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 WORD, NUMBER, BYTE, LANE = ir.IntType(64), ir.FloatType(), ir.IntType(8), ir.IntType(32)
@@ -28,6 +29,15 @@ def store(builder: Any, value: Any, base: Any, offset: Any) -> None:
     """Write a value `offset` bytes behind a pointer."""
     place = builder.gep(base, [ir.Constant(WORD, offset) if isinstance(offset, int) else offset])
     builder.store(value, builder.bitcast(place, value.type.as_pointer()), align=4)
+
+
+def prefetch(builder: Any, base: Any, offset: Any) -> None:
+    """Ask for what lies `offset` bytes behind a pointer, wherever that may be."""
+    flag = ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [BYTE.as_pointer(), flag, flag, flag])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    read, near, data = (ir.Constant(flag, value) for value in (0, 3, 1))
+    builder.call(function, [builder.gep(base, [offset]), read, near, data])
 
 
 def times(builder: Any, word: Any, factor: int) -> Any:
@@ -76,3 +86,14 @@ def put_word(typing_context, address, value):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp), generate
+
+
+@intrinsic
+def copy_bytes(typing_context, target, source, count):  # type: ignore[no-untyped-def]
+    """Copy `count` bytes between places that do not overlap."""
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        cgutils.raw_memcpy(builder, pointer(builder, arguments[0]), pointer(builder, arguments[1]), arguments[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), generate

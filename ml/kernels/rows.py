@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import cfunc, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ml.kernels.call import Call, run
+from ml.kernels.compiler import cfunc
 from ml.kernels.memory import LANE, NUMBER, WORD, float_at, load, pointer, put_float, put_word, store, times, word_at
 
 LANES = 32

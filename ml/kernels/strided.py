@@ -7,11 +7,12 @@ from functools import lru_cache
 from typing import Any
 
 from llvmlite import ir
-from numba import cfunc, types
+from numba import types
 from numba.extending import intrinsic
 
 from ml.kernels.call import Call
-from ml.kernels.memory import pointer, word_at
+from ml.kernels.compiler import cfunc
+from ml.kernels.memory import copy_bytes, pointer, word_at
 
 TILE = 16
 """Elements of a side of the tiles in which two axes are exchanged."""
@@ -116,3 +117,15 @@ def copy_call(shape: tuple[int, ...], source: tuple[int, ...], target: tuple[int
     near_ns = 1 if axes[-1][1] == 1 else 3
     nanoseconds = math.prod(size for size, _, _ in axes) * COPY_NS * near_ns * max(1, item / 4)
     return Call(_copy.address, numbers, (0, 1), axes[0][0], nanoseconds)
+
+
+@cfunc("void(intp, intp, intp, intp)", cache=True)
+def _copy_rows(s, first, end, scratch):  # type: ignore[no-untyped-def]
+    """Numbers: source, from row to row there, rows, bytes of a row, target, whose rows follow each other. One item."""
+    source, step, rows, size, target = word_at(s, 0), word_at(s, 1), word_at(s, 2), word_at(s, 3), word_at(s, 4)
+    for row in range(rows):
+        copy_bytes(target + row * size, source + row * step, size)
+
+
+ROWS_COPY: int = _copy_rows.address
+"""Kernel that copies a part of a matrix; its numbers are five words."""

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from numba import njit
 
 from gensyn_node.primitives.errors import InvariantViolation
 from ml.kernels.call import run, run_parts
+from ml.kernels.compiler import njit
 from ml.kernels.matmul import matmul_call
 from ml.kernels.rows import matrix
 from proofs.program.types import F32, Node, TensorType

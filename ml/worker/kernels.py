@@ -12,14 +12,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from importlib import metadata
 from pathlib import Path
 
+from ml.kernels.sources import PREFIX, STORE_VARIABLE, fingerprint, folder_in
 from ml.worker.process import worker_command, worker_environment
 
-STORE_VARIABLE = "NUMBA_CACHE_DIR"
 COMPILE_TIMEOUT_S = 900.0
-_SOURCES = Path(__file__).resolve().parents[1]
+OLD_S = 30 * 24 * 3600.0
 _COPY = "kernels-"
 
 
@@ -33,10 +34,11 @@ def compile_kernels(store: Path) -> bool:
 
     Done by a worker that can write nothing but the store, and whose requests end before the first.
     """
-    done = store / f"compiled-{_fingerprint()}"
+    done = folder_in(store) / f"compiled-{_fingerprint()}"
     if done.is_file():
         return True
-    store.mkdir(parents=True, exist_ok=True)
+    done.parent.mkdir(parents=True, exist_ok=True)
+    _forget_old(store)
     with tempfile.TemporaryDirectory(prefix="kernels-") as name:
         try:
             code = subprocess.run(
@@ -64,27 +66,23 @@ def own_kernels(store: Path, folder: Path) -> Path:
     for old in folder.glob(f"{_COPY}*"):
         shutil.rmtree(old, ignore_errors=True)
     own = Path(tempfile.mkdtemp(prefix=_COPY, dir=folder))
-    for name in parts_of_store():
-        if (store / name).is_dir():
-            shutil.copytree(store / name, own / name)
+    if folder_in(store).is_dir():
+        shutil.copytree(folder_in(store), folder_in(own))
     return own
 
 
-def parts_of_store() -> list[str]:
-    """The store's folders with kernels of this source, as numba names them: others' may lie there too."""
-    folders = [place for place in _SOURCES.iterdir() if place.is_dir()]
-    return sorted(
-        f"{place.name}_{hashlib.sha1(str(place).encode(), usedforsecurity=False).hexdigest()}" for place in folders
-    )
+def _forget_old(store: Path) -> None:
+    """Delete what was compiled a month ago from other sources; whoever still runs these compiles once more."""
+    for place in store.glob(f"{PREFIX}*"):
+        if place != folder_in(store) and place.stat().st_mtime < time.time() - OLD_S:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _fingerprint() -> str:
     """Changes with the kernels' source, where it lies, the compiler, and the processor."""
-    told = hashlib.sha256(repr((str(_SOURCES), sys.version, _processor())).encode())
+    told = hashlib.sha256(repr((fingerprint(), sys.version, _processor())).encode())
     for library in ("numba", "llvmlite", "numpy"):
         told.update(f"{library} {metadata.version(library)}".encode())
-    for source in sorted(_SOURCES.rglob("*.py")):
-        told.update(hashlib.sha256(source.read_bytes()).digest())
     return told.hexdigest()[:16]
 
 

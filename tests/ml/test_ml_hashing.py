@@ -10,9 +10,9 @@ import torch
 
 from ml.checkpoint import root_of_state
 from ml.interpreter import canonical
-from ml.kernels.hashing import tree_root, tree_roots
+from ml.kernels.hashing import tensor_roots
 from ml.kernels.threads import get_threads, set_threads
-from proofs import merkle, tensors
+from proofs import tensors
 from proofs.program.types import OPSET, Fill, Program, StateEntry, TensorType, program_id
 from proofs.state import state_root
 
@@ -41,28 +41,39 @@ def value_of(shape: tuple[int, ...], seed: int) -> torch.Tensor:
     return torch.from_numpy(array.reshape(shape))
 
 
-@pytest.mark.parametrize("shape", [*SHAPES, (256, 160), (352, 96)])
+EDGES = tuple(
+    (32 * down + low, 32 * along + narrow)
+    for down in (0, 1, 9)
+    for along in (0, 1, 10)
+    for low, narrow in ((7, 1), (8, 0), (9, 17), (17, 31), (24, 0), (25, 8), (0, 3))
+    if 32 * down + low and 32 * along + narrow
+)
+"""Tiles of one to four chunks, blocks that are not full, and more than eight edge tiles of a kind."""
+
+
+@pytest.mark.parametrize(
+    "shape", [*SHAPES, *EDGES, (256, 160), (352, 96), (1, 2, 1, 3, 1, 4, 5), (1,) * 24 + (70000, 2)]
+)
 def test_the_root_is_the_defined_one(shape: tuple[int, ...]) -> None:
     for seed in range(2):
         value = value_of(shape, seed)
-        leaves = tensors.tile_leaves(canonical(value).numpy())
-        assert tree_root(value) == merkle.fold(tensors.TILES, leaves)
+        assert tensor_roots([value]) == [tensors.root_of(canonical(value).numpy())]
 
 
 def test_many_tensors_at_once_have_the_roots_of_each() -> None:
     values = [value_of(shape, number) for number, shape in enumerate([*SHAPES, (256, 160), (3,), (64, 64)])]
-    assert tree_roots(values) == [tree_root(value) for value in values]
-    assert tree_roots([]) == []
+    assert tensor_roots(values) == [tensor_roots([value])[0] for value in values]
+    assert tensor_roots([]) == []
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_the_kernels_threads_together_make_the_same_roots(threads: int) -> None:
     values = [value_of(shape, number) for number, shape in enumerate([(1024, 640), *SHAPES, (4000, 7), (3, 9000)])]
-    expected, before = tree_roots(values), get_threads()
+    expected, before = tensor_roots(values), get_threads()
     set_threads(threads)
     try:
         for _ in range(20):
-            assert tree_roots(values, together=True) == expected
+            assert tensor_roots(values, together=True) == expected
     finally:
         set_threads(before)
 

@@ -22,8 +22,9 @@ from gensyn_node.roles import worker_client
 from gensyn_node.roles.reasons import WORKER_DIED, WORKER_REFUSED
 from gensyn_node.roles.worker_client import Worker, WorkerSettings
 from gensyn_node.roles.worker_limits import Conversation, Idleness, WorkerLimits, misbehaviour
+from ml.kernels.sources import folder_in
 from ml.worker import kernels, session
-from ml.worker.kernels import compile_kernels, own_kernels, parts_of_store
+from ml.worker.kernels import compile_kernels, own_kernels
 from ml.worker.messages import PredictMemory, Progress, SegmentDone, Train
 from ml.worker.process import macos_profile, worker_command
 from ml.worker.sandbox import readable_paths
@@ -32,7 +33,7 @@ from ml.worker.system_calls import AUDIT_ARCHITECTURES, CALLS, filter_code
 PROBE = Path(__file__).parent / "probing_worker.py"
 LINUX = sys.platform.startswith("linux") and platform.machine() in AUDIT_ARCHITECTURES
 MEMORY = 512 << 20
-COMPILED = next(name for name in parts_of_store() if name.startswith("kernels_"))
+COMPILED = str(folder_in(Path()))
 
 pytestmark = pytest.mark.skipif(not LINUX, reason="Landlock and seccomp are Linux's")
 
