@@ -121,7 +121,11 @@ class Plan:
         """Number of tasks after which a value has been made."""
         for piece in fuse(program, types):
             self._add(piece)
-            self._finished.update(dict.fromkeys(piece.outputs or piece.values, len(self._tasks)))
+            for value in piece.outputs or piece.values:
+                self._finished[value] = len(self._tasks)
+                if value in self._places:  # until then it is there to be looked at, even if nothing needs it
+                    buffer = self._places[value].buffer
+                    buffer.last = max(buffer.last, len(self._tasks) - 1)
         self._outputs = Outputs(
             [
                 value if value < self._given else self._as_output(value)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,7 +118,7 @@ class Host:
         self._network.auto_connector.maybe_connect = trio.lowlevel.checkpoint
         # It also dials for whoever opens a stream (gossip does right after a connection, which may be gone again) and
         # for peers that others name in a PRUNE of gossip.
-        self._dialling: Counter[PeerId] = Counter()
+        self._own_dials: Counter[PeerId] = Counter()
         self._dial_of_library = self._network.dial_peer
         self._network.dial_peer = self._dial_if_ours
         self._network.register_notifee(_Notifee(self))
@@ -196,23 +196,28 @@ class Host:
         if not self.is_connected(peer):
             with suppress(PeerStoreError):  # It clears addresses that have expired, and then complains that they had.
                 self.raw.get_peerstore().clear_addrs(info.peer_id)
-        self._dialling[peer] += 1
         try:
-            with trio.fail_after(bounds.DIAL_S):
+            with trio.fail_after(bounds.DIAL_S), self._allowing(peer):
                 await self.raw.connect(info)
         except trio.TooSlowError:
             raise RequestFailed(f"no answer within {bounds.DIAL_S:.0f} s") from None
         except Exception as error:
             raise RequestFailed(await _why_unreachable(address) or f"handshake of libp2p failed: {error}") from error
-        finally:
-            self._dialling[peer] -= 1
-            if not self._dialling[peer]:
-                del self._dialling[peer]
         return peer
+
+    @contextmanager
+    def _allowing(self, peer: PeerId) -> Iterator[None]:
+        self._own_dials[peer] += 1
+        try:
+            yield
+        finally:
+            self._own_dials[peer] -= 1
+            if not self._own_dials[peer]:
+                del self._own_dials[peer]
 
     async def _dial_if_ours(self, peer_id: Any) -> Any:
         """The library's `dial_peer`, for peers that `dial` was asked for."""
-        if str(peer_id) not in self._dialling:
+        if str(peer_id) not in self._own_dials:
             raise SwarmException(f"not connected to {peer_id}, and only the node dials")
         return await self._dial_of_library(peer_id)
 

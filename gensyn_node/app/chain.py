@@ -99,6 +99,8 @@ class Chain:
 
     def __init__(self, store: ChainStore, genesis: Genesis, keep_states: int | None = None) -> None:
         self.store = store
+        self._before: dict[bytes, Place] = {}
+        """Where transactions of the block that is being written were before."""
         self.keep_states = KEEP_STATES if keep_states is None else keep_states
         self.genesis = genesis
         self._head = store.head
@@ -152,7 +154,7 @@ class Chain:
 
     def validators(self, height: int) -> ValidatorSet | None:
         """The set that signs block `height`; known up to two blocks after the head."""
-        encoded = self.store.validators(height)
+        encoded = self.store.validators(height) if height <= self.head.height + 2 else None
         if encoded is None:
             return None
         found: ValidatorSet = codec.decode(ValidatorSet, encoded, max_bytes=STORED_BYTES_MAX)
@@ -176,7 +178,14 @@ class Chain:
         Whoever is told that a transaction is in a block reads the ledger next, and must find what it did there.
         """
         place = self.store.place_of(identifier)
-        return place if place is not None and place.height <= self.head.height else None
+        if place is not None and place.height > self.head.height:
+            return self._before.get(identifier)
+        return place
+
+    def height_of(self, block_id: bytes) -> int | None:
+        """The height of a committed block."""
+        height = self.store.height_of(block_id)
+        return height if height is not None and height <= self.head.height else None
 
     def header(self, height: int) -> Header | None:
         """The header of a committed block, also of one before the snapshot that the node began with."""
@@ -216,6 +225,8 @@ class Chain:
     def write(self, committed: CommittedBlock, commit: Commit, transaction_ids: tuple[bytes, ...]) -> None:
         """Store an executed block. May run on another thread: readers see nothing of it until `adopt`."""
         delta = committed.delta
+        found = ((name, self.store.place_of(name)) for name in transaction_ids)
+        self._before = {name: place for name, place in found if place is not None}
         self.store.write_block(
             BlockRecord(
                 head=committed.head,

@@ -53,7 +53,7 @@ class OperatorReads:
 
     async def height_of(self, block_id: bytes) -> int | None:
         """Height of a committed block."""
-        return self._node.ledger.store.height_of(block_id)
+        return self._node.ledger.height_of(block_id)
 
     async def block_results(self, height: int | None) -> rpc.BlockResultsView | None:
         """What became of a block."""

@@ -84,7 +84,7 @@ def _key_words(builder: Any, key: Any) -> list[Any]:
 
 
 @intrinsic
-def chunks(typing_context, target, stride, key, addresses, row_bytes, counter, blocks, last_bytes, ends):  # type: ignore[no-untyped-def]
+def hash_chunks(typing_context, target, stride, key, addresses, row_bytes, counter, blocks, last_bytes, ends):  # type: ignore[no-untyped-def]
     """The chaining values of chunk `counter` of eight inputs of floats, 32 bytes to each `target + lane * stride`.
 
     `addresses` holds where each lane's chunk begins; it goes on in rows of 128 bytes (two blocks) that are `row_bytes`
@@ -161,14 +161,14 @@ def eight_blocks(typing_context, source, target, key, length, flags):  # type: i
     return types.void(*[types.intp] * 5), generate
 
 
-@njit("void(intp, intp)", cache=True)
+@njit("void(intp, intp)")
 def put_hash(target, source):  # type: ignore[no-untyped-def]
     """Copy a hash."""
     for number in range(4):
         put_word(target + number * 8, word_at(source, number))
 
 
-@njit("void(intp, intp, intp, intp, intp, intp)", inline="never", cache=True)
+@njit("void(intp, intp, intp, intp, intp, intp)", inline="never")
 def pairs(source, count, target, key, flags, tail):  # type: ignore[no-untyped-def]
     """target[i] = the compression of hashes 2i and 2i + 1 at `source`, for i below `count`; the two may be the same.
 

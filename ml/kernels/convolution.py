@@ -248,7 +248,7 @@ def _add_vector(typing_context, source, amount, target):  # type: ignore[no-unty
     return types.void(types.intp, types.float32, types.intp), generate
 
 
-@cfunc("void(intp, intp, intp, intp)", cache=True)
+@cfunc("void(intp, intp, intp, intp)")
 def _fill(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """Numbers: images, planes, rows, columns, height, width, high, wide, remainders down and across, plain, channel.
 
@@ -299,7 +299,7 @@ def _fill(s, first, end, scratch):  # type: ignore[no-untyped-def]
                             put_float(target + u * 4, types.float32(0))
 
 
-@cfunc("void(intp, intp, intp, intp)", cache=True)
+@cfunc("void(intp, intp, intp, intp)")
 def _pack(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """Numbers: weights (groups, M, terms), packed, M, terms, rows of a block, floats from a group to the next.
 
@@ -327,7 +327,7 @@ def _pack(s, first, end, scratch):  # type: ignore[no-untyped-def]
                     put_float(target + k * rows * 4, types.float32(0))
 
 
-@cfunc("void(intp, intp, intp, intp)", cache=True)
+@cfunc("void(intp, intp, intp, intp)")
 def _gather(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """Numbers: planes, packed, offsets, bias, out, floats of an image's planes, wide, down, across, groups, M, terms,
     whether there is a bias. Items are images."""
@@ -398,7 +398,7 @@ def _gather(s, first, end, scratch):  # type: ignore[no-untyped-def]
                                 source, place, left = source + 4, place + 1, left - 1
 
 
-@cfunc("void(intp, intp, intp, intp)", cache=True)
+@cfunc("void(intp, intp, intp, intp)")
 def _turn(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """Numbers: gradients (images · groups, M, places), flows, M, places, panels. Items are panels of channels."""
     gradients, flows, count, size, panels = word_at(s, 0), word_at(s, 1), word_at(s, 2), word_at(s, 3), word_at(s, 4)
@@ -416,7 +416,7 @@ def _turn(s, first, end, scratch):  # type: ignore[no-untyped-def]
                 put_float(target + (place * COLUMNS + j) * 4, types.float32(0))
 
 
-@cfunc("void(intp, intp, intp, intp)", cache=True)
+@cfunc("void(intp, intp, intp, intp)")
 def _correlate(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """Numbers: planes, flows, offsets, sums, images, floats of an image's planes, wide, down, across, groups, blocks of
     terms, panels of channels. Items are blocks of sums, ROWS terms × COLUMNS channels."""
@@ -448,7 +448,7 @@ def _correlate(s, first, end, scratch):  # type: ignore[no-untyped-def]
             _channels_block(planes + n * image * 4, rows, flow, down, across, jump, target, fresh)
 
 
-@cfunc("void(intp, intp, intp, intp)", cache=True)
+@cfunc("void(intp, intp, intp, intp)")
 def _settle(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """Numbers: sums as `_correlate` leaves them, out (groups, M, terms), M, terms, blocks, panels. Items are rows."""
     sums, out, count, terms, blocks, panels = (
@@ -466,7 +466,7 @@ def _settle(s, first, end, scratch):  # type: ignore[no-untyped-def]
             put_float(out + (item * terms + k) * 4, float_at(base + k * COLUMNS * 4))
 
 
-@cfunc("void(intp, intp, intp, intp)", cache=True)
+@cfunc("void(intp, intp, intp, intp)")
 def _correlate_one(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """One channel a group, a chain for each element of the kernel. Numbers: planes, gradients (images, groups, places),
     offsets, out (groups, terms), images, floats of an image's planes, wide, down, across, groups, terms."""

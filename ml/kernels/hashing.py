@@ -24,10 +24,10 @@ from ml.kernels.blake3 import (
     ROOT,
     START,
     eight_blocks,
+    hash_chunks,
     pairs,
     put_hash,
 )
-from ml.kernels.blake3 import chunks as hash_chunks
 from ml.kernels.call import Call, run_listed
 from ml.kernels.compiler import cfunc, njit
 from ml.kernels.memory import copy_bytes, put_float, put_word, word_at
@@ -37,10 +37,11 @@ from proofs.program.types import F32, TensorType
 _HASHES, _MORE, _TAIL, _PLACES, _TARGETS, _TILES = 0, 1024, 2048, 2560, 2624, 4096
 """Places in the scratch memory: hashes of chunks, of pairs; a partly filled eight; addresses of eight tiles and of
 their leaves; eight tiles without gaps."""
-_TENSOR_WORDS, _ITEM_WORDS = 8, 6
+_TENSOR_WORDS, _ITEM_WORDS = 6, 6
+_TENSOR_BYTES, _ITEM_BYTES = 8 * _TENSOR_WORDS, 8 * _ITEM_WORDS
 
 
-@njit("void(intp, intp, intp, intp, intp)", inline="never", cache=True)
+@njit("void(intp, intp, intp, intp, intp)", inline="never")
 def _equal_tiles(size, row_bytes, count, key, scratch):  # type: ignore[no-untyped-def]
     """The leaves of eight tiles of `size` bytes, of which the first `count` matter; they go to the place of hashes.
 
@@ -70,7 +71,7 @@ def _equal_tiles(size, row_bytes, count, key, scratch):  # type: ignore[no-untyp
         pairs(hashes, count, scratch + _HASHES, key, KEYED + PARENT + ROOT, tail)
 
 
-@njit("void(intp, intp, intp, intp, intp)", inline="never", cache=True)
+@njit("void(intp, intp, intp, intp, intp)", inline="never")
 def _pack(source, row_bytes, height, width, target):  # type: ignore[no-untyped-def]
     """A tile's floats without gaps, and zeros to the end of the last block."""
     if row_bytes == width * 4:
@@ -83,13 +84,13 @@ def _pack(source, row_bytes, height, width, target):  # type: ignore[no-untyped-
         put_float(target + number * 4, float32(0))
 
 
-@cfunc("void(intp, intp, intp, intp)", cache=True)
+@cfunc("void(intp, intp, intp, intp)")
 def _leaves(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """Numbers: tensors, items, leaf key. An item is up to eight tiles of one size, as `_items` lists them."""
     tensors_at, items_at, key = word_at(s, 0), word_at(s, 1), word_at(s, 2)
     for number in range(first, end):
-        item = items_at + number * 48
-        tensor, down, along = tensors_at + word_at(item, 0) * 64, word_at(item, 1), word_at(item, 2)
+        item = items_at + number * _ITEM_BYTES
+        tensor, down, along = tensors_at + word_at(item, 0) * _TENSOR_BYTES, word_at(item, 1), word_at(item, 2)
         count, height, width = word_at(item, 3), word_at(item, 4), word_at(item, 5)
         base, leaves, columns = word_at(tensor, 0), word_at(tensor, 1), word_at(tensor, 2)
         row_bytes, across, whole = columns * 4, (columns + 31) // 32, columns // 32
@@ -110,13 +111,13 @@ def _leaves(s, first, end, scratch):  # type: ignore[no-untyped-def]
             put_hash(word_at(scratch + _TARGETS, lane), scratch + _HASHES + lane * 32)
 
 
-@cfunc("void(intp, intp, intp, intp)", cache=True)
+@cfunc("void(intp, intp, intp, intp)")
 def _trees(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """Numbers: tensors, node key, tensor key. An item is a tensor: its leaves' tree ends as the tensor's root."""
     tensors_at, node_key, tensor_key = word_at(s, 0), word_at(s, 1), word_at(s, 2)
     tail = scratch + _TAIL
     for number in range(first, end):
-        tensor = tensors_at + number * 64
+        tensor = tensors_at + number * _TENSOR_BYTES
         hashes, count = word_at(tensor, 1), word_at(tensor, 3)
         while count > 1:
             pairs(hashes, count // 2, hashes, node_key, KEYED + START + END + ROOT, tail)
@@ -168,6 +169,8 @@ class TensorRoots:
     def __init__(self, shapes: Sequence[tuple[int, ...]]) -> None:
         types = [TensorType(F32, tuple(shape)) for shape in shapes]
         matrices = [type_.matrix for type_ in types]
+        if not all(type_.elements for type_ in types):
+            raise ValueError("an empty tensor has no tiles")
         self._types = types
         self._tiles = np.array([-(-rows // TILE) * -(-columns // TILE) for rows, columns in matrices], np.int64)
         self._leaves = np.empty((int(self._tiles.sum()), HASH_BYTES), np.uint8)
@@ -194,13 +197,16 @@ class TensorRoots:
         )
 
     def of(self, values: Sequence[torch.Tensor], together: bool = False) -> list[bytes]:
-        """The root of each contiguous tensor on the CPU, NaNs counted as canonical.
+        """The root of each contiguous tensor on the CPU, NaNs counted as canonical; `ValueError` for any other.
 
         `together`: on all of this process's threads, which then must have nothing else to do; else on the calling
         thread alone.
         """
-        if [tuple(value.shape) for value in values] != [type_.shape for type_ in self._types]:
-            raise ValueError("these tensors have other shapes")
+        for value, type_ in zip(values, self._types, strict=True):
+            if value.shape != type_.shape or value.dtype is not torch.float32:
+                raise ValueError(f"{value.dtype} {tuple(value.shape)} instead of {type_}")
+            if value.device.type != "cpu" or not value.is_contiguous():
+                raise ValueError("the tensor does not lie in memory as it is")
         if not values:
             return []
         self._tensors[:, 0] = [value.data_ptr() for value in values]
@@ -209,8 +215,3 @@ class TensorRoots:
         for number in self._long:
             roots[number] = tensors.bind(self._types[number], roots[number])
         return roots
-
-
-def tensor_roots(values: Sequence[torch.Tensor], together: bool = False) -> list[bytes]:
-    """`TensorRoots.of` for once."""
-    return TensorRoots([tuple(value.shape) for value in values]).of(values, together)

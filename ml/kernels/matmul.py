@@ -186,7 +186,7 @@ _EDGE_FLOATS = ROWS * COLUMNS
 _STRIP_FLOATS = K_BLOCK * COLUMNS_BLOCK_MAX
 
 
-@njit("void(intp, intp, intp, intp, intp, intp, intp)", cache=True, inline="never")
+@njit("void(intp, intp, intp, intp, intp, intp, intp)", inline="never")
 def _pack_strip(strip, panel_bytes, source, b_k, b_column, count, width):  # type: ignore[no-untyped-def]
     """Columns of the right operand, `count` terms of them, as panels of COLUMNS columns, the last filled with zeros."""
     whole = width // COLUMNS * COLUMNS
@@ -215,7 +215,7 @@ def _pack_strip(strip, panel_bytes, source, b_k, b_column, count, width):  # typ
                 put_float(target + (k * COLUMNS + j) * 4, value)
 
 
-@njit("void(intp, intp, intp, intp, intp, intp, intp)", cache=True, inline="never")
+@njit("void(intp, intp, intp, intp, intp, intp, intp)", inline="never")
 def _pack_left(left, row_stride, source, a_row, a_k, count, height):  # type: ignore[no-untyped-def]
     """Rows of the left operand, `count` terms of them, zeros up to whole groups of ROWS.
 
@@ -244,7 +244,7 @@ def _pack_left(left, row_stride, source, a_row, a_k, count, height):  # type: ig
                 put_float(left + row * row_stride + (k * ROWS + r) * 4, value)
 
 
-@cfunc("void(intp, intp, intp, intp)", cache=True)
+@cfunc("void(intp, intp, intp, intp)")
 def _products(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """Items `first` … `end - 1`: blocks of rows and columns of a batch of products; `s` is what `matmul_call` lays out.
 

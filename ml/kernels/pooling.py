@@ -93,7 +93,7 @@ def _put_lane(typing_context, address, value):  # type: ignore[no-untyped-def]
     return types.void(types.intp, types.intp), generate
 
 
-@cfunc("void(intp, intp, intp, intp)", cache=True)
+@cfunc("void(intp, intp, intp, intp)")
 def _greatest(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """Numbers: images, values, places within the window, planes, height, width, rows, columns, then size, start, step,
     dilation of both axes. Items are planes."""
@@ -138,7 +138,7 @@ def _greatest(s, first, end, scratch):  # type: ignore[no-untyped-def]
                 put_word(within + (target + p) * 8, _lane_at(chosen + p * 4))
 
 
-@cfunc("void(intp, intp, intp, intp)", cache=True)
+@cfunc("void(intp, intp, intp, intp)")
 def _spread(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """Numbers: gradients, places within the window, out, height, width, rows, columns, then size, start, step, dilation
     of both axes. Items are planes. Windows are taken from the last: the kernel's elements then come in order."""

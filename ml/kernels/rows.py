@@ -71,7 +71,7 @@ def _masked_load(builder: Any, place: Any, count: Any, width: int) -> Any:
     return builder.call(function, [typed, ir.Constant(LANE, 4), mask, ir.Constant(vector, None)])
 
 
-@cfunc("void(intp, intp, intp, intp)", cache=True)
+@cfunc("void(intp, intp, intp, intp)")
 def _sum_last(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """Numbers: x, out, columns; items are rows."""
     x, out, columns = word_at(s, 0), word_at(s, 1), word_at(s, 2)
@@ -101,7 +101,7 @@ def _add_eight(typing_context, to, item):  # type: ignore[no-untyped-def]
     return _add_vectors(8)
 
 
-@cfunc("void(intp, intp, intp, intp)", cache=True)
+@cfunc("void(intp, intp, intp, intp)")
 def _sum_first(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """Numbers: x, out, rows, columns; items are columns. The lanes wait in `scratch`."""
     x, out, rows, columns = word_at(s, 0), word_at(s, 1), word_at(s, 2), word_at(s, 3)
@@ -157,7 +157,7 @@ def _max_blocks(typing_context, x, blocks, best):  # type: ignore[no-untyped-def
     return types.intp(types.intp, types.intp, types.intp), generate
 
 
-@cfunc("void(intp, intp, intp, intp)", cache=True)
+@cfunc("void(intp, intp, intp, intp)")
 def _max_last(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """Numbers: x, out, columns; items are rows."""
     base, out, columns = word_at(s, 0), word_at(s, 1), word_at(s, 2)
@@ -184,7 +184,7 @@ def _max_last(s, first, end, scratch):  # type: ignore[no-untyped-def]
         put_float(out + row * 4, best)
 
 
-@cfunc("void(intp, intp, intp, intp)", cache=True)
+@cfunc("void(intp, intp, intp, intp)")
 def _argmax_last(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """Numbers: x, out, columns; items are rows."""
     base, out, columns = word_at(s, 0), word_at(s, 1), word_at(s, 2)
@@ -200,7 +200,7 @@ def _argmax_last(s, first, end, scratch):  # type: ignore[no-untyped-def]
         put_word(out + row * 8, chosen)
 
 
-@cfunc("void(intp, intp, intp, intp)", cache=True)
+@cfunc("void(intp, intp, intp, intp)")
 def _embedding(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """Numbers: table, ids, out, rows of the table, columns; items are ids."""
     table, ids, out, rows, columns = word_at(s, 0), word_at(s, 1), word_at(s, 2), word_at(s, 3), word_at(s, 4)
@@ -213,7 +213,7 @@ def _embedding(s, first, end, scratch):  # type: ignore[no-untyped-def]
             put_float(target + column * 4, float_at(source + column * 4) if inside else types.float32(0))
 
 
-@cfunc("void(intp, intp, intp, intp)", cache=True)
+@cfunc("void(intp, intp, intp, intp)")
 def _embedding_grad(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """Numbers: gradient, ids, out, ids' count, rows of the table, columns; items are columns."""
     gradient, ids, out = word_at(s, 0), word_at(s, 1), word_at(s, 2)
@@ -232,7 +232,7 @@ def _embedding_grad(s, first, end, scratch):  # type: ignore[no-untyped-def]
                 put_float(to + column * 4, float_at(to + column * 4) + float_at(source + column * 4))
 
 
-@cfunc("void(intp, intp, intp, intp)", cache=True)
+@cfunc("void(intp, intp, intp, intp)")
 def _take_last(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """Numbers: x, ids, out, columns, taken of a row; items are rows."""
     x, ids, out, columns, taken = word_at(s, 0), word_at(s, 1), word_at(s, 2), word_at(s, 3), word_at(s, 4)
@@ -243,7 +243,7 @@ def _take_last(s, first, end, scratch):  # type: ignore[no-untyped-def]
         put_float(out + place * 4, float_at(source) if inside else types.float32(0))
 
 
-@cfunc("void(intp, intp, intp, intp)", cache=True)
+@cfunc("void(intp, intp, intp, intp)")
 def _scatter_last(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """Numbers: values, ids, out, columns; items are rows, with one value each."""
     values, ids, out, columns = word_at(s, 0), word_at(s, 1), word_at(s, 2), word_at(s, 3)

@@ -20,10 +20,12 @@ PREFIX = "source-"
 
 
 def fingerprint_of(sources: Path) -> str:
-    """Changes with every file of Python below a folder, and with where it lies."""
+    """Changes with every file of Python below a folder, with its name, and with where the folder lies."""
     told = hashlib.sha256(str(sources).encode())
     for source in sorted(sources.rglob("*.py")):
-        told.update(hashlib.sha256(source.read_bytes()).digest())
+        if source.is_file():  # an editor's lock is none
+            told.update(hashlib.sha256(str(source.relative_to(sources)).encode()).digest())
+            told.update(hashlib.sha256(source.read_bytes()).digest())
     return told.hexdigest()[:16]
 
 
@@ -40,8 +42,14 @@ def folder_in(store: Path) -> Path:
 
 def default_store() -> Path:
     """Where kernels are kept when the owner chose nothing: beside the sources, or among the user's caches."""
+    beside = SOURCES / "__pycache__"
     if os.access(SOURCES, os.W_OK):
-        return SOURCES / "__pycache__"
+        return beside
+    try:
+        home = Path.home()
+    except RuntimeError:  # a user without one
+        return beside
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "gensyn"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gensyn"
+        return home / "Library" / "Caches" / "gensyn"
+    chosen = Path(os.environ.get("XDG_CACHE_HOME", ""))  # a relative one has to be ignored (XDG base directories)
+    return (chosen if chosen.is_absolute() else home / ".cache") / "gensyn"

@@ -49,7 +49,7 @@ def _move_8(typing_context, target, source):  # type: ignore[no-untyped-def]
     return _move_generator(64)
 
 
-@cfunc("void(intp, intp, intp, intp)", cache=True)
+@cfunc("void(intp, intp, intp, intp)")
 def _copy(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """Numbers: source, target, bytes of an element, middle axes, then (size, source step, target step) of each axis.
 
@@ -119,7 +119,7 @@ def copy_call(shape: tuple[int, ...], source: tuple[int, ...], target: tuple[int
     return Call(_copy.address, numbers, (0, 1), axes[0][0], nanoseconds)
 
 
-@cfunc("void(intp, intp, intp, intp)", cache=True)
+@cfunc("void(intp, intp, intp, intp)")
 def _copy_rows(s, first, end, scratch):  # type: ignore[no-untyped-def]
     """Numbers: source, from row to row there, rows, bytes of a row, target, whose rows follow each other. One item."""
     source, step, rows, size, target = word_at(s, 0), word_at(s, 1), word_at(s, 2), word_at(s, 3), word_at(s, 4)

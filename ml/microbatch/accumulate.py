@@ -35,7 +35,7 @@ class Accumulator:
     """The operator's output from the running sum after the last part."""
 
 
-@njit("void(float32[:,::1], float32[:,::1], intp, intp, intp)", nogil=True, cache=True, error_model="numpy")
+@njit("void(float32[:,::1], float32[:,::1], intp, intp, intp)", nogil=True, error_model="numpy")
 def _lanes_of_columns(x, lanes, seen, first, end):  # type: ignore[no-untyped-def]
     for row in range(x.shape[0]):
         lane = (seen + row) % 32
@@ -43,14 +43,14 @@ def _lanes_of_columns(x, lanes, seen, first, end):  # type: ignore[no-untyped-de
             lanes[lane, column] += x[row, column]
 
 
-@njit("void(float32[:,::1], float32[:,::1], intp, intp, intp)", nogil=True, cache=True, error_model="numpy")
+@njit("void(float32[:,::1], float32[:,::1], intp, intp, intp)", nogil=True, error_model="numpy")
 def _lanes_of_rows(x, lanes, seen, first, end):  # type: ignore[no-untyped-def]
     for row in range(first, end):
         for column in range(x.shape[1]):
             lanes[row, (seen + column) % 32] += x[row, column]
 
 
-@njit("void(float32[:,::1], int64[::1], float32[:,::1], intp, intp)", nogil=True, cache=True, error_model="numpy")
+@njit("void(float32[:,::1], int64[::1], float32[:,::1], intp, intp)", nogil=True, error_model="numpy")
 def _rows_by_id(gradient, ids, out, first, end):  # type: ignore[no-untyped-def]
     for row in range(gradient.shape[0]):
         chosen = ids[row]

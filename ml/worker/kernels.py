@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -74,8 +75,9 @@ def own_kernels(store: Path, folder: Path) -> Path:
 def _forget_old(store: Path) -> None:
     """Delete what was compiled a month ago from other sources; whoever still runs these compiles once more."""
     for place in store.glob(f"{PREFIX}*"):
-        if place != folder_in(store) and place.stat().st_mtime < time.time() - OLD_S:
-            shutil.rmtree(place, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another process may delete the same
+            if place != folder_in(store) and place.stat().st_mtime < time.time() - OLD_S:
+                shutil.rmtree(place, ignore_errors=True)
 
 
 def _fingerprint() -> str:

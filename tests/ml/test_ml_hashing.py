@@ -10,7 +10,7 @@ import torch
 
 from ml.checkpoint import root_of_state
 from ml.interpreter import canonical
-from ml.kernels.hashing import tensor_roots
+from ml.kernels.hashing import TensorRoots
 from ml.kernels.threads import get_threads, set_threads
 from proofs import tensors
 from proofs.program.types import OPSET, Fill, Program, StateEntry, TensorType, program_id
@@ -51,6 +51,11 @@ EDGES = tuple(
 """Tiles of one to four chunks, blocks that are not full, and more than eight edge tiles of a kind."""
 
 
+def tensor_roots(values: list[torch.Tensor], together: bool = False) -> list[bytes]:
+    """The roots by machine code."""
+    return TensorRoots([tuple(value.shape) for value in values]).of(values, together)
+
+
 @pytest.mark.parametrize(
     "shape", [*SHAPES, *EDGES, (256, 160), (352, 96), (1, 2, 1, 3, 1, 4, 5), (1,) * 24 + (70000, 2)]
 )
@@ -89,3 +94,12 @@ def test_a_state_s_root_by_several_threads_at_once() -> None:
     with ThreadPoolExecutor(3) as threads:
         found = list(threads.map(lambda _: root_of_state(program, 4, state), range(12)))
     assert set(found) == {expected}
+
+
+def test_what_is_no_such_tensor_is_not_read() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        TensorRoots([(0, 3)])
+    roots, square = TensorRoots([(40, 40)]), torch.zeros(40, 40)
+    for wrong in ([square[:39]], [square.double()], [square.T], [square, square], [torch.zeros(40, 80)[:, ::2]]):
+        with pytest.raises(ValueError):
+            roots.of(wrong)

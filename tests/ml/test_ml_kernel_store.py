@@ -11,12 +11,12 @@ from pathlib import Path
 from ml.kernels.sources import PREFIX, SOURCES, fingerprint, fingerprint_of, folder_in
 from ml.worker.kernels import OLD_S, _forget_old
 
-HELPER = "from ml.kernels.compiler import njit\n\n@njit('int64()', cache=True)\ndef answer():\n    return {}\n"
+HELPER = "from ml.kernels.compiler import njit\n\n@njit('int64()')\ndef answer():\n    return {}\n"
 USER = """
 from ml.kernels.compiler import njit
 from ml.kernels.helper import answer
 
-@njit("int64()", cache=True)
+@njit("int64()")
 def told():
     return answer()
 """
@@ -30,7 +30,12 @@ def test_every_file_of_the_sources_counts(tmp_path: Path) -> None:
     for name in ("kernels/a.py", "other/c.py", "kernels/new.py"):
         (tmp_path / name).write_text("changed")
         seen.add(fingerprint_of(tmp_path))
-    assert len(seen) == 4
+    (tmp_path / "kernels/new.py").rename(tmp_path / "kernels/newer.py")
+    seen.add(fingerprint_of(tmp_path))
+    (tmp_path / "kernels/.#editor.py").symlink_to("nobody@nowhere")
+    (tmp_path / "kernels/folder.py").mkdir()
+    seen.add(fingerprint_of(tmp_path))
+    assert len(seen) == 5
     assert fingerprint() == fingerprint_of(SOURCES)
 
 
@@ -48,6 +53,12 @@ def test_a_changed_neighbour_is_compiled_in_anew(tmp_path: Path) -> None:
         told = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
         assert int(told.stdout) == answer
     assert len(list((tmp_path / "store").glob(f"{PREFIX}*"))) == 2
+    # Where nothing can be kept nothing is found either: numba alone would turn to folders that know of no sources.
+    environment["NUMBA_CACHE_DIR"] = str(package / "__init__.py")
+    for answer in (3, 4):
+        (package / "kernels/helper.py").write_text(HELPER.format(answer))
+        told = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert int(told.stdout) == answer
 
 
 def test_old_kernels_of_other_sources_are_deleted(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from ml_jobs import job_of, run_of
+from test_ml_plan import random_program, state_of
 from torch import nn
 
 from gensyn_node.primitives.errors import Rejection
+from ml import plan as plan_module
 from ml import reasons
 from ml.capture.optimizers import Sgd
 from ml.capture.trace import capture
@@ -246,3 +248,38 @@ def test_leaked_state_roots_are_no_evidence(gpt_adamw: Built, token_data: Path, 
     move = next_move(run, tmp_path, game)
     assert isinstance(move, OpenSample)
     assert play(game, CHALLENGER, move, context).outcome == DEFENDER_WRONG
+
+
+class Refusing:
+    """A budget that compiles no loop of its own: groups fall apart into many tasks."""
+
+    def admits(self, *_: object) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_any_value_of_a_step_can_be_looked_at(apart: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that nothing needs, and one of a group: its memory is another's only after the look."""
+    if apart:
+        monkeypatch.setattr(plan_module, "CompileBudget", Refusing)
+    taken = 0
+    for seed in range(60):
+        program = random_program(seed, 20 + seed % 40)
+        interpreter, state = Interpreter(program), state_of(program, seed)
+        values: dict[int, torch.Tensor] = {}
+
+        def keep(number: int, value: torch.Tensor, values: dict[int, torch.Tensor] = values) -> torch.Tensor:
+            values[number] = value.clone()
+            return value
+
+        interpreter.observed_step(state, [], 3, keep)
+        plan, types = interpreter._plan(), interpreter.info.types
+        made = [value for value in range(program.first_node_value, program.value_count) if plan.makes(value)]
+        points = [Point(value, tile_count(types[value]) - 1) for value in made]
+        collector = Collector(points, types)
+        interpreter.sampled_step(state, [], 3, collector)
+        for point, tile in zip(points, collector.tiles(), strict=True):
+            flat = canonical(values[point.value]).contiguous().numpy().reshape(-1)
+            assert tile == tile_bytes(flat[element_numbers(types[point.value], point.tile)]), (seed, point)
+            taken += plan.copies(point.value)
+    assert taken > 100

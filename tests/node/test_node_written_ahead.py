@@ -28,9 +28,30 @@ def test_a_block_that_is_written_is_nowhere_until_it_is_the_head(tmp_path: Path)
     assert chain.store.place_of(names[0]) == Place(3, 0)
     assert chain.head.height == 2
     assert [chain.place_of(name) for name in names] == [None, None]
+    assert (chain.height_of(block.id), chain.validators(4) is None, chain.validators(5)) == (None, False, None)
     assert (chain.block(3), chain.header(3), chain.commit(3), chain.results(3), chain.events(3)) == (None,) * 5
     assert chain.set_changes() == before
     chain.adopt(committed)
     assert [chain.place_of(name) for name in names] == [Place(3, 0), Place(3, 1)]
+    assert (chain.height_of(block.id), chain.validators(5) is None) == (3, False)
     assert chain.block(3) == block and chain.commit(3) == commit and len(chain.results(3) or ()) == 2
+    chain.close()
+
+
+def test_a_place_that_was_told_is_told_until_there_is_another(tmp_path: Path) -> None:
+    """A transaction that came too early has a place without effect, which a later block replaces."""
+    maker = ChainMaker(make_cluster(tmp_path, 4))
+    maker.grow(1)
+    chain = maker.chain
+    first, second = maker.transfer(0, TO), maker.transfer(0, TO)
+    maker.add([second, first])
+    name = transaction_id(second)
+    assert chain.place_of(name) == Place(2, 0)
+    block = maker.build([second])
+    committed = execute(chain, block)
+    chain.write(committed, maker.seal(block), (name,))
+    assert chain.store.place_of(name) == Place(3, 0)
+    assert chain.place_of(name) == Place(2, 0)
+    chain.adopt(committed)
+    assert chain.place_of(name) == Place(3, 0)
     chain.close()
