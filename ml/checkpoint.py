@@ -66,10 +66,10 @@ def roots_of_tensors(
     plain = [value.cpu().contiguous() for value in values]
     quick = [number for number, value in enumerate(plain) if value.dtype == torch.float32 and value.numel()]
     shapes = tuple(tuple(plain[number].shape) for number in quick)
-    maker = (makers or {}).get(shapes) or TensorRoots(shapes)
-    if makers is not None:
-        makers[shapes] = maker
-    made = dict(zip(quick, maker.of([plain[number] for number in quick], together), strict=True))
+    makers = {} if makers is None else makers
+    if shapes not in makers:
+        makers[shapes] = TensorRoots(shapes)
+    made = dict(zip(quick, makers[shapes].of([plain[number] for number in quick], together), strict=True))
     return [made.get(number) or tensors.root_of(value.numpy()) for number, value in enumerate(plain)]
 
 

@@ -17,16 +17,11 @@ LINE = 64
 Block = np.ndarray[Any, np.dtype[np.uint8]]
 
 
-def aligned(memory: Block) -> int:
-    """The first address of a block that begins a cache line."""
-    return -(-memory.ctypes.data // LINE) * LINE
-
-
 class Memory:
     """Aligned memory, and tensors over places in it."""
 
     def __init__(self, block: Block) -> None:
-        self.address = aligned(block)
+        self.address = -(-block.ctypes.data // LINE) * LINE
         start = self.address - block.ctypes.data
         self._raw = torch.from_numpy(block)[start : start + (len(block) - start) // LINE * LINE]
         self._by_dtype: dict[torch.dtype, torch.Tensor] = {}

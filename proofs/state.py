@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 from gensyn_node.primitives.codec import encode
-from gensyn_node.primitives.hashing import HASH_BYTES, tagged_hash
+from gensyn_node.primitives.hashing import tagged_hash
 from proofs import merkle
 
 
@@ -15,15 +14,8 @@ def entry_leaf(name: str, root: bytes) -> bytes:
     return merkle.SHA256.leaf(encode((name, root)))
 
 
-@lru_cache(maxsize=64)
-def _beginnings(names: tuple[str, ...]) -> tuple[bytes, ...]:
-    """What stands before each root in its leaf's encoding; kept, since all tensors are committed to in every step."""
-    return tuple(encode((name, bytes(HASH_BYTES)))[:-HASH_BYTES] for name in names)
-
-
 def _entries_root(names: Sequence[str], tensor_roots: Sequence[bytes]) -> bytes:
-    leaf = merkle.SHA256.leaf
-    leaves = [leaf(begin + root) for begin, root in zip(_beginnings(tuple(names)), tensor_roots, strict=True)]
+    leaves = [entry_leaf(name, root) for name, root in zip(names, tensor_roots, strict=True)]
     return merkle.fold(merkle.SHA256, leaves)
 
 

@@ -173,7 +173,7 @@ class Chain:
         return found
 
     def place_of(self, identifier: bytes) -> Place | None:
-        """Where a transaction is in the chain. One that is written but not adopted yet is nowhere.
+        """Where a transaction is in the chain; what is written but not adopted yet does not count.
 
         Whoever is told that a transaction is in a block reads the ledger next, and must find what it did there.
         """

@@ -13,7 +13,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from ml.kernels.compiler import njit
-from ml.kernels.memory import LANE, NUMBER, WORD, load, pointer, prefetch, put_word, store, times, word_at
+from ml.kernels.memory import LANE, NUMBER, WORD, load, pointer, prefetch, put_word, store, times, transposed, word_at
 
 LANES = 8
 HASH_BYTES, BLOCK_BYTES = 32, 64
@@ -60,22 +60,6 @@ def _compressed(builder: Any, chain: list[Any], words: list[Any], lanes: tuple[A
     return [builder.xor(state[n], state[n + 8]) for n in range(8)]
 
 
-def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
-    """Vector i of lane j becomes vector j of lane i."""
-    rows, distance = list(rows), 1
-    while distance < LANES:
-        low = [n if not n & distance else LANES + n - distance for n in range(LANES)]
-        high = [n + distance if not n & distance else LANES + n for n in range(LANES)]
-        masks = [ir.Constant(_VECTOR, [ir.Constant(LANE, n) for n in mask]) for mask in (low, high)]
-        for n in range(LANES):
-            if not n & distance:
-                a, b = rows[n], rows[n + distance]
-                rows[n] = builder.shuffle_vector(a, b, masks[0])
-                rows[n + distance] = builder.shuffle_vector(a, b, masks[1])
-        distance *= 2
-    return rows
-
-
 def _key_words(builder: Any, key: Any) -> list[Any]:
     """A vector for each of the 8 words at `key`."""
     words = builder.bitcast(key, LANE.as_pointer())
@@ -113,7 +97,7 @@ def hash_chunks(typing_context, target, stride, key, addresses, row_bytes, count
         words: list[Any] = []
         for half in range(2):
             at = builder.add(offset, ir.Constant(WORD, half * LANES * 4))
-            words += _transposed(builder, [load(builder, _VECTOR, lane, at) for lane in lanes])
+            words += transposed(builder, [load(builder, _VECTOR, lane, at) for lane in lanes])
         floats = ir.VectorType(NUMBER, LANES)
         for n, word in enumerate(words):
             value = builder.bitcast(word, floats)
@@ -131,7 +115,7 @@ def hash_chunks(typing_context, target, stride, key, addresses, row_bytes, count
             phi.add_incoming(later, body)
         builder.cbranch(builder.icmp_signed("<", following, blocks), body, done)
         builder.position_at_end(done)
-        for lane, value in enumerate(_transposed(builder, leaving)):
+        for lane, value in enumerate(transposed(builder, leaving)):
             place = builder.add(target, times(builder, stride, lane))
             store(builder, value, pointer(builder, place), 0)
         return context.get_dummy_value()
@@ -151,10 +135,10 @@ def eight_blocks(typing_context, source, target, key, length, flags):  # type: i
         words: list[Any] = []
         for half in range(2):
             rows = [load(builder, _VECTOR, source, lane * BLOCK_BYTES + half * 32) for lane in range(LANES)]
-            words += _transposed(builder, rows)
+            words += transposed(builder, rows)
         lanes = (_constant(0), _splat(builder, arguments[3]), _splat(builder, arguments[4]))
         made = _compressed(builder, _key_words(builder, key), words, lanes)
-        for n, value in enumerate(_transposed(builder, made)):
+        for n, value in enumerate(transposed(builder, made)):
             store(builder, value, target, n * HASH_BYTES)
         return context.get_dummy_value()
 

@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 from gensyn_node.primitives.errors import InvariantViolation
 from ml.kernels.call import Call, run
 from ml.kernels.compiler import cfunc, njit
-from ml.kernels.memory import LANE, NUMBER, WORD, float_at, load, pointer, put_float, store, times, word_at
+from ml.kernels.memory import LANE, NUMBER, WORD, float_at, load, pointer, put_float, store, times, transposed, word_at
 from ml.kernels.processor import has_feature, processor
 
 
@@ -158,20 +158,7 @@ def _transpose(typing_context, target, target_step, source, source_step):  # typ
         def row(base: Any, step: Any, number: int) -> Any:
             return pointer(builder, builder.add(base, times(builder, step, number)))
 
-        rows = [load(builder, vector, row(source, source_step, j), 0) for j in range(WIDTH)]
-        distance = 1
-        while distance < WIDTH:
-            # Swap, in every pair of rows this far apart, the off-diagonal lanes this far apart.
-            lanes = range(WIDTH)
-            low = [lane if not lane & distance else WIDTH + lane - distance for lane in lanes]
-            high = [lane + distance if not lane & distance else WIDTH + lane for lane in lanes]
-            masks = [ir.Constant(ir.VectorType(LANE, WIDTH), [ir.Constant(LANE, n) for n in m]) for m in (low, high)]
-            for j in range(WIDTH):
-                if not j & distance:
-                    a, b = rows[j], rows[j + distance]
-                    rows[j] = builder.shuffle_vector(a, b, masks[0])
-                    rows[j + distance] = builder.shuffle_vector(a, b, masks[1])
-            distance *= 2
+        rows = transposed(builder, [load(builder, vector, row(source, source_step, j), 0) for j in range(WIDTH)])
         for i in range(WIDTH):
             store(builder, rows[i], row(target, target_step, i), 0)
         return context.get_dummy_value()

@@ -45,6 +45,24 @@ def times(builder: Any, word: Any, factor: int) -> Any:
     return builder.mul(word, ir.Constant(WORD, factor))
 
 
+def transposed(builder: Any, rows: list[Any]) -> list[Any]:
+    """Of as many vectors as each has lanes (a power of two): vector i of lane j becomes vector j of lane i."""
+    rows, lanes, distance = list(rows), range(len(rows)), 1
+    while distance < len(rows):
+        # Swap, in every pair of rows this far apart, the off-diagonal lanes this far apart.
+        low = [lane if not lane & distance else len(rows) + lane - distance for lane in lanes]
+        high = [lane + distance if not lane & distance else len(rows) + lane for lane in lanes]
+        kind = ir.VectorType(LANE, len(rows))
+        masks = [ir.Constant(kind, [ir.Constant(LANE, lane) for lane in mask]) for mask in (low, high)]
+        for row in lanes:
+            if not row & distance:
+                a, b = rows[row], rows[row + distance]
+                rows[row] = builder.shuffle_vector(a, b, masks[0])
+                rows[row + distance] = builder.shuffle_vector(a, b, masks[1])
+        distance *= 2
+    return rows
+
+
 @intrinsic
 def float_at(typing_context, address):  # type: ignore[no-untyped-def]
     """The float at an address."""
